@@ -1,0 +1,2 @@
+//! mixdown: a mixing desk for model weights.
+pub mod quant;
