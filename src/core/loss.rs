@@ -1,0 +1,137 @@
+//! What quantizing costs a tensor: the difference between the values that went in and what the stored parts decode to.
+
+/// Sums from which every figure of a [`Loss`] follows, accumulated in f64 and mergeable.
+///
+/// Chunks are fixed by a tensor's shape and merged in order, so the figures do not depend on threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossSums {
+    /// Elements compared.
+    pub elements: u64,
+    /// Σ(w−ŵ)².
+    pub squared_error: f64,
+    /// Σw².
+    pub squared_weight: f64,
+    /// max|w−ŵ|.
+    pub max_error: f64,
+}
+
+impl LossSums {
+    /// Compares `weights` with what they `decoded` to. Slices of equal length.
+    pub fn of(weights: &[f32], decoded: &[f32]) -> Self {
+        const LANES: usize = 8;
+        let mut error = [0.0f64; LANES];
+        let mut weight = [0.0f64; LANES];
+        let mut max = [0.0f32; LANES];
+        let (mut w, mut d) = (weights.chunks_exact(LANES), decoded.chunks_exact(LANES));
+        for (w, d) in (&mut w).zip(&mut d) {
+            for i in 0..LANES {
+                let e = f64::from(w[i]) - f64::from(d[i]);
+                error[i] += e * e;
+                weight[i] += f64::from(w[i]) * f64::from(w[i]);
+                let a = e.abs() as f32;
+                max[i] = if a > max[i] { a } else { max[i] };
+            }
+        }
+        let mut sums = Self {
+            elements: weights.len() as u64,
+            ..Self::default()
+        };
+        for i in 0..LANES {
+            sums.squared_error += error[i];
+            sums.squared_weight += weight[i];
+            sums.max_error = sums.max_error.max(f64::from(max[i]));
+        }
+        for (w, d) in w.remainder().iter().zip(d.remainder()) {
+            let e = f64::from(*w) - f64::from(*d);
+            sums.squared_error += e * e;
+            sums.squared_weight += f64::from(*w) * f64::from(*w);
+            sums.max_error = sums.max_error.max(f64::from(e.abs() as f32));
+        }
+        sums
+    }
+
+    /// Adds another part of the same tensor, or another tensor.
+    pub fn merge(&mut self, other: &Self) {
+        self.elements += other.elements;
+        self.squared_error += other.squared_error;
+        self.squared_weight += other.squared_weight;
+        self.max_error = self.max_error.max(other.max_error);
+    }
+
+    /// The figures.
+    pub fn loss(&self) -> Loss {
+        let relative = if self.squared_error == 0.0 {
+            0.0
+        } else {
+            self.squared_error / self.squared_weight
+        };
+        Loss {
+            mse: if self.elements == 0 {
+                0.0
+            } else {
+                self.squared_error / self.elements as f64
+            },
+            max_error: self.max_error,
+            relative_error: relative,
+            sqnr_db: if relative == 0.0 {
+                f64::INFINITY
+            } else {
+                -10.0 * relative.log10()
+            },
+        }
+    }
+}
+
+/// The loss of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Loss {
+    /// mean((w−ŵ)²).
+    pub mse: f64,
+    /// max|w−ŵ|.
+    pub max_error: f64,
+    /// Σ(w−ŵ)²/Σw².
+    pub relative_error: f64,
+    /// −10·log10(relative error); infinite where nothing was lost.
+    pub sqnr_db: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn figures() {
+        let sums = LossSums::of(&[1.0, -2.0, 2.0], &[1.0, -1.0, 2.0]);
+        let loss = sums.loss();
+        assert_eq!(
+            (loss.mse, loss.max_error, loss.relative_error),
+            (1.0 / 3.0, 1.0, 1.0 / 9.0)
+        );
+        assert!((loss.sqnr_db - 9.542_425_094).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nothing_lost() {
+        let loss = LossSums::of(&[0.0; 9], &[0.0; 9]).loss();
+        assert_eq!(
+            (loss.mse, loss.relative_error, loss.sqnr_db),
+            (0.0, 0.0, f64::INFINITY)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn parts_merge_to_the_whole(values in prop::collection::vec((-1f32..1.0, -1f32..1.0), 0..64), cut in 0usize..64) {
+            let (w, d): (Vec<f32>, Vec<f32>) = values.into_iter().unzip();
+            let cut = cut.min(w.len());
+            let mut parts = LossSums::of(&w[..cut], &d[..cut]);
+            parts.merge(&LossSums::of(&w[cut..], &d[cut..]));
+            let whole = LossSums::of(&w, &d);
+            prop_assert_eq!(parts.elements, whole.elements);
+            prop_assert_eq!(parts.max_error, whole.max_error);
+            // Sums of at most 64 terms in another order: each of 64 additions may round by 2^-53.
+            prop_assert!((parts.squared_error - whole.squared_error).abs() <= whole.squared_error * 64.0 * f64::EPSILON);
+        }
+    }
+}

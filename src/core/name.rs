@@ -1,0 +1,132 @@
+//! Tensor names: natural order, layers, and what may be shown of a name that came from a file.
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+/// The layer a tensor belongs to: its name without `.weight`.
+pub fn layer(name: &str) -> &str {
+    name.strip_suffix(".weight").unwrap_or(name)
+}
+
+/// A name fit to be shown: control characters, and the invisible ones that reorder or hide text, become `\u{FFFD}`.
+///
+/// Names come from files that somebody else made; an escape sequence in one must not reach a terminal.
+pub fn clean(name: &str) -> Cow<'_, str> {
+    if name.chars().any(unshowable) {
+        Cow::Owned(
+            name.chars()
+                .map(|c| if unshowable(c) { '\u{FFFD}' } else { c })
+                .collect(),
+        )
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+fn unshowable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{E0000}'..='\u{E007F}')
+}
+
+/// Natural order, total, segment by segment: digit runs compare as numbers (`2` before `10`), and where two segments
+/// are equal that way (`a1`, `a01`) their bytes decide. So equal means identical, and what shares a prefix of segments
+/// lies together, which the tree relies on.
+pub fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.split('.'), b.split('.'));
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return Ordering::Equal,
+            (None, _) => return Ordering::Less,
+            (_, None) => return Ordering::Greater,
+            (Some(x), Some(y)) => {
+                match segment(x.as_bytes(), y.as_bytes()).then_with(|| x.cmp(y)) {
+                    Ordering::Equal => {}
+                    other => return other,
+                }
+            }
+        }
+    }
+}
+
+fn segment(mut a: &[u8], mut b: &[u8]) -> Ordering {
+    loop {
+        match (a.first(), b.first()) {
+            (None, None) => return Ordering::Equal,
+            (None, _) => return Ordering::Less,
+            (_, None) => return Ordering::Greater,
+            (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {
+                let (n, rest_a) = digits(a);
+                let (m, rest_b) = digits(b);
+                match n.len().cmp(&m.len()).then_with(|| n.cmp(m)) {
+                    Ordering::Equal => (a, b) = (rest_a, rest_b),
+                    other => return other,
+                }
+            }
+            (Some(x), Some(y)) => match x.cmp(y) {
+                Ordering::Equal => (a, b) = (&a[1..], &b[1..]),
+                other => return other,
+            },
+        }
+    }
+}
+
+/// The leading digit run without its zeros, and what follows it.
+fn digits(s: &[u8]) -> (&[u8], &[u8]) {
+    let end = s
+        .iter()
+        .position(|c| !c.is_ascii_digit())
+        .unwrap_or(s.len());
+    let (run, rest) = s.split_at(end);
+    let zeros = run.iter().take_while(|c| **c == b'0').count();
+    (&run[zeros..], rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn natural_order() {
+        fn check(lesser: &str, greater: &str) {
+            assert_eq!(
+                natural(lesser, greater),
+                Ordering::Less,
+                "{lesser} < {greater}"
+            );
+            assert_eq!(
+                natural(greater, lesser),
+                Ordering::Greater,
+                "{greater} > {lesser}"
+            );
+        }
+        check("blocks.2.a", "blocks.10.a");
+        check("a01", "a1");
+        check("a01.z", "a1.b");
+        check("a", "a.b");
+        check("to_q.weight", "to_q_proj.weight");
+        check("x.9999999999999999999999", "x.10000000000000000000000");
+        check("", "a");
+    }
+
+    #[test]
+    fn unshowable_characters() {
+        fn check(name: &str, shown: &str) {
+            assert_eq!(clean(name), shown);
+        }
+        check("blocks.0.weight", "blocks.0.weight");
+        check("a\x1b[31mred", "a\u{FFFD}[31mred");
+        check("evil\u{202E}txt", "evil\u{FFFD}txt");
+        check("naïve.重み", "naïve.重み");
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_total(a in "[a-c0-1._]{0,6}", b in "[a-c0-1._]{0,6}", c in "[a-c0-1._]{0,6}") {
+            prop_assert_eq!(natural(&a, &b), natural(&b, &a).reverse());
+            prop_assert_eq!(natural(&a, &b) == Ordering::Equal, a == b);
+            if natural(&a, &b).is_le() && natural(&b, &c).is_le() {
+                prop_assert!(natural(&a, &c).is_le());
+            }
+        }
+    }
+}

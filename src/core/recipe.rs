@@ -1,0 +1,133 @@
+//! What to do with one tensor.
+use std::fmt;
+
+use super::dtype::Dtype;
+
+/// A family of output files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// Plain floats.
+    Float,
+    /// SDNQ, for diffusers, transformers and SD.Next.
+    Sdnq,
+}
+
+impl Family {
+    /// Every family that can be written.
+    pub const ALL: [Self; 2] = [Self::Float, Self::Sdnq];
+
+    /// Its name on the command line and in profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Sdnq => "sdnq",
+        }
+    }
+    /// The family of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|f| f.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How values are grouped for one scale, as the user says it: `0` the target's choice, `-1` a row, `-2` the whole tensor.
+pub mod group_size {
+    /// The target's automatic choice.
+    pub const AUTO: i64 = 0;
+    /// One scale per row.
+    pub const ROW: i64 = -1;
+    /// One scale for the whole tensor.
+    pub const TENSOR: i64 = -2;
+
+    /// In words: `auto`, `row`, `tensor`, `64`.
+    pub fn name(size: i64) -> String {
+        match size {
+            AUTO => "auto".into(),
+            ROW => "row".into(),
+            TENSOR => "tensor".into(),
+            n => n.to_string(),
+        }
+    }
+}
+
+/// How to quantize one tensor, complete: nothing is left to be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Recipe {
+    /// Storage type of the codes, in the target's words.
+    pub dtype: Dtype,
+    /// Values that share one scale; [`group_size`] has the special ones. In a plan's rows it is resolved: never `0`.
+    pub group_size: i64,
+    /// Rank of the low-rank branch; 0 for none.
+    pub svd_rank: u32,
+    /// Power iterations of its search.
+    pub svd_steps: u32,
+}
+
+/// A partial recipe: what a rule or an override says, field by field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Patch {
+    /// `true`: leave the tensor as it is. `false`: quantize it even if an earlier rule keeps it.
+    pub keep: Option<bool>,
+    /// See [`Recipe::dtype`].
+    pub dtype: Option<Dtype>,
+    /// See [`Recipe::group_size`].
+    pub group_size: Option<i64>,
+    /// See [`Recipe::svd_rank`].
+    pub svd_rank: Option<u32>,
+    /// See [`Recipe::svd_steps`].
+    pub svd_steps: Option<u32>,
+}
+
+impl Patch {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+    /// Takes over every field that `later` says.
+    pub fn apply(&mut self, later: &Self) {
+        fn over<T: Clone>(mine: &mut Option<T>, theirs: &Option<T>) {
+            if theirs.is_some() {
+                mine.clone_from(theirs);
+            }
+        }
+        over(&mut self.keep, &later.keep);
+        over(&mut self.dtype, &later.dtype);
+        over(&mut self.group_size, &later.group_size);
+        over(&mut self.svd_rank, &later.svd_rank);
+        over(&mut self.svd_steps, &later.svd_steps);
+    }
+    /// A patch that keeps a tensor as it is.
+    pub fn keep() -> Self {
+        Self {
+            keep: Some(true),
+            ..Self::default()
+        }
+    }
+}
+
+impl fmt::Display for Patch {
+    /// `uint4 group 64 rank 16`, `keep`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        match self.keep {
+            Some(true) => words.push("keep".to_owned()),
+            Some(false) => words.push("quantize".to_owned()),
+            None => {}
+        }
+        words.extend(self.dtype.as_ref().map(ToString::to_string));
+        words.extend(
+            self.group_size
+                .map(|g| format!("group {}", group_size::name(g))),
+        );
+        words.extend(self.svd_rank.map(|r| format!("rank {r}")));
+        words.extend(self.svd_steps.map(|s| format!("steps {s}")));
+        f.write_str(&words.join(" "))
+    }
+}

@@ -1,0 +1,68 @@
+//! Undo and redo as a line of inverses.
+use super::Edit;
+use crate::core::Settings;
+
+#[derive(Debug)]
+struct Step {
+    title: String,
+    /// Leads back while it lies in the past, forward while it lies in the future.
+    edit: Edit,
+}
+
+/// Every change since the session began, and those taken back.
+#[derive(Debug, Default)]
+pub struct History {
+    past: Vec<Step>,
+    future: Vec<Step>,
+    /// Length of `past` at the last save; `None` when that state can no longer be reached.
+    saved: Option<usize>,
+    touched: bool,
+}
+
+impl History {
+    /// Notes a change that was made; its inverse undoes it.
+    pub fn push(&mut self, title: String, inverse: Edit) {
+        let base = if self.touched { self.saved } else { Some(0) };
+        self.touched = true;
+        // What was saved may lie in the future that is now forgotten.
+        self.saved = base.filter(|n| *n <= self.past.len());
+        self.future.clear();
+        self.past.push(Step {
+            title,
+            edit: inverse,
+        });
+    }
+    /// Takes the last change back.
+    pub fn undo(&mut self, s: &mut Settings) -> Option<String> {
+        let step = self.past.pop()?;
+        let edit = step.edit.apply(s);
+        self.future.push(Step {
+            title: step.title.clone(),
+            edit,
+        });
+        Some(step.title)
+    }
+    /// Makes it again.
+    pub fn redo(&mut self, s: &mut Settings) -> Option<String> {
+        let step = self.future.pop()?;
+        let edit = step.edit.apply(s);
+        self.past.push(Step {
+            title: step.title.clone(),
+            edit,
+        });
+        Some(step.title)
+    }
+    /// Whether what stands differs from what was saved.
+    pub fn is_dirty(&self) -> bool {
+        self.touched && self.saved != Some(self.past.len())
+    }
+    /// What stands now is saved.
+    pub fn mark_saved(&mut self) {
+        self.touched = true;
+        self.saved = Some(self.past.len());
+    }
+    /// Titles of what can be undone, the latest last.
+    pub fn titles(&self) -> impl Iterator<Item = &str> {
+        self.past.iter().map(|s| s.title.as_str())
+    }
+}
