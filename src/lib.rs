@@ -1,4 +1,5 @@
 //! mixdown: a mixing desk for model weights.
 pub mod core;
+pub mod format;
 pub mod quant;
 pub mod session;
