@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`affine`] | integer codes with a scale, and a zero point when unsigned, per block |
 //! | [`bitpack`] | codes of 1 to 7 bits packed into bytes |
+//! | [`cast`] | stored floats to and from `f32` |
 //!
 //! A scheme is written twice: as the plain loop a reader checks against the formula (in its tests), and as loops that
 //! the compiler turns into lanes, instantiated per instruction set by `lanes`. A property test holds the two equal
@@ -15,6 +16,7 @@
 pub mod affine;
 pub mod bitpack;
 mod blocks;
+pub mod cast;
 mod lanes;
 
 pub use blocks::Blocks;
