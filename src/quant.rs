@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`affine`] | integer codes with a scale, and a zero point when unsigned, per block |
 //! | [`bitpack`] | codes of 1 to 7 bits packed into bytes |
+//! | [`lowrank`] | the best few directions of a matrix, found in a few sweeps over its rows |
 //!
 //! A scheme is written twice: as the plain loop a reader checks against the formula (in its tests), and as loops that
 //! the compiler turns into lanes, instantiated per instruction set by `lanes`. A property test holds the two equal
@@ -16,5 +17,6 @@ pub mod affine;
 pub mod bitpack;
 mod blocks;
 mod lanes;
+pub mod lowrank;
 
 pub use blocks::Blocks;
