@@ -5,6 +5,7 @@
 //! | [`affine`] | integer codes with a scale, and a zero point when unsigned, per block |
 //! | [`bitpack`] | codes of 1 to 7 bits packed into bytes |
 //! | [`cast`] | stored floats to and from `f32` |
+//! | [`lowrank`] | the best few directions of a matrix, found in a few sweeps over its rows |
 //!
 //! A scheme is written twice: as the plain loop a reader checks against the formula (in its tests), and as loops that
 //! the compiler turns into lanes, instantiated per instruction set by `lanes`. A property test holds the two equal
@@ -18,5 +19,6 @@ pub mod bitpack;
 mod blocks;
 pub mod cast;
 mod lanes;
+pub mod lowrank;
 
 pub use blocks::Blocks;
