@@ -174,7 +174,13 @@ fn only_scales(bencher: Bencher, case: Case) {
     let blocks = case.blocks(SLAB);
     bencher.counter(bytes()).bench_local(|| {
         for (slab, values) in slabs.iter_mut().zip(values.chunks_exact(SLAB * COLS)) {
-            affine::scales(case.code(), blocks, black_box(values), &mut slab.scale, &mut slab.zero_point);
+            affine::scales(
+                case.code(),
+                blocks,
+                black_box(values),
+                &mut slab.scale,
+                &mut slab.zero_point,
+            );
         }
     });
 }
