@@ -69,7 +69,7 @@ const fn case(name: &'static str, bits: u8, signed: bool, group: usize) -> Case 
     }
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 13] = [
     case("int8 row", 8, true, COLS),
     case("int4 g64", 4, true, 64),
     case("int3 g64", 3, true, 64),
@@ -78,7 +78,11 @@ const CASES: [Case; 9] = [
     case("uint5 g64", 5, false, 64),
     case("uint4 g64", 4, false, 64),
     case("uint4 g32", 4, false, 32),
+    case("uint4 g16", 4, false, 16),
+    case("uint4 g128", 4, false, 128),
+    case("int4 g32", 4, true, 32),
     case("uint1 g64", 1, false, 64),
+    case("uint1 g8", 1, false, 8),
 ];
 
 /// What a slab of rows becomes.
@@ -161,6 +165,23 @@ fn encode_all_threads(bencher: Bencher, case: Case) {
             .par_iter_mut()
             .zip(values.par_chunks_exact(SLAB * COLS));
         pairs.for_each(|(slab, values)| slab.encode(case, black_box(values)));
+    });
+}
+
+#[divan::bench(args = CASES)]
+fn only_scales(bencher: Bencher, case: Case) {
+    let (values, mut slabs) = (values(), slabs(case));
+    let blocks = case.blocks(SLAB);
+    bencher.counter(bytes()).bench_local(|| {
+        for (slab, values) in slabs.iter_mut().zip(values.chunks_exact(SLAB * COLS)) {
+            affine::scales(
+                case.code(),
+                blocks,
+                black_box(values),
+                &mut slab.scale,
+                &mut slab.zero_point,
+            );
+        }
     });
 }
 

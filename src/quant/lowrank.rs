@@ -30,7 +30,7 @@ use rayon::prelude::*;
 /// Columns of the search beyond the rank asked for.
 pub const OVERSAMPLING: usize = 16;
 /// The most lanes, and the most bytes their sums may take together.
-const LANES: usize = 16;
+const LANES: usize = 8;
 const LANE_BYTES: usize = 64 << 20;
 /// Rows multiplied at a time: what is read of `A` for the first product is still near for the second.
 const ROWS: usize = 64;
@@ -102,27 +102,26 @@ pub fn low_rank<C: Chunks>(
         }));
     }
     let mut v = random(cols, (rank + OVERSAMPLING).min(rows).min(cols), seed);
+    let mut lanes = lanes(a, v.stride);
     let mut watch = Watch::new(rank, cols);
     for step in 0..steps.max(1) {
-        let Some(sweep) = sweep::<C, true>(a, &v, step == 0, cancel)? else {
+        let Some(found) = sweep::<C, true>(a, &mut v, &mut lanes, step == 0, cancel)? else {
             return Ok(None);
         };
-        v = Tall {
-            values: sweep.back,
-            ..v
-        }
-        .orthonormal();
-        if watch.converged(sweep.energy, &sweep.gram) {
+        v.make_orthonormal();
+        if watch.converged(found.energy, &found.gram) {
             break;
         }
     }
-    let Some(last) = sweep::<C, false>(a, &v, false, cancel)? else {
+    let Some(last) = sweep::<C, false>(a, &mut v, &mut lanes, false, cancel)? else {
         return Ok(None);
     };
     let (_, directions) = leading(last.gram, rank);
+    let forth = lanes.iter().flat_map(|lane| &lane.forth).copied().collect();
     let up = Tall {
-        values: last.forth,
-        ..Tall::zeros(0, v.cols)
+        cols: v.cols,
+        stride: v.stride,
+        values: forth,
     }
     .times(&directions);
     let down = v.times(&directions);
@@ -228,12 +227,14 @@ fn factors(rank: usize, up: &Tall, down: &Tall) -> LowRank {
     {
         to.copy_from_slice(&from[..rank]);
     }
-    // By bands of columns, so that the writes of a band stay in the cache.
-    for band in (0..cols).step_by(64) {
+    // By bands of columns, so that what is read stays in the cache for the next row.
+    for (band, from) in down.values.chunks(64 * down.stride).enumerate() {
         for (k, to) in result.down.chunks_exact_mut(cols).enumerate() {
-            for col in band..cols.min(band + 64) {
-                to[col] = down.values[col * down.stride + k];
-            }
+            let from = from.iter().skip(k).step_by(down.stride);
+            to[band * 64..]
+                .iter_mut()
+                .zip(from)
+                .for_each(|(to, from)| *to = *from);
         }
     }
     for (k, row) in result.down.chunks_exact_mut(cols).enumerate() {
@@ -255,109 +256,108 @@ fn factors(rank: usize, up: &Tall, down: &Tall) -> LowRank {
     result
 }
 
-/// What a sweep over the rows of `A` yields, for `V` of `[cols, stride]`.
+/// What a sweep over the rows of `A` yields besides the products.
 struct Sweep {
-    /// `W = A · V`, `[rows, stride]`, if the sweep goes only forth.
-    forth: Vec<f32>,
-    /// `Aᵀ · W`, `[cols, stride]`, if it goes back as well.
-    back: Vec<f32>,
-    /// `Wᵀ · W`.
+    /// `Wᵀ · W` of `W = A · V`.
     gram: DMatrix<f64>,
     /// `|A|²`, if asked for.
     energy: Option<f64>,
 }
 
-/// A lane's part of a sweep; the Gram matrix is the upper part of `[stride, stride]`.
+/// A contiguous part of the chunks, summed in order by one thread at a time. Kept from sweep to sweep: fresh memory costs
+/// as much as the arithmetic on it.
+#[derive(Default)]
 struct Lane {
+    /// `W = A · V` of the lane's rows, `[rows, stride]`, if the sweep goes only forth.
     forth: Vec<f32>,
+    /// The lane's part of `Aᵀ · W`, `[cols, stride]`.
     back: Vec<f32>,
+    /// The upper part of the lane's `Wᵀ · W`, `[stride, stride]`.
     gram: Vec<f64>,
+    /// The lane's part of `|A|²`.
     energy: f64,
+    chunk: Vec<f32>,
+    work: Work,
 }
 
+/// Where the lanes of `a` are summed, as many as its shape says.
+fn lanes<C: Chunks>(a: &C, stride: usize) -> Vec<Lane> {
+    let count = (LANE_BYTES / (a.cols() * stride * 4))
+        .clamp(1, LANES)
+        .min(a.rows().div_ceil(a.chunk_rows()));
+    (0..count).map(|_| Lane::default()).collect()
+}
+
+/// Read every chunk once. With `BACK`, `v` becomes `Aᵀ(A · v)`; without, the lanes keep `A · v`. `None`: cancelled.
 fn sweep<C: Chunks, const BACK: bool>(
     a: &C,
-    v: &Tall,
+    v: &mut Tall,
+    lanes: &mut [Lane],
     measure: bool,
     cancel: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Sweep>, C::Error> {
     let (rows, cols, stride) = (a.rows(), a.cols(), v.stride);
-    let chunks = rows.div_ceil(a.chunk_rows());
-    let lanes = (LANE_BYTES / (cols * stride * 4))
-        .clamp(1, LANES)
-        .min(chunks);
-    let lane = |lane: usize| -> Result<Option<Lane>, C::Error> {
-        let back = if BACK { cols * stride } else { 0 };
-        let mut sums = Lane {
-            forth: Vec::new(),
-            back: vec![0.0; back],
-            gram: vec![0.0; stride * stride],
-            energy: 0.0,
-        };
-        let mut chunk_values = Vec::new();
-        let mut work = Work {
-            forth: vec![0.0; ROWS * stride],
-            panel: vec![0.0; ROWS * PANEL],
-        };
-        for chunk in lane * chunks / lanes..(lane + 1) * chunks / lanes {
+    let (chunks, count) = (rows.div_ceil(a.chunk_rows()), lanes.len());
+    let run = |(number, lane): (usize, &mut Lane)| -> Result<bool, C::Error> {
+        lane.restart(if BACK { cols * stride } else { 0 }, stride);
+        for chunk in number * chunks / count..(number + 1) * chunks / count {
             if cancel() {
-                return Ok(None);
+                return Ok(false);
             }
-            a.read(chunk, &mut chunk_values)?;
+            let mut values = core::mem::take(&mut lane.chunk);
+            a.read(chunk, &mut values)?;
             let chunk_rows = a.chunk_rows().min(rows - chunk * a.chunk_rows());
             assert_eq!(
-                chunk_values.len(),
+                values.len(),
                 chunk_rows * cols,
                 "chunk {chunk} is [{chunk_rows}, {cols}]"
             );
-            for a in chunk_values.chunks(ROWS * cols) {
+            for rows in values.chunks(ROWS * cols) {
                 if measure {
-                    sums.energy += basis::energy(a);
+                    lane.energy += basis::energy(rows);
                 }
-                work.add::<BACK>(a, cols, v, &mut sums);
+                lane.add::<BACK>(rows, cols, v);
             }
+            lane.chunk = values;
         }
-        Ok(Some(sums))
+        Ok(true)
     };
-    let done: Vec<Result<Option<Lane>, C::Error>> = (0..lanes)
-        .into_par_iter()
+    let done: Vec<Result<bool, C::Error>> = lanes
+        .par_iter_mut()
+        .enumerate()
         .with_max_len(1)
-        .map(lane)
+        .map(run)
         .collect();
-    let mut parts = Vec::with_capacity(lanes);
-    for part in done {
-        let Some(part) = part? else { return Ok(None) };
-        parts.push(part);
-    }
-    Ok(Some(merge(parts, v, measure)))
-}
-
-/// The lanes added up, in order.
-fn merge(mut parts: Vec<Lane>, v: &Tall, measure: bool) -> Sweep {
-    let mut gram = vec![0.0; v.stride * v.stride];
-    let (mut energy, mut forth) = (0.0, Vec::new());
-    for part in &parts {
-        basis::add(&mut gram, &part.gram);
-        energy += part.energy;
-        forth.extend_from_slice(&part.forth);
-    }
-    let mut back = core::mem::take(&mut parts[0].back);
-    let run = 4096;
-    back.par_chunks_mut(run).enumerate().for_each(|(i, sum)| {
-        for part in &parts[1..] {
-            basis::add(sum, &part.back[i * run..]);
+    for done in done {
+        if !done? {
+            return Ok(None);
         }
-    });
-    let gram = basis::symmetric(&gram, v.stride, v.cols);
-    Sweep {
-        forth,
-        back,
-        gram,
-        energy: measure.then_some(energy),
     }
+    let (mut gram, mut energy) = (vec![0.0; stride * stride], 0.0);
+    for lane in &*lanes {
+        basis::add(&mut gram, &lane.gram);
+        energy += lane.energy;
+    }
+    if BACK {
+        let run = 4096;
+        v.values
+            .par_chunks_mut(run)
+            .enumerate()
+            .for_each(|(i, sum)| {
+                sum.fill(0.0);
+                for lane in &*lanes {
+                    basis::add(sum, &lane.back[i * run..]);
+                }
+            });
+    }
+    Ok(Some(Sweep {
+        gram: basis::symmetric(&gram, stride, v.cols),
+        energy: measure.then_some(energy),
+    }))
 }
 
 /// Buffers of a lane.
+#[derive(Default)]
 struct Work {
     /// `A · V` of the rows at hand.
     forth: Vec<f32>,
@@ -365,11 +365,33 @@ struct Work {
     panel: Vec<f32>,
 }
 
-impl Work {
+impl Lane {
+    fn restart(&mut self, back: usize, stride: usize) {
+        let Self {
+            forth,
+            gram,
+            energy,
+            work,
+            ..
+        } = self;
+        forth.clear();
+        *energy = 0.0;
+        for (sums, len) in [
+            (&mut self.back, back),
+            (&mut work.forth, ROWS * stride),
+            (&mut work.panel, ROWS * PANEL),
+        ] {
+            sums.clear();
+            sums.resize(len, 0.0);
+        }
+        gram.clear();
+        gram.resize(stride * stride, 0.0);
+    }
+
     /// Add up to `ROWS` rows of `A`.
-    fn add<const BACK: bool>(&mut self, a: &[f32], cols: usize, v: &Tall, sums: &mut Lane) {
+    fn add<const BACK: bool>(&mut self, a: &[f32], cols: usize, v: &Tall) {
         let (rows, stride) = (a.len() / cols, v.stride);
-        let forth = &mut self.forth[..rows * stride];
+        let forth = &mut self.work.forth[..rows * stride];
         forth.fill(0.0);
         for first in (0..cols).step_by(DEPTH) {
             Product {
@@ -386,18 +408,19 @@ impl Work {
             }
             .add_fused();
         }
-        basis::add(&mut sums.gram, &basis::gram(forth, stride, v.cols));
+        basis::add(&mut self.gram, &basis::gram(forth, stride, v.cols));
         if !BACK {
-            sums.forth.extend_from_slice(forth);
+            self.forth.extend_from_slice(forth);
             return;
         }
+        let panel = &mut self.work.panel;
         for first in (0..cols).step_by(PANEL) {
             let width = PANEL.min(cols - first);
-            for (to, from) in self.panel.chunks_exact_mut(PANEL).zip(a.chunks_exact(cols)) {
+            for (to, from) in panel.chunks_exact_mut(PANEL).zip(a.chunks_exact(cols)) {
                 to[..width].copy_from_slice(&from[first..first + width]);
             }
             Product {
-                a: &self.panel,
+                a: panel,
                 a_row: 1,
                 a_step: PANEL,
                 rows: width,
@@ -405,7 +428,7 @@ impl Work {
                 b: forth,
                 b_row: stride,
                 cols: stride,
-                out: &mut sums.back[first * stride..],
+                out: &mut self.back[first * stride..],
                 out_row: stride,
             }
             .add_fused();

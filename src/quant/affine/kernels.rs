@@ -1,7 +1,8 @@
 //! The loops of [`affine`](super), written for the vectorizer.
 //!
-//! A contiguous block (`inner == 1`) of a usual length is walked with that length as a constant, so that short groups
-//! become straight code. With `inner > 1` the scales of a block are repeated into a strip as long as a few rows of it,
+//! A contiguous block (`inner == 1`) of a usual length is walked with that length as a constant; 16 and 32 are better
+//! left to the general loop, whose remainder the vectorizer handles, than written out.
+//! With `inner > 1` the scales of a block are repeated into a strip as long as a few rows of it,
 //! so that the loops stay long even for a 3x3 convolution's nine positions.
 
 use super::super::Blocks;
@@ -18,8 +19,6 @@ macro_rules! by_length {
     ($len:expr, $self:ident . $method:ident) => {
         match $len {
             8 => $self.$method::<8>(),
-            16 => $self.$method::<16>(),
-            32 => $self.$method::<32>(),
             64 => $self.$method::<64>(),
             128 => $self.$method::<128>(),
             256 => $self.$method::<256>(),

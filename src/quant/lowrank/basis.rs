@@ -42,71 +42,91 @@ impl Tall {
 
     /// `self · by`.
     pub(super) fn times(&self, by: &DMatrix<f64>) -> Self {
-        let stride = by.ncols().next_multiple_of(COLUMNS);
-        let mut b = vec![0.0f32; self.stride * stride];
-        for (row, col) in (0..by.nrows()).flat_map(|row| (0..by.ncols()).map(move |col| (row, col)))
-        {
-            b[row * stride + col] = by[(row, col)] as f32;
-        }
         let rows = self.values.len() / self.stride;
         let mut product = Self::zeros(rows, by.ncols());
+        let (stride, by) = (product.stride, self.factor(by));
         let runs = product
             .values
             .par_chunks_mut(RUN * stride)
             .zip(self.values.par_chunks(RUN * self.stride));
-        runs.for_each(|(out, a)| {
-            Product {
-                a,
-                a_row: self.stride,
-                a_step: 1,
-                rows: a.len() / self.stride,
-                depth: self.cols,
-                b: &b,
-                b_row: stride,
-                cols: stride,
-                out,
-                out_row: stride,
-            }
-            .add_fused();
-        });
+        runs.for_each(|(out, rows)| self.add_product(rows, &by, stride, out));
         product
     }
 
-    /// An orthonormal basis of the span of the columns, as many columns; some are zero if the span is smaller.
+    /// `self = self · by`, for a square `by`.
+    fn turn(&mut self, by: &DMatrix<f64>) {
+        let mut values = core::mem::take(&mut self.values);
+        let (stride, by) = (self.stride, self.factor(by));
+        values
+            .par_chunks_mut(RUN * stride)
+            .for_each_init(Vec::new, |product, rows| {
+                product.clear();
+                product.resize(rows.len(), 0.0);
+                self.add_product(rows, &by, stride, product);
+                rows.copy_from_slice(product);
+            });
+        self.values = values;
+    }
+
+    /// `by` as a right factor: row-major and padded.
+    fn factor(&self, by: &DMatrix<f64>) -> Vec<f32> {
+        let stride = by.ncols().next_multiple_of(COLUMNS);
+        let mut padded = vec![0.0; self.stride * stride];
+        for (to, row) in padded.chunks_exact_mut(stride).zip(by.row_iter()) {
+            to.iter_mut()
+                .zip(row.iter())
+                .for_each(|(to, from)| *to = *from as f32);
+        }
+        padded
+    }
+
+    fn add_product(&self, rows: &[f32], by: &[f32], stride: usize, out: &mut [f32]) {
+        Product {
+            a: rows,
+            a_row: self.stride,
+            a_step: 1,
+            rows: rows.len() / self.stride,
+            depth: self.cols,
+            b: by,
+            b_row: stride,
+            cols: stride,
+            out,
+            out_row: stride,
+        }
+        .add_fused();
+    }
+
+    /// Make the columns an orthonormal basis of their span; some become zero if the span is smaller.
     ///
     /// Cholesky QR, again and again until the columns were nearly orthonormal beforehand: two rounds as a rule. The
     /// shift keeps the first round's factor regular where the columns are dependent to within rounding. What defeats
     /// it, exactly dependent columns, goes to Gram and Schmidt.
-    pub(super) fn orthonormal(self) -> Self {
-        let mut basis = self;
+    pub(super) fn make_orthonormal(&mut self) {
+        let identity = DMatrix::identity(self.cols, self.cols);
         for _ in 0..4 {
-            let gram = basis.gram();
-            let near = (&gram - DMatrix::identity(basis.cols, basis.cols)).amax() < 0.1;
+            let gram = self.gram();
+            let near = (&gram - &identity).amax() < 0.1;
             let shift = gram.trace() * 1e-15;
-            let shifted = gram + DMatrix::identity(basis.cols, basis.cols) * shift;
-            let Some(factor) = shifted.cholesky() else {
+            let Some(factor) = (gram + &identity * shift).cholesky() else {
                 break;
             };
-            let Some(inverse) = factor
-                .l()
-                .solve_lower_triangular(&DMatrix::identity(basis.cols, basis.cols))
-            else {
+            let Some(inverse) = factor.l().solve_lower_triangular(&identity) else {
                 break;
             };
             if !inverse.iter().all(|v| v.is_finite()) {
                 break;
             }
-            basis = basis.times(&inverse.transpose());
+            self.turn(&inverse.transpose());
             if near {
-                return basis;
+                return;
             }
         }
-        basis.gram_schmidt()
+        self.gram_schmidt();
     }
 
     /// Columns one after another in f64, each made orthogonal to those before it twice over, which is enough; one that
     /// has next to nothing left is set to zero.
-    fn gram_schmidt(mut self) -> Self {
+    fn gram_schmidt(&mut self) {
         let mut done: Vec<Vec<f64>> = Vec::new();
         for col in 0..self.cols {
             let mut column: Vec<f64> = self.column(col).map(|v| f64::from(*v)).collect();
@@ -132,7 +152,6 @@ impl Tall {
                 done.push(column);
             }
         }
-        self
     }
 
     fn column(&mut self, col: usize) -> impl Iterator<Item = &mut f32> {

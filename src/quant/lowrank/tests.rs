@@ -33,8 +33,12 @@ impl Matrix {
 
     /// `left · diag(sigma) · right` of random orthonormal factors: a matrix whose singular values are known.
     fn of_spectrum(rows: usize, cols: usize, sigma: &[f64]) -> Self {
-        let left = random(rows, sigma.len(), 1).orthonormal();
-        let right = random(cols, sigma.len(), 2).orthonormal();
+        let orthonormal = |rows, seed| {
+            let mut tall = random(rows, sigma.len(), seed);
+            tall.make_orthonormal();
+            tall
+        };
+        let (left, right) = (orthonormal(rows, 1), orthonormal(cols, 2));
         let at = |t: &Tall, row: usize, col: usize| f64::from(t.values[row * t.stride + col]);
         Self::of(rows, cols, 64, |i, j| {
             sigma
