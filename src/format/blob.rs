@@ -20,12 +20,12 @@ pub enum Blob {
         /// Its time of modification then.
         modified: Option<SystemTime>,
     },
-    /// In the binary.
+    /// In memory.
     Memory {
         /// What to call it.
         name: &'static str,
         /// The bytes.
-        bytes: &'static [u8],
+        bytes: std::borrow::Cow<'static, [u8]>,
     },
 }
 

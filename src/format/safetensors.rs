@@ -257,7 +257,7 @@ mod tests {
     fn read(bytes: Vec<u8>) -> Result<Header> {
         read_header(&Blob::Memory {
             name: "m.safetensors",
-            bytes: Vec::leak(bytes),
+            bytes: bytes.into(),
         })
     }
 

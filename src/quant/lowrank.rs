@@ -31,7 +31,8 @@ use rayon::prelude::*;
 pub const OVERSAMPLING: usize = 16;
 /// The most lanes, and the most bytes their sums may take together.
 const LANES: usize = 8;
-const LANE_BYTES: usize = 64 << 20;
+/// The most bytes that the lanes' sums take together.
+pub const LANE_BYTES: usize = 64 << 20;
 /// Rows multiplied at a time: what is read of `A` for the first product is still near for the second.
 const ROWS: usize = 64;
 /// Columns of `A` multiplied at a time: as many rows of `V` stay in the second-level cache.
