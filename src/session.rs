@@ -3,6 +3,7 @@
 //! Text in, text out: nothing here opens a file or starts a thread.
 pub mod history;
 pub mod marks;
+pub mod preset;
 pub mod profile;
 
 use std::collections::BTreeMap;

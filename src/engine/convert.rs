@@ -305,15 +305,16 @@ pub fn run(
         .map(|f| staging.weights(&f.name, f.bytes))
         .collect::<Result<_>>()?;
 
-    let work = Work {
+    let places = Some((&layout, sinks.as_slice()));
+    let losses = Work {
         opened,
         plan: &plan,
-        layout: &layout,
-        sinks: &sinks,
+        wanted: &|_| true,
+        places,
         cancel,
         progress,
-    };
-    let losses = work.run(limits)?;
+    }
+    .run(limits)?;
 
     let loss = |row: usize| losses[row].as_ref().map(LossSums::loss);
     for row in 0..plan.rows.len() {
@@ -354,6 +355,27 @@ pub fn run(
     })
 }
 
+/// The losses of a plan's rows, with nothing written: the same passes as [`run`], row for row.
+pub fn measure(
+    opened: &Arc<Opened>,
+    plan: &Plan,
+    wanted: &(dyn Fn(&Row) -> bool + Sync),
+    limits: Limits,
+    cancel: &Cancel,
+    progress: &Progress,
+) -> Result<Vec<Option<LossSums>>> {
+    let wanted = &|row: &Row| !row.excluded && wanted(row);
+    Work {
+        opened,
+        plan,
+        wanted,
+        places: None,
+        cancel,
+        progress,
+    }
+    .run(limits)
+}
+
 /// A piece of work that one thread does at a time.
 #[derive(Clone, Copy, Debug)]
 enum Unit {
@@ -368,8 +390,9 @@ enum Unit {
 struct Work<'a> {
     opened: &'a Arc<Opened>,
     plan: &'a Plan,
-    layout: &'a Layout,
-    sinks: &'a [save::Sink],
+    wanted: &'a (dyn Fn(&Row) -> bool + Sync),
+    /// Where bytes go; nowhere in a trial.
+    places: Option<(&'a Layout, &'a [save::Sink])>,
     cancel: &'a Cancel,
     progress: &'a Progress,
 }
@@ -388,7 +411,14 @@ impl Work<'_> {
         let mut units = Vec::new();
         let mut large = Vec::new();
         let (mut slab_elements, mut fixed) = (1u64, 0u64);
-        for (r, row) in self.plan.rows.iter().enumerate() {
+        let rows = || {
+            self.plan
+                .rows
+                .iter()
+                .enumerate()
+                .filter(|(_, row)| (self.wanted)(row))
+        };
+        for (r, row) in rows() {
             if let Action::Copy = row.action {
                 let total = row.bytes_after();
                 let mut offset = 0;
@@ -421,8 +451,8 @@ impl Work<'_> {
         }
         self.progress
             .rows_total
-            .store(self.plan.rows.len(), Ordering::Relaxed);
-        let bytes: u64 = self.plan.rows.iter().map(|r| r.bytes_before).sum();
+            .store(rows().count(), Ordering::Relaxed);
+        let bytes: u64 = rows().map(|(_, r)| r.bytes_before).sum();
         self.progress.bytes_total.store(bytes, Ordering::Relaxed);
 
         let workers = limits.workers(slab_elements, fixed)?;
@@ -575,8 +605,7 @@ impl Work<'_> {
 
     fn sink(&self, row: usize) -> RowSink<'_> {
         RowSink {
-            layout: self.layout,
-            sinks: self.sinks,
+            places: self.places,
             row,
         }
     }
@@ -626,14 +655,16 @@ fn source(row: &Row) -> Result<crate::core::TensorId> {
 }
 
 struct RowSink<'a> {
-    layout: &'a Layout,
-    sinks: &'a [save::Sink],
+    places: Option<(&'a Layout, &'a [save::Sink])>,
     row: usize,
 }
 
 impl Sink for RowSink<'_> {
     fn write(&self, part: usize, offset: u64, bytes: &[u8]) -> Result<()> {
-        let (file, start) = self.layout.place(self.row, part)?;
-        self.sinks[file].write_at(start + offset, bytes)
+        let Some((layout, sinks)) = self.places else {
+            return Ok(());
+        };
+        let (file, start) = layout.place(self.row, part)?;
+        sinks[file].write_at(start + offset, bytes)
     }
 }
