@@ -26,6 +26,7 @@ use basis::Tall;
 use nalgebra::DMatrix;
 use product::Product;
 use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
 
 /// Columns of the search beyond the rank asked for.
 pub const OVERSAMPLING: usize = 16;
@@ -103,10 +104,11 @@ pub fn low_rank<C: Chunks>(
         }));
     }
     let mut v = random(cols, (rank + OVERSAMPLING).min(rows).min(cols), seed);
-    let mut lanes = lanes(a, v.stride);
+    let (mut lanes, buffers) = (lanes(a, v.stride), Buffers::default());
     let mut watch = Watch::new(rank, cols);
     for step in 0..steps.max(1) {
-        let Some(found) = sweep::<C, true>(a, &mut v, &mut lanes, step == 0, cancel)? else {
+        let Some(found) = sweep::<C, true>(a, &mut v, &mut lanes, &buffers, step == 0, cancel)?
+        else {
             return Ok(None);
         };
         v.make_orthonormal();
@@ -114,7 +116,7 @@ pub fn low_rank<C: Chunks>(
             break;
         }
     }
-    let Some(last) = sweep::<C, false>(a, &mut v, &mut lanes, false, cancel)? else {
+    let Some(last) = sweep::<C, false>(a, &mut v, &mut lanes, &buffers, false, cancel)? else {
         return Ok(None);
     };
     let (_, directions) = leading(last.gram, rank);
@@ -277,8 +279,28 @@ struct Lane {
     gram: Vec<f64>,
     /// The lane's part of `|A|²`.
     energy: f64,
-    chunk: Vec<f32>,
     work: Work,
+}
+
+/// Buffers for chunks: as many as there are threads reading at once, whatever the number of lanes.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<f32>>>);
+
+impl Buffers {
+    fn with<T>(&self, f: impl FnOnce(&mut Vec<f32>) -> T) -> T {
+        let mut buffer = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default();
+        let result = f(&mut buffer);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(buffer);
+        result
+    }
 }
 
 /// Where the lanes of `a` are summed, as many as its shape says.
@@ -294,32 +316,35 @@ fn sweep<C: Chunks, const BACK: bool>(
     a: &C,
     v: &mut Tall,
     lanes: &mut [Lane],
+    buffers: &Buffers,
     measure: bool,
     cancel: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Sweep>, C::Error> {
     let (rows, cols, stride) = (a.rows(), a.cols(), v.stride);
     let (chunks, count) = (rows.div_ceil(a.chunk_rows()), lanes.len());
+    let one = |chunk: usize, lane: &mut Lane, values: &mut Vec<f32>| -> Result<(), C::Error> {
+        a.read(chunk, values)?;
+        let chunk_rows = a.chunk_rows().min(rows - chunk * a.chunk_rows());
+        assert_eq!(
+            values.len(),
+            chunk_rows * cols,
+            "chunk {chunk} is [{chunk_rows}, {cols}]"
+        );
+        for rows in values.chunks(ROWS * cols) {
+            if measure {
+                lane.energy += basis::energy(rows);
+            }
+            lane.add::<BACK>(rows, cols, v);
+        }
+        Ok(())
+    };
     let run = |(number, lane): (usize, &mut Lane)| -> Result<bool, C::Error> {
         lane.restart(if BACK { cols * stride } else { 0 }, stride);
         for chunk in number * chunks / count..(number + 1) * chunks / count {
             if cancel() {
                 return Ok(false);
             }
-            let mut values = core::mem::take(&mut lane.chunk);
-            a.read(chunk, &mut values)?;
-            let chunk_rows = a.chunk_rows().min(rows - chunk * a.chunk_rows());
-            assert_eq!(
-                values.len(),
-                chunk_rows * cols,
-                "chunk {chunk} is [{chunk_rows}, {cols}]"
-            );
-            for rows in values.chunks(ROWS * cols) {
-                if measure {
-                    lane.energy += basis::energy(rows);
-                }
-                lane.add::<BACK>(rows, cols, v);
-            }
-            lane.chunk = values;
+            buffers.with(|values| one(chunk, lane, values))?;
         }
         Ok(true)
     };

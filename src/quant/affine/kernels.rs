@@ -84,7 +84,7 @@ fn greatest_magnitude(values: &[f32]) -> f32 {
     f32::from_bits(max as u32)
 }
 
-/// `[Range::of]`.
+/// [`Range::of`].
 pub(super) struct Extent<'a> {
     pub values: &'a [f32],
 }
