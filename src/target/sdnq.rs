@@ -77,6 +77,14 @@ impl Target for Sdnq {
     ) -> Result<Row> {
         let tensor = model.tensor(id);
         let keep = |reason: String| Ok(kept(model, id, decision, Some(reason)));
+        if layers::is_leftover(&tensor.name, &tensor.shape) {
+            let reason = "left out: the model makes this constant itself, and SDNQ's strict loader refuses it".to_owned();
+            let row = kept(model, id, decision, Some(reason));
+            return Ok(Row {
+                parts: Vec::new(),
+                ..row
+            });
+        }
         if !tensor.is_float() {
             return keep(format!("{} is not a float type", tensor.storage.name()));
         }

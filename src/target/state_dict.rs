@@ -74,6 +74,9 @@ pub fn convert_state_dict(
             .map(|p| Mutex::new(vec![0; p.bytes() as usize]))
             .collect();
         let sink = Parts(&parts);
+        if row.parts.is_empty() {
+            continue;
+        }
         if let (Action::Copy, Encoding::Plain(i)) = (&row.action, &model.tensor(id).encoding) {
             let span = model.stored[*i as usize].span;
             let mut bytes = vec![0; span.len as usize];

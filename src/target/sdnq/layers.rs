@@ -66,6 +66,19 @@ pub fn kind(name: &str, shape: &[u64]) -> Kind {
     }
 }
 
+/// Constants that old checkpoints carry and today's model classes compute: not parameters, and no longer known by name.
+pub fn is_leftover(name: &str, shape: &[u64]) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    match last {
+        "position_ids" => shape.len() <= 2,
+        "inv_freq" => name.ends_with("rotary_emb.inv_freq"),
+        "masked_bias" => true,
+        // GPT-2's causal mask is called like a bias, but has four dimensions.
+        "bias" => shape.len() == 4 && name.ends_with("attn.bias"),
+        _ => false,
+    }
+}
+
 fn is_embedding(layer: &str) -> bool {
     let module = layer.rsplit('.').next().unwrap_or(layer);
     // Flux's `x_embedder` and `time_text_embed.….linear_1` are products; only tables are called one of these.
@@ -75,6 +88,19 @@ fn is_embedding(layer: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leftovers() {
+        fn check(name: &str, shape: &[u64], expected: bool) {
+            assert_eq!(is_leftover(name, shape), expected, "{name}");
+        }
+        check("embeddings.position_ids", &[1, 512], true);
+        check("model.layers.0.self_attn.rotary_emb.inv_freq", &[64], true);
+        check("h.0.attn.bias", &[1, 1, 1024, 1024], true);
+        check("h.0.attn.c_attn.bias", &[2304], false);
+        check("h.0.attn.masked_bias", &[], true);
+        check("embeddings.position_embeddings.weight", &[512, 384], false);
+    }
 
     #[test]
     fn kinds() {
