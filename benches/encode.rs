@@ -15,10 +15,7 @@ const COLS: usize = 6144;
 const SLAB: usize = 32;
 
 fn main() {
-    println!(
-        "values: {ROWS} x {COLS} f32, {} MB",
-        ROWS * COLS * 4 / 1_000_000
-    );
+    println!("values: {ROWS} x {COLS} f32, {} MB", ROWS * COLS * 4 / 1_000_000);
     divan::main();
 }
 
@@ -26,14 +23,10 @@ fn main() {
 fn values() -> Vec<f32> {
     let mut state = 1u64;
     let mut next = move || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 40) as f32 / (1 << 24) as f32 - 0.5
     };
-    (0..ROWS * COLS)
-        .map(|_| (next() + next() + next()) * 0.04)
-        .collect()
+    (0..ROWS * COLS).map(|_| (next() + next() + next()) * 0.04).collect()
 }
 
 #[derive(Clone, Copy)]
@@ -61,12 +54,7 @@ impl Case {
 }
 
 const fn case(name: &'static str, bits: u8, signed: bool, group: usize) -> Case {
-    Case {
-        name,
-        bits,
-        signed,
-        group,
-    }
+    Case { name, bits, signed, group }
 }
 
 const CASES: [Case; 13] = [
@@ -108,34 +96,14 @@ impl Slab {
 
     fn encode(&mut self, case: Case, values: &[f32]) {
         let blocks = case.blocks(SLAB);
-        affine::scales(
-            case.code(),
-            blocks,
-            values,
-            &mut self.scale,
-            &mut self.zero_point,
-        );
-        affine::encode(
-            case.code(),
-            blocks,
-            values,
-            &self.scale,
-            &self.zero_point,
-            &mut self.codes,
-        );
+        affine::scales(case.code(), blocks, values, &mut self.scale, &mut self.zero_point);
+        affine::encode(case.code(), blocks, values, &self.scale, &self.zero_point, &mut self.codes);
         bitpack::pack(case.bits, &self.codes, &mut self.packed);
     }
 
     fn decode(&mut self, case: Case, values: &mut [f32]) {
         bitpack::unpack(case.bits, &self.packed, &mut self.codes);
-        affine::decode(
-            case.code(),
-            case.blocks(SLAB),
-            &self.codes,
-            &self.scale,
-            &self.zero_point,
-            values,
-        );
+        affine::decode(case.code(), case.blocks(SLAB), &self.codes, &self.scale, &self.zero_point, values);
     }
 }
 
@@ -161,9 +129,7 @@ fn encode_one_thread(bencher: Bencher, case: Case) {
 fn encode_all_threads(bencher: Bencher, case: Case) {
     let (values, mut slabs) = (values(), slabs(case));
     bencher.counter(bytes()).bench_local(|| {
-        let pairs = slabs
-            .par_iter_mut()
-            .zip(values.par_chunks_exact(SLAB * COLS));
+        let pairs = slabs.par_iter_mut().zip(values.par_chunks_exact(SLAB * COLS));
         pairs.for_each(|(slab, values)| slab.encode(case, black_box(values)));
     });
 }
@@ -174,13 +140,7 @@ fn only_scales(bencher: Bencher, case: Case) {
     let blocks = case.blocks(SLAB);
     bencher.counter(bytes()).bench_local(|| {
         for (slab, values) in slabs.iter_mut().zip(values.chunks_exact(SLAB * COLS)) {
-            affine::scales(
-                case.code(),
-                blocks,
-                black_box(values),
-                &mut slab.scale,
-                &mut slab.zero_point,
-            );
+            affine::scales(case.code(), blocks, black_box(values), &mut slab.scale, &mut slab.zero_point);
         }
     });
 }
@@ -200,30 +160,22 @@ fn decode_one_thread(bencher: Bencher, case: Case) {
 
 #[divan::bench(args = 1..=7)]
 fn pack(bencher: Bencher, bits: u8) {
-    let codes: Vec<u8> = (0..ROWS * COLS)
-        .map(|i| ((i * 37) >> 3) as u8 >> (8 - bits))
-        .collect();
+    let codes: Vec<u8> = (0..ROWS * COLS).map(|i| ((i * 37) >> 3) as u8 >> (8 - bits)).collect();
     let mut out = vec![0; bitpack::packed_len(bits, codes.len()).expect("whole units")];
-    bencher
-        .counter(bytes())
-        .bench_local(|| bitpack::pack(bits, black_box(&codes), &mut out));
+    bencher.counter(bytes()).bench_local(|| bitpack::pack(bits, black_box(&codes), &mut out));
 }
 
 #[divan::bench(args = 1..=7)]
 fn unpack(bencher: Bencher, bits: u8) {
     let mut codes = vec![0; ROWS * COLS];
     let packed = vec![0x6c; bitpack::packed_len(bits, codes.len()).expect("whole units")];
-    bencher
-        .counter(bytes())
-        .bench_local(|| bitpack::unpack(bits, black_box(&packed), &mut codes));
+    bencher.counter(bytes()).bench_local(|| bitpack::unpack(bits, black_box(&packed), &mut codes));
 }
 
 #[divan::bench]
 fn first_non_finite(bencher: Bencher) {
     let values = values();
-    bencher
-        .counter(bytes())
-        .bench_local(|| affine::first_non_finite(black_box(&values)));
+    bencher.counter(bytes()).bench_local(|| affine::first_non_finite(black_box(&values)));
 }
 
 /// The matrix that the low-rank search is timed on, in memory.
@@ -263,10 +215,7 @@ fn low_rank_3072x12288_r32(bencher: Bencher, threads: usize) {
     values.extend_from_slice(&more);
     values.truncate(Matrix::ROWS * Matrix::COLS);
     let matrix = Matrix { values };
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .expect("a pool");
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
     bencher.bench_local(|| pool.install(|| low_rank(black_box(&matrix), 32, 8, 1, &|| false)));
 }
 
@@ -274,10 +223,7 @@ fn low_rank_3072x12288_r32(bencher: Bencher, threads: usize) {
 fn subtract_rank_32(bencher: Bencher) {
     let (mut values, up, down) = (values(), vec![0.001; ROWS * 32], vec![0.001; 32 * COLS]);
     bencher.counter(bytes()).bench_local(|| {
-        for (values, up) in values
-            .chunks_exact_mut(SLAB * COLS)
-            .zip(up.chunks_exact(SLAB * 32))
-        {
+        for (values, up) in values.chunks_exact_mut(SLAB * COLS).zip(up.chunks_exact(SLAB * 32)) {
             subtract(up, &down, 32, COLS, black_box(values));
         }
     });

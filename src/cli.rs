@@ -53,11 +53,7 @@ fn report_error(e: &Error, global: &Global) -> u8 {
     if global.verbose > 0 {
         let mut cause = std::error::Error::source(e);
         while let Some(c) = cause {
-            let _ = writeln!(
-                stderr,
-                "  because: {}",
-                crate::core::name::clean(&c.to_string())
-            );
+            let _ = writeln!(stderr, "  because: {}", crate::core::name::clean(&c.to_string()));
             cause = c.source();
         }
     }
@@ -86,9 +82,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
             let mut text = Vec::new();
             clap_mangen::Man::new(Cli::command())
                 .render(&mut text)
-                .map_err(|e| {
-                    Error::failed(format!("the manual page cannot be made: {e}")).because(e)
-                })?;
+                .map_err(|e| Error::failed(format!("the manual page cannot be made: {e}")).because(e))?;
             print_bytes(&text)
         }
     }
@@ -109,21 +103,12 @@ fn desk(global: &Global, model: &ModelArg, choices: &args::SettingsArgs) -> Resu
 fn open(model: &ModelArg, global: &Global) -> Result<Arc<Opened>> {
     let opened = match (&model.model, model.demo) {
         (None, true) => demo::open()?,
-        (Some(label), false) => target::open(
-            label,
-            &OpenOptions {
-                component: model.component.clone(),
-            },
-        )?,
+        (Some(label), false) => target::open(label, &OpenOptions { component: model.component.clone() })?,
         (None, false) => {
-            return Err(Error::usage(
-                "which model? give a file, a folder or an id, or --demo for the built-in one",
-            ));
+            return Err(Error::usage("which model? give a file, a folder or an id, or --demo for the built-in one"));
         }
         (Some(_), true) => {
-            return Err(Error::usage(
-                "--demo takes the place of MODEL; give one of them",
-            ));
+            return Err(Error::usage("--demo takes the place of MODEL; give one of them"));
         }
     };
     if !global.quiet {

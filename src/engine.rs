@@ -20,10 +20,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
-            memory: 1 << 30,
-        }
+        Self { threads: std::thread::available_parallelism().map_or(1, usize::from), memory: 1 << 30 }
     }
 }
 
@@ -57,14 +54,9 @@ pub fn pool(threads: usize, name: &'static str) -> Result<ThreadPool> {
 
 /// What a panic said.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!(
-        "a worker stopped: {}",
-        text.unwrap_or_else(|| "no message".into())
-    )
+    let text =
+        panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("a worker stopped: {}", text.unwrap_or_else(|| "no message".into()))
 }
 
 #[cfg(test)]
@@ -74,10 +66,7 @@ mod tests {
     #[test]
     fn workers_fit_into_the_memory() {
         fn check(threads: usize, memory: u64, slab: u64, fixed: u64, workers: Option<usize>) {
-            assert_eq!(
-                Limits { threads, memory }.workers(slab, fixed).ok(),
-                workers
-            );
+            assert_eq!(Limits { threads, memory }.workers(slab, fixed).ok(), workers);
         }
         check(8, 1 << 30, 1 << 18, 0, Some(8));
         check(64, 64 << 20, 1 << 18, 0, Some(14));

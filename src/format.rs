@@ -6,6 +6,7 @@ pub mod blob;
 pub mod demo;
 pub mod folder;
 pub mod hub;
+pub mod profiles;
 pub mod safetensors;
 pub mod save;
 pub mod shards;
@@ -52,9 +53,8 @@ impl Content {
     pub fn read(&self) -> Result<Vec<u8>> {
         match self {
             Self::Embedded(bytes) => Ok(bytes.to_vec()),
-            Self::File(path) => std::fs::read(path).map_err(|e| {
-                Error::failed(format!("{}: cannot be read: {e}", path.display())).because(e)
-            }),
+            Self::File(path) => std::fs::read(path)
+                .map_err(|e| Error::failed(format!("{}: cannot be read: {e}", path.display())).because(e)),
         }
     }
 }
@@ -129,10 +129,7 @@ impl Assembly {
         tensors.sort_by(|a, b| natural(&a.name, &b.name));
         if let Some(pair) = tensors.windows(2).find(|w| w[0].name == w[1].name) {
             let file = |t: &Tensor| match t.encoding {
-                Encoding::Plain(i) => infos[stored[i as usize].span.file as usize]
-                    .path
-                    .display()
-                    .to_string(),
+                Encoding::Plain(i) => infos[stored[i as usize].span.file as usize].path.display().to_string(),
                 Encoding::Packed { .. } => String::new(),
             };
             return Err(Error::failed(format!(
@@ -155,10 +152,6 @@ impl Assembly {
             tensors,
             warnings: self.warnings,
         };
-        Ok(Opened {
-            model,
-            blobs,
-            companions: self.companions,
-        })
+        Ok(Opened { model, blobs, companions: self.companions })
     }
 }

@@ -49,30 +49,17 @@ pub trait Target: Sync {
     fn parse_dtype(&self, name: &str) -> Result<Dtype> {
         let lower = name.trim().to_ascii_lowercase();
         let all = self.dtypes();
-        if let Some(d) = all
-            .iter()
-            .find(|d| d.name.as_str().eq_ignore_ascii_case(&lower))
-        {
+        if let Some(d) = all.iter().find(|d| d.name.as_str().eq_ignore_ascii_case(&lower)) {
             return Ok(d.name.clone());
         }
-        Err(unknown_dtype(
-            self.family(),
-            name,
-            all.iter().map(|d| d.name.as_str()),
-        ))
+        Err(unknown_dtype(self.family(), name, all.iter().map(|d| d.name.as_str())))
     }
     /// What it writes when nothing is said.
     fn default_dtype(&self) -> Dtype;
     /// Whether it has a setting; if not, why, for people.
     fn has(&self, knob: Knob) -> Result<(), String>;
     /// What becomes of one tensor, given what the rules say of it.
-    fn row(
-        &self,
-        model: &Model,
-        id: TensorId,
-        decision: &Decision,
-        settings: &Settings,
-    ) -> Result<Row>;
+    fn row(&self, model: &Model, id: TensorId, decision: &Decision, settings: &Settings) -> Result<Row>;
     /// How values of that shape, stored as `storage` before, become the parts of an action of this target.
     fn codec(&self, shape: &[u64], storage: Storage, action: &Action) -> Result<Box<dyn Codec>>;
     /// What the output says of itself besides its tensors.
@@ -113,30 +100,16 @@ pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
         let decision = settings.decide(&[model.tensor(id).name.as_str()]);
         rows.push(target.row(model, id, &decision, settings)?);
     }
-    for name in settings
-        .overrides
-        .keys()
-        .filter(|n| model.find(n).is_none())
-    {
-        warnings.push(format!(
-            "the profile sets `{name}`, which this model does not have"
-        ));
+    for name in settings.overrides.keys().filter(|n| model.find(n).is_none()) {
+        warnings.push(format!("the profile sets `{name}`, which this model does not have"));
     }
-    let patterns = settings
-        .exclude
-        .iter()
-        .chain(&settings.include)
-        .chain(settings.rules.iter().map(|r| &r.pattern));
+    let patterns = settings.exclude.iter().chain(&settings.include).chain(settings.rules.iter().map(|r| &r.pattern));
     for pattern in patterns {
         if !model.tensors.iter().any(|t| pattern.hits(&[&t.name])) {
             warnings.push(format!("`{pattern}` matches no tensor"));
         }
     }
-    Ok(Plan {
-        family: settings.target,
-        rows,
-        warnings,
-    })
+    Ok(Plan { family: settings.target, rows, warnings })
 }
 
 /// Bytes that the search of a low-rank branch holds besides its slabs: factors in f32 and as stored, and its sketches.
@@ -148,10 +121,7 @@ pub fn low_rank_memory(shape: &[u64], rank: u32) -> u64 {
     let cols: u64 = shape.iter().skip(1).product();
     let width = u64::from(rank) * 2 + 16;
     // Sketches of both sides in f32, once more while they are made orthogonal, and the lanes' sums.
-    (rows + cols)
-        .saturating_mul(width)
-        .saturating_mul(4 * 3)
-        .saturating_add(crate::quant::lowrank::LANE_BYTES as u64)
+    (rows + cols).saturating_mul(width).saturating_mul(4 * 3).saturating_add(crate::quant::lowrank::LANE_BYTES as u64)
 }
 
 /// Whether a row holds float weights.
@@ -160,12 +130,7 @@ pub fn is_float(model: &Model, row: &Row) -> bool {
 }
 
 /// A row that leaves a tensor as it is, or, where its source is packed, gives it back its own type.
-pub(crate) fn kept(
-    model: &Model,
-    id: TensorId,
-    decision: &Decision,
-    reason: Option<String>,
-) -> Row {
+pub(crate) fn kept(model: &Model, id: TensorId, decision: &Decision, reason: Option<String>) -> Row {
     let tensor = model.tensor(id);
     let storage = match tensor.encoding {
         // A stored type that mixdown cannot cast to is only ever copied.
@@ -176,16 +141,9 @@ pub(crate) fn kept(
         Encoding::Plain(_) => Action::Copy,
         Encoding::Packed { .. } => Action::Cast(storage),
     };
-    let part = Part {
-        name: tensor.name.clone(),
-        storage,
-        shape: tensor.shape.clone(),
-    };
+    let part = Part { name: tensor.name.clone(), storage, shape: tensor.shape.clone() };
     let row = row_of(tensor, id, decision, action, vec![part], reason);
-    Row {
-        excluded: true,
-        ..row
-    }
+    Row { excluded: true, ..row }
 }
 
 /// The float type that values of a type are written as: itself, or the nearest that mixdown writes.
@@ -220,35 +178,19 @@ pub(crate) fn row_of(
         action,
         excluded: false,
         reason,
-        cause: decision
-            .kept_by
-            .clone()
-            .unwrap_or_else(|| decision.by.clone()),
+        cause: decision.kept_by.clone().unwrap_or_else(|| decision.by.clone()),
         parts,
         bytes_before: tensor.bytes,
     }
 }
 
 /// Says which names are near an unknown one.
-pub(crate) fn unknown_dtype<'a>(
-    family: Family,
-    name: &str,
-    known: impl Iterator<Item = &'a str>,
-) -> Error {
-    let mut near: Vec<(usize, &str)> = known
-        .map(|k| {
-            (
-                distance(&name.to_ascii_lowercase(), &k.to_ascii_lowercase()),
-                k,
-            )
-        })
-        .collect();
+pub(crate) fn unknown_dtype<'a>(family: Family, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let mut near: Vec<(usize, &str)> =
+        known.map(|k| (distance(&name.to_ascii_lowercase(), &k.to_ascii_lowercase()), k)).collect();
     near.sort();
     let names: Vec<&str> = near.iter().take(6).map(|(_, k)| *k).collect();
-    Error::usage(format!(
-        "{family} has no dtype `{name}`; near ones: {}",
-        names.join(", ")
-    ))
+    Error::usage(format!("{family} has no dtype `{name}`; near ones: {}", names.join(", ")))
 }
 
 /// Edits between two names (Levenshtein).
@@ -273,20 +215,8 @@ mod tests {
 
     #[test]
     fn near_names_are_offered() {
-        let message = get(Family::Sdnq)
-            .parse_dtype("unt4")
-            .expect_err("a typo")
-            .to_string();
-        assert!(
-            message.contains("uint4") && message.contains("int4"),
-            "{message}"
-        );
-        assert_eq!(
-            get(Family::Sdnq)
-                .parse_dtype("UINT4")
-                .expect("any case")
-                .as_str(),
-            "uint4"
-        );
+        let message = get(Family::Sdnq).parse_dtype("unt4").expect_err("a typo").to_string();
+        assert!(message.contains("uint4") && message.contains("int4"), "{message}");
+        assert_eq!(get(Family::Sdnq).parse_dtype("UINT4").expect("any case").as_str(), "uint4");
     }
 }

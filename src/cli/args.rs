@@ -5,13 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A mixing desk for model weights: see what each setting costs, then write the file your runtime loads.
 #[derive(Debug, Parser)]
-#[command(
-    name = "mixdown",
-    version,
-    about,
-    args_conflicts_with_subcommands = true,
-    max_term_width = 100
-)]
+#[command(name = "mixdown", version, about, args_conflicts_with_subcommands = true, max_term_width = 100)]
 pub struct Cli {
     /// For every command.
     #[command(flatten)]
@@ -37,14 +31,7 @@ pub struct Global {
     #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
     pub verbose: u8,
     /// Colour on the terminal
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        value_name = "WHEN",
-        help_heading = "Everywhere"
-    )]
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Everywhere")]
     pub color: Color,
     /// Write a log to FILE
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
@@ -93,12 +80,7 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "NAME", help_heading = "Settings")]
     pub dtype: Option<String>,
     /// Values per scale: 0 the target's rule, -1 a row, -2 the whole tensor
-    #[arg(
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        help_heading = "Settings"
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Settings")]
     pub group_size: Option<i64>,
     /// Rank of the low-rank branch; 0 for none
     #[arg(long, value_name = "N", help_heading = "Settings")]
@@ -119,11 +101,7 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "FILE", help_heading = "Settings")]
     pub tensor_type_file: Option<PathBuf>,
     /// Self-description as tensors beside the layers
-    #[arg(
-        long,
-        overrides_with = "no_metadata_tensors",
-        help_heading = "Settings"
-    )]
+    #[arg(long, overrides_with = "no_metadata_tensors", help_heading = "Settings")]
     pub metadata_tensors: bool,
     /// Self-description in the file's header
     #[arg(long, overrides_with = "metadata_tensors", help_heading = "Settings")]

@@ -13,22 +13,11 @@ pub fn run(global: &Global, args: &ConvertArgs) -> Result<u8> {
     let opened = super::open(&args.model, global)?;
     let profile = super::settings::profile(&args.settings, &opened.model, Some(&args.output))?;
     let max_shard = super::plan::shard_size(args.max_shard_size.as_deref())?;
-    let request = Request {
-        output: args.output.clone(),
-        force: args.force,
-        max_shard,
-    };
+    let request = Request { output: args.output.clone(), force: args.force, max_shard };
     let cancel = signals::cancel_on_signal()?;
     let progress = Progress::default();
     let report = with_bar(&progress, global, || {
-        convert::run(
-            &opened,
-            &profile.settings,
-            &request,
-            super::limits(global)?,
-            &cancel,
-            &progress,
-        )
+        convert::run(&opened, &profile.settings, &request, super::limits(global)?, &cancel, &progress)
     })?;
     let mut warnings = opened.model.warnings.clone();
     warnings.extend(report.plan.warnings.iter().cloned());
@@ -57,11 +46,7 @@ pub fn run(global: &Global, args: &ConvertArgs) -> Result<u8> {
 }
 
 /// Runs something with a progress bar on stderr, where that is a terminal.
-pub fn with_bar<T>(
-    progress: &Progress,
-    global: &Global,
-    work: impl FnOnce() -> Result<T>,
-) -> Result<T> {
+pub fn with_bar<T>(progress: &Progress, global: &Global, work: impl FnOnce() -> Result<T>) -> Result<T> {
     if global.quiet || !std::io::stderr().is_terminal() {
         return work();
     }
@@ -77,11 +62,7 @@ pub fn with_bar<T>(
                 bar.set_position(now.min(total));
                 let seconds = progress.seconds().max(1e-3);
                 let rate = now as f64 / seconds;
-                let left = if now > 0 {
-                    (total.saturating_sub(now)) as f64 / rate
-                } else {
-                    f64::NAN
-                };
+                let left = if now > 0 { (total.saturating_sub(now)) as f64 / rate } else { f64::NAN };
                 bar.set_message(format!(
                     "{}/s · {} left · {}",
                     units::size(rate as u64),

@@ -19,11 +19,8 @@ fn header(text: &str) -> Value {
 pub fn run(global: &Global, args: &InspectArgs) -> Result<u8> {
     let opened = super::open(&args.model, global)?;
     let model = &opened.model;
-    let mut metadata_of: Map<String, Value> = model
-        .metadata()
-        .into_iter()
-        .map(|(k, v)| (k.to_owned(), header(v)))
-        .collect();
+    let mut metadata_of: Map<String, Value> =
+        model.metadata().into_iter().map(|(k, v)| (k.to_owned(), header(v))).collect();
     let mut warnings = Vec::new();
     let described = metadata::all(&opened, &mut warnings)?;
     for (layer, facts) in &described {
@@ -37,9 +34,7 @@ pub fn run(global: &Global, args: &InspectArgs) -> Result<u8> {
         None => model.stored.iter().collect(),
         Some(asked) => {
             let found = model.stored.iter().find(|s| s.name == *asked);
-            vec![found.ok_or_else(|| {
-                Error::failed(format!("{}: there is no tensor `{asked}`", model.label))
-            })?]
+            vec![found.ok_or_else(|| Error::failed(format!("{}: there is no tensor `{asked}`", model.label)))?]
         }
     };
     if args.json {
@@ -72,11 +67,7 @@ fn text(model: &Model, wanted: &[&Stored], metadata: &Map<String, Value>) -> Str
         "{}\n{} · {} · {} parameters · {} tensors · {} in {}\n",
         name::clean(&model.title),
         model.format,
-        model
-            .architecture
-            .as_deref()
-            .map(name::clean)
-            .unwrap_or("unknown architecture".into()),
+        model.architecture.as_deref().map(name::clean).unwrap_or("unknown architecture".into()),
         units::count(model.parameters()),
         model.tensors.len(),
         units::size(model.bytes()),
@@ -96,23 +87,14 @@ fn text(model: &Model, wanted: &[&Stored], metadata: &Map<String, Value>) -> Str
         }
     }
     out.push_str("\ntensors\n");
-    let width = wanted
-        .iter()
-        .map(|s| s.name.chars().count())
-        .max()
-        .unwrap_or(0)
-        .min(80);
+    let width = wanted.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(80);
     for s in wanted {
         let shape: Vec<String> = s.shape.iter().map(ToString::to_string).collect();
         out.push_str(&format!(
             "  {:width$}  {:8} {:>16}  {:>9}\n",
             name::clean(&s.name),
             s.storage.name(),
-            if shape.is_empty() {
-                "scalar".into()
-            } else {
-                shape.join("×")
-            },
+            if shape.is_empty() { "scalar".into() } else { shape.join("×") },
             units::size(s.span.len)
         ));
     }

@@ -27,10 +27,7 @@ impl Log for Logger {
         let line = format!("{:5} {}", record.level(), clean(&text));
         if let Some(file) = &self.file {
             // A log that cannot be written must not stop the work it tells of.
-            let _ = writeln!(
-                file.lock().unwrap_or_else(PoisonError::into_inner),
-                "{line}"
-            );
+            let _ = writeln!(file.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
         }
         if self.stderr {
             let _ = writeln!(std::io::stderr(), "{line}");
@@ -47,9 +44,7 @@ pub fn start(global: &Global) -> Result<()> {
                 .create(true)
                 .append(true)
                 .open(path)
-                .map_err(|e| {
-                    Error::failed(format!("{}: cannot be written: {e}", path.display())).because(e)
-                })?,
+                .map_err(|e| Error::failed(format!("{}: cannot be written: {e}", path.display())).because(e))?,
         )),
         None => None,
     };
@@ -57,23 +52,14 @@ pub fn start(global: &Global) -> Result<()> {
     if file.is_none() && !stderr {
         return Ok(());
     }
-    log::set_max_level(if global.verbose > 1 {
-        LevelFilter::Debug
-    } else {
-        LevelFilter::Info
-    });
+    log::set_max_level(if global.verbose > 1 { LevelFilter::Debug } else { LevelFilter::Info });
     log::set_boxed_logger(Box::new(Logger { file, stderr }))
         .map_err(|e| Error::failed(format!("logging cannot start: {e}")))
 }
 
 /// A warning on stderr.
 pub fn warn(text: &str, global: &Global) {
-    let _ = writeln!(
-        std::io::stderr(),
-        "{} {}",
-        label("warning:", global),
-        clean(text)
-    );
+    let _ = writeln!(std::io::stderr(), "{} {}", label("warning:", global), clean(text));
 }
 
 /// `error:` or `warning:`, in colour where that is wanted.
@@ -81,10 +67,7 @@ pub fn label(word: &str, global: &Global) -> String {
     let colour = match global.color {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto => {
-            std::io::stderr().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-        }
+        Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     };
     match (colour, word.starts_with('e')) {
         (true, true) => format!("\x1b[1;31m{word}\x1b[0m"),

@@ -19,11 +19,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
         None => convert::natural_output(&opened),
     };
     let plan = target::plan(&opened.model, &profile.settings)?;
-    let context = Context {
-        model: &opened.model,
-        settings: &profile.settings,
-        output,
-    };
+    let context = Context { model: &opened.model, settings: &profile.settings, output };
     let layout = Layout::new(&plan, &context)?;
     let mut warnings = opened.model.warnings.clone();
     warnings.extend(plan.warnings.iter().cloned());
@@ -46,8 +42,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
 
 /// `--max-shard-size`.
 pub fn shard_size(text: Option<&str>) -> Result<Option<u64>> {
-    text.map(|t| units::parse_size(t).map_err(|e| e.at("--max-shard-size")))
-        .transpose()
+    text.map(|t| units::parse_size(t).map_err(|e| e.at("--max-shard-size"))).transpose()
 }
 
 /// Warnings that belong to the plan; those of opening were said already.

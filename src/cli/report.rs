@@ -35,11 +35,7 @@ impl Report<'_> {
     }
 
     fn rows(&self) -> impl Iterator<Item = (usize, &Row)> {
-        self.plan
-            .rows
-            .iter()
-            .enumerate()
-            .filter(|(_, row)| (self.wanted)(row))
+        self.plan.rows.iter().enumerate().filter(|(_, row)| (self.wanted)(row))
     }
 
     /// The document of the contract.
@@ -72,11 +68,7 @@ impl Report<'_> {
 
     fn row_json(&self, index: usize, row: &Row) -> Value {
         let loss = self.loss(index).map(LossSums::loss);
-        let sources: Vec<&str> = row
-            .sources
-            .iter()
-            .map(|id| self.model.tensor(*id).name.as_str())
-            .collect();
+        let sources: Vec<&str> = row.sources.iter().map(|id| self.model.tensor(*id).name.as_str()).collect();
         json!({
             "name": row.name,
             "sources": sources,
@@ -103,10 +95,7 @@ impl Report<'_> {
         );
         for (i, row) in self.rows() {
             let loss = self.loss(i).map(LossSums::loss);
-            let figure = |f: Option<f64>| {
-                f.filter(|v| v.is_finite())
-                    .map_or_else(String::new, |v| v.to_string())
-            };
+            let figure = |f: Option<f64>| f.filter(|v| v.is_finite()).map_or_else(String::new, |v| v.to_string());
             let fields = [
                 quoted(&row.name),
                 shape(row),
@@ -130,14 +119,8 @@ impl Report<'_> {
 
     /// Writes the losses to a file: CSV by its ending, else JSON.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let is_csv = path
-            .extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("csv"));
-        let text = if is_csv {
-            self.csv()
-        } else {
-            format!("{:#}\n", self.json())
-        };
+        let is_csv = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
+        let text = if is_csv { self.csv() } else { format!("{:#}\n", self.json()) };
         save::write_file(path, text.as_bytes())
     }
 
@@ -174,19 +157,11 @@ impl Report<'_> {
                 shape(row),
                 row.from.clone(),
                 to,
-                format!(
-                    "{} → {}",
-                    units::size_short(row.bytes_before),
-                    units::size_short(row.bytes_after())
-                ),
+                format!("{} → {}", units::size_short(row.bytes_before), units::size_short(row.bytes_after())),
                 name::clean(&last).into_owned(),
             ]);
         }
-        let loss_head = if self.losses.is_empty() {
-            ""
-        } else {
-            "      MSE  max error   relative"
-        };
+        let loss_head = if self.losses.is_empty() { "" } else { "      MSE  max error   relative" };
         let heads = ["tensor", "shape", "from", "to", "size", loss_head].map(str::to_owned);
         let mut widths = [0usize; 5];
         for line in lines.iter().chain([&heads]) {
@@ -198,9 +173,7 @@ impl Report<'_> {
         for line in [&heads].into_iter().chain(&lines) {
             let mut out = String::new();
             for (i, cell) in line.iter().enumerate() {
-                let pad = widths.get(i).map_or(0, |w| {
-                    w - unicode_width::UnicodeWidthStr::width(cell.as_str())
-                });
+                let pad = widths.get(i).map_or(0, |w| w - unicode_width::UnicodeWidthStr::width(cell.as_str()));
                 match i {
                     1 | 4 => out.push_str(&format!("{}{cell}  ", " ".repeat(pad))),
                     _ => out.push_str(&format!("{cell}{}  ", " ".repeat(pad))),
@@ -245,17 +218,9 @@ fn shape(row: &Row) -> String {
     if row.shape.is_empty() {
         return "scalar".into();
     }
-    row.shape
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("×")
+    row.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×")
 }
 
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

@@ -1,11 +1,11 @@
 //! From flags and profiles to settings. Flags override the profile.
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::args::SettingsArgs;
 use crate::core::recipe::Patch;
 use crate::core::rules::{Pattern, Rule, TensorType};
 use crate::core::{Error, Family, Model, Result, Settings};
-use crate::format::save;
+use crate::format::profiles;
 use crate::session::preset;
 use crate::session::profile::{PresetChoice, Profile};
 use crate::target::{self, Knob};
@@ -32,34 +32,20 @@ pub fn profile(args: &SettingsArgs, model: &Model, output: Option<&Path>) -> Res
         s.defaults.group_size = args.group_size;
     }
     if args.svd_rank.is_some_and(|r| r > 0) || args.svd_steps.is_some() {
-        require(
-            s.target,
-            Knob::SvdRank,
-            if args.svd_rank.is_some() {
-                "--svd-rank"
-            } else {
-                "--svd-steps"
-            },
-        )?;
+        require(s.target, Knob::SvdRank, if args.svd_rank.is_some() { "--svd-rank" } else { "--svd-steps" })?;
     }
     s.defaults.svd_rank = args.svd_rank.or(s.defaults.svd_rank);
     s.defaults.svd_steps = args.svd_steps.or(s.defaults.svd_steps);
     if args.metadata_tensors || args.no_metadata_tensors {
-        let flag = if args.metadata_tensors {
-            "--metadata-tensors"
-        } else {
-            "--no-metadata-tensors"
-        };
+        let flag = if args.metadata_tensors { "--metadata-tensors" } else { "--no-metadata-tensors" };
         require(s.target, Knob::MetadataTensors, flag)?;
         s.metadata_tensors = Some(args.metadata_tensors);
     }
     for text in &args.exclude {
-        s.exclude
-            .push(Pattern::new(text).map_err(|e| e.at("--exclude"))?);
+        s.exclude.push(Pattern::new(text).map_err(|e| e.at("--exclude"))?);
     }
     for text in &args.include {
-        s.include
-            .push(Pattern::new(text).map_err(|e| e.at("--include"))?);
+        s.include.push(Pattern::new(text).map_err(|e| e.at("--include"))?);
     }
     if let Some(path) = &args.tensor_type_file {
         let mut rules = tensor_type_file(path, s.target)?;
@@ -73,14 +59,12 @@ pub fn profile(args: &SettingsArgs, model: &Model, output: Option<&Path>) -> Res
         if parsed.patch.svd_rank.is_some_and(|r| r > 0) {
             require(s.target, Knob::SvdRank, "--tensor-type svd_rank")?;
         }
-        let dtype = target
-            .parse_dtype(&parsed.dtype)
-            .map_err(|e| e.at("--tensor-type"))?;
+        let dtype = target.parse_dtype(&parsed.dtype).map_err(|e| e.at("--tensor-type"))?;
         s.rules.push(parsed.rule(dtype));
     }
     apply_preset(&mut profile, model)?;
     if let Some(path) = &args.save_profile {
-        save::write_file(path, profile.to_text().as_bytes())?;
+        profiles::write(path, &profile.to_text())?;
     }
     Ok(profile)
 }
@@ -93,10 +77,7 @@ pub fn apply_preset(profile: &mut Profile, model: &Model) -> Result<()> {
         PresetChoice::None => None,
         PresetChoice::Named(name) => Some(preset::by_name(name).ok_or_else(|| {
             let names: Vec<&str> = preset::all().iter().map(|p| p.name.as_str()).collect();
-            Error::usage(format!(
-                "there is no preset `{name}`; there are {}",
-                names.join(", ")
-            ))
+            Error::usage(format!("there is no preset `{name}`; there are {}", names.join(", ")))
         })?),
     };
     profile.set_preset(preset);
@@ -105,11 +86,8 @@ pub fn apply_preset(profile: &mut Profile, model: &Model) -> Result<()> {
 
 fn require(family: Family, knob: Knob, flag: &str) -> Result<()> {
     target::get(family).has(knob).map_err(|why| {
-        let others: Vec<&str> = Family::ALL
-            .into_iter()
-            .filter(|f| target::get(*f).has(knob).is_ok())
-            .map(Family::name)
-            .collect();
+        let others: Vec<&str> =
+            Family::ALL.into_iter().filter(|f| target::get(*f).has(knob).is_ok()).map(Family::name).collect();
         Error::usage(format!("{flag}: {why}; {} has it", others.join(", ")))
     })
 }
@@ -117,31 +95,20 @@ fn require(family: Family, knob: Knob, flag: &str) -> Result<()> {
 fn parse_family(name: &str) -> Result<Family> {
     Family::parse(name).ok_or_else(|| {
         let names: Vec<&str> = Family::ALL.into_iter().map(Family::name).collect();
-        Error::usage(format!(
-            "--to {name}: this version writes {}",
-            names.join(", ")
-        ))
+        Error::usage(format!("--to {name}: this version writes {}", names.join(", ")))
     })
 }
 
 fn default_family(output: Option<&Path>) -> Result<Family> {
-    match output
-        .and_then(|o| o.extension())
-        .map(|e| e.to_string_lossy().to_ascii_lowercase())
-    {
-        Some(e) if e == "gguf" => Err(Error::usage(
-            "-o *.gguf: this version writes safetensors, not GGUF",
-        )),
+    match output.and_then(|o| o.extension()).map(|e| e.to_string_lossy().to_ascii_lowercase()) {
+        Some(e) if e == "gguf" => Err(Error::usage("-o *.gguf: this version writes safetensors, not GGUF")),
         _ => Ok(Family::Sdnq),
     }
 }
 
 /// Another target: its dtypes are others, so only what speaks of keeping survives.
 fn retarget(s: &mut Settings, family: Family) {
-    let keep_only = |p: &Patch| Patch {
-        keep: p.keep,
-        ..Patch::default()
-    };
+    let keep_only = |p: &Patch| Patch { keep: p.keep, ..Patch::default() };
     s.target = family;
     s.defaults = keep_only(&s.defaults);
     for rule in &mut s.rules {
@@ -157,23 +124,17 @@ fn retarget(s: &mut Settings, family: Family) {
 /// llama-quantize's form: entries `PATTERN=DTYPE`, separated by white space, matched in lower case, the first match
 /// wins. Ours lets the last match win, so they are taken in reverse.
 fn tensor_type_file(path: &Path, family: Family) -> Result<Vec<Rule>> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Error::failed(format!("{}: cannot be read: {e}", path.display())).because(e)
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::failed(format!("{}: cannot be read: {e}", path.display())).because(e))?;
     let mut rules = Vec::new();
     for entry in text.split_whitespace() {
         let place = format!("{}: `{entry}`", path.display());
-        let (pattern, dtype) = entry
-            .rsplit_once('=')
-            .ok_or_else(|| Error::failed("there is no `=`; write PATTERN=DTYPE").at(&place))?;
+        let (pattern, dtype) =
+            entry.rsplit_once('=').ok_or_else(|| Error::failed("there is no `=`; write PATTERN=DTYPE").at(&place))?;
         rules.push(Rule {
             pattern: Pattern::new(&pattern.to_lowercase()).map_err(|e| e.at(&place))?,
             patch: Patch {
-                dtype: Some(
-                    target::get(family)
-                        .parse_dtype(dtype)
-                        .map_err(|e| e.at(&place))?,
-                ),
+                dtype: Some(target::get(family).parse_dtype(dtype).map_err(|e| e.at(&place))?),
                 ..Patch::default()
             },
             reason: None,
@@ -184,59 +145,11 @@ fn tensor_type_file(path: &Path, family: Family) -> Result<Vec<Rule>> {
     Ok(rules)
 }
 
-/// Where named profiles are kept.
-pub fn folder() -> Result<PathBuf> {
-    // People who live in a terminal expect XDG's variables to count on every system.
-    if let Some(xdg) = std::env::var_os("XDG_CONFIG_HOME").filter(|v| !v.is_empty()) {
-        return Ok(PathBuf::from(xdg).join("mixdown").join("profiles"));
-    }
-    directories::ProjectDirs::from("", "", "mixdown")
-        .map(|d| d.config_dir().join("profiles"))
-        .ok_or_else(|| {
-            Error::failed("this system names no folder for settings; set XDG_CONFIG_HOME")
-        })
-}
-
-/// The file that a profile's name or path means.
-pub fn locate(name: &str) -> Result<PathBuf> {
-    if name.ends_with(".toml") || name.contains(['/', '\\']) {
-        return Ok(PathBuf::from(name));
-    }
-    if name.is_empty() || name.starts_with('.') || name.contains(|c: char| c.is_control()) {
-        return Err(Error::usage(format!("`{name}` is not a profile's name")));
-    }
-    Ok(folder()?.join(format!("{name}.toml")))
-}
-
 /// Loads a profile by name or path.
 pub fn load(name: &str) -> Result<Profile> {
-    let path = locate(name)?;
-    let text = std::fs::read_to_string(&path).map_err(|e| {
-        let hint = if e.kind() == std::io::ErrorKind::NotFound {
-            "; `mixdown profile list` shows what there is"
-        } else {
-            ""
-        };
-        Error::failed(format!(
-            "profile {}: cannot be read: {e}{hint}",
-            path.display()
-        ))
-        .because(e)
-    })?;
+    let path = profiles::locate(name)?;
     let dtype = |family: Family, name: &str| target::get(family).parse_dtype(name);
-    let mut profile = Profile::parse(&text, &path.display().to_string(), &dtype)?;
-    profile.name = path.file_stem().map(|s| s.to_string_lossy().into_owned());
+    let mut profile = Profile::parse(&profiles::read(&path)?, &path.display().to_string(), &dtype)?;
+    profile.name = profiles::name_of(&path);
     Ok(profile)
-}
-
-/// Writes a profile; its folder is made if need be.
-pub fn store(profile: &mut Profile, name: &str) -> Result<PathBuf> {
-    let path = locate(name)?;
-    let parent = save::parent_of(&path);
-    std::fs::create_dir_all(&parent).map_err(|e| {
-        Error::failed(format!("{}: cannot be made: {e}", parent.display())).because(e)
-    })?;
-    save::write_file(&path, profile.to_text().as_bytes())?;
-    profile.name = path.file_stem().map(|s| s.to_string_lossy().into_owned());
-    Ok(path)
 }

@@ -7,11 +7,7 @@ use crate::core::{Cancel, Error, Result};
 static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
 #[cfg(unix)]
-const SIGNALS: [i32; 3] = [
-    signal_hook::consts::SIGINT,
-    signal_hook::consts::SIGTERM,
-    signal_hook::consts::SIGHUP,
-];
+const SIGNALS: [i32; 3] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP];
 #[cfg(not(unix))]
 const SIGNALS: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
 

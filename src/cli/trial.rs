@@ -16,38 +16,19 @@ pub fn run(global: &Global, args: &TrialArgs) -> Result<u8> {
     let started = Instant::now();
     let opened = super::open(&args.model, global)?;
     let profile = super::settings::profile(&args.settings, &opened.model, None)?;
-    let only = args
-        .tensor
-        .as_deref()
-        .map(Pattern::new)
-        .transpose()
-        .map_err(|e| e.at("--tensor"))?;
+    let only = args.tensor.as_deref().map(Pattern::new).transpose().map_err(|e| e.at("--tensor"))?;
     let plan = target::plan(&opened.model, &profile.settings)?;
-    let context = Context {
-        model: &opened.model,
-        settings: &profile.settings,
-        output: convert::natural_output(&opened),
-    };
+    let context =
+        Context { model: &opened.model, settings: &profile.settings, output: convert::natural_output(&opened) };
     let layout = Layout::new(&plan, &context)?;
     let wanted = |row: &Row| {
-        let names = row
-            .sources
-            .iter()
-            .map(|id| opened.model.tensor(*id).name.as_str());
-        only.as_ref()
-            .is_none_or(|p| p.hits(&names.chain([row.name.as_str()]).collect::<Vec<_>>()))
+        let names = row.sources.iter().map(|id| opened.model.tensor(*id).name.as_str());
+        only.as_ref().is_none_or(|p| p.hits(&names.chain([row.name.as_str()]).collect::<Vec<_>>()))
     };
     let cancel = signals::cancel_on_signal()?;
     let progress = Progress::default();
     let losses = super::convert::with_bar(&progress, global, || {
-        convert::measure(
-            &opened,
-            &plan,
-            &wanted,
-            super::limits(global)?,
-            &cancel,
-            &progress,
-        )
+        convert::measure(&opened, &plan, &wanted, super::limits(global)?, &cancel, &progress)
     })?;
     let mut warnings = opened.model.warnings.clone();
     warnings.extend(plan.warnings.iter().cloned());

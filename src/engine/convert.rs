@@ -38,18 +38,13 @@ pub struct Request {
 
 /// What an output path means for a model.
 pub fn output_kind(opened: &Opened, output: &Path, max_shard: Option<u64>) -> Result<Output> {
-    let extension = output
-        .extension()
-        .map(|e| e.to_string_lossy().to_ascii_lowercase());
+    let extension = output.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
     match extension.as_deref() {
-        Some("safetensors") if max_shard.is_some() => Err(Error::usage(
-            "--max-shard-size: a single .safetensors file has no shards; name a folder",
-        )),
+        Some("safetensors") if max_shard.is_some() => {
+            Err(Error::usage("--max-shard-size: a single .safetensors file has no shards; name a folder"))
+        }
         Some("safetensors") => Ok(Output::File),
-        Some("gguf") => Err(Error::usage(format!(
-            "{}: this version writes safetensors, not GGUF",
-            output.display()
-        ))),
+        Some("gguf") => Err(Error::usage(format!("{}: this version writes safetensors, not GGUF", output.display()))),
         _ => Ok(folder_output(opened, max_shard)),
     }
 }
@@ -68,26 +63,11 @@ fn folder_output(opened: &Opened, max_shard: Option<u64>) -> Output {
         Origin::Component { name } => PathBuf::from(name),
         _ => PathBuf::new(),
     };
-    let first = model
-        .files
-        .first()
-        .and_then(|f| f.path.file_name())
-        .map(|n| n.to_string_lossy().into_owned());
-    let is_diffusers = model
-        .config
-        .as_ref()
-        .is_some_and(|c| c.get("_class_name").is_some())
+    let first = model.files.first().and_then(|f| f.path.file_name()).map(|n| n.to_string_lossy().into_owned());
+    let is_diffusers = model.config.as_ref().is_some_and(|c| c.get("_class_name").is_some())
         || first.is_some_and(|n| n.starts_with("diffusion_pytorch_model"));
-    let stem = if is_diffusers {
-        "diffusion_pytorch_model"
-    } else {
-        "model"
-    };
-    Output::Folder {
-        weights,
-        stem: stem.into(),
-        max_shard,
-    }
+    let stem = if is_diffusers { "diffusion_pytorch_model" } else { "model" };
+    Output::Folder { weights, stem: stem.into(), max_shard }
 }
 
 /// Where a conversion stands.
@@ -140,17 +120,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Progress {
     /// Source bytes worked off, and all of them.
     pub fn bytes(&self) -> (u64, u64) {
-        (
-            self.bytes_done.load(Ordering::Relaxed),
-            self.bytes_total.load(Ordering::Relaxed),
-        )
+        (self.bytes_done.load(Ordering::Relaxed), self.bytes_total.load(Ordering::Relaxed))
     }
     /// Rows finished, and all of them.
     pub fn rows(&self) -> (usize, usize) {
-        (
-            self.rows_done.load(Ordering::Relaxed),
-            self.rows_total.load(Ordering::Relaxed),
-        )
+        (self.rows_done.load(Ordering::Relaxed), self.rows_total.load(Ordering::Relaxed))
     }
     /// What is being worked on.
     pub fn current(&self) -> String {
@@ -166,10 +140,7 @@ impl Progress {
     }
     /// Seconds since it began, until it ended.
     pub fn seconds(&self) -> f64 {
-        self.seconds
-            .get()
-            .copied()
-            .unwrap_or_else(|| self.started.elapsed().as_secs_f64())
+        self.seconds.get().copied().unwrap_or_else(|| self.started.elapsed().as_secs_f64())
     }
     fn end(&self, state: State) {
         let _ = self.seconds.set(self.started.elapsed().as_secs_f64());
@@ -203,12 +174,7 @@ pub struct Job {
 
 impl Job {
     /// Starts one. What is wrong with the request itself is said at once.
-    pub fn start(
-        opened: Arc<Opened>,
-        settings: &Settings,
-        request: Request,
-        limits: Limits,
-    ) -> Result<Self> {
+    pub fn start(opened: Arc<Opened>, settings: &Settings, request: Request, limits: Limits) -> Result<Self> {
         check(&opened, settings, &request)?;
         let progress = Arc::new(Progress::default());
         let cancel = Cancel::new();
@@ -217,9 +183,8 @@ impl Job {
         let thread = std::thread::Builder::new()
             .name("convert".into())
             .spawn(move || {
-                let result = catch_unwind(AssertUnwindSafe(|| {
-                    run(&opened, &settings, &request, limits, &stop, &theirs)
-                }));
+                let result =
+                    catch_unwind(AssertUnwindSafe(|| run(&opened, &settings, &request, limits, &stop, &theirs)));
                 theirs.end(match result {
                     Ok(Ok(_)) => State::Done,
                     Ok(Err(e)) if e.kind() == Kind::Interrupted => State::Cancelled,
@@ -228,12 +193,7 @@ impl Job {
                 });
             })
             .map_err(|e| Error::failed(format!("cannot start a thread: {e}")).because(e))?;
-        Ok(Self {
-            progress,
-            output,
-            cancel,
-            thread: Some(thread),
-        })
+        Ok(Self { progress, output, cancel, thread: Some(thread) })
     }
     /// Asks it to stop; its state says when it has.
     pub fn cancel(&self) {
@@ -256,14 +216,7 @@ pub fn check(opened: &Opened, settings: &Settings, request: &Request) -> Result<
     let output = output_kind(opened, &request.output, request.max_shard)?;
     save::check_target(&request.output, request.force, opened)?;
     let plan = target::plan(&opened.model, settings)?;
-    let layout = Layout::new(
-        &plan,
-        &Context {
-            model: &opened.model,
-            settings,
-            output,
-        },
-    )?;
+    let layout = Layout::new(&plan, &Context { model: &opened.model, settings, output })?;
     let beside: u64 = opened
         .companions
         .iter()
@@ -272,11 +225,7 @@ pub fn check(opened: &Opened, settings: &Settings, request: &Request) -> Result<
             crate::format::Content::File(path) => path.metadata().map_or(0, |m| m.len()),
         })
         .sum();
-    let beside = if matches!(layout.sidecars.len(), 0) {
-        0
-    } else {
-        beside
-    };
+    let beside = if matches!(layout.sidecars.len(), 0) { 0 } else { beside };
     save::check_space(&request.output, layout.file_bytes().saturating_add(beside))?;
     Ok((plan, layout))
 }
@@ -294,32 +243,17 @@ pub fn run(
     for blob in &opened.blobs {
         blob.check_unchanged()?;
     }
-    let is_folder = matches!(
-        output_kind(opened, &request.output, request.max_shard)?,
-        Output::Folder { .. }
-    );
+    let is_folder = matches!(output_kind(opened, &request.output, request.max_shard)?, Output::Folder { .. });
     let staging = save::Staging::new(&request.output, is_folder, request.force)?;
-    let sinks: Vec<save::Sink> = layout
-        .files
-        .iter()
-        .map(|f| staging.weights(&f.name, f.bytes))
-        .collect::<Result<_>>()?;
+    let sinks: Vec<save::Sink> =
+        layout.files.iter().map(|f| staging.weights(&f.name, f.bytes)).collect::<Result<_>>()?;
 
     let places = Some((&layout, sinks.as_slice()));
-    let losses = Work {
-        opened,
-        plan: &plan,
-        wanted: &|_| true,
-        places,
-        cancel,
-        progress,
-    }
-    .run(limits)?;
+    let losses = Work { opened, plan: &plan, wanted: &|_| true, places, cancel, progress }.run(limits)?;
 
     let loss = |row: usize| losses[row].as_ref().map(LossSums::loss);
     for row in 0..plan.rows.len() {
-        if let Some((file, offset, bytes)) = loss(row).and_then(|l| layout.description_of(row, &l))
-        {
+        if let Some((file, offset, bytes)) = loss(row).and_then(|l| layout.description_of(row, &l)) {
             sinks[file].write_at(offset, &bytes)?;
         }
     }
@@ -334,11 +268,7 @@ pub fn run(
         }
         for companion in &opened.companions {
             cancel.check()?;
-            if !layout
-                .sidecars
-                .iter()
-                .any(|(relative, _)| *relative == companion.relative)
-            {
+            if !layout.sidecars.iter().any(|(relative, _)| *relative == companion.relative) {
                 staging.copy(&companion.relative, &companion.content)?;
             }
         }
@@ -347,12 +277,7 @@ pub fn run(
     drop(sinks);
     staging.commit()?;
     let seconds = progress.started.elapsed().as_secs_f64();
-    Ok(Report {
-        file_bytes: layout.file_bytes(),
-        plan,
-        losses,
-        seconds,
-    })
+    Ok(Report { file_bytes: layout.file_bytes(), plan, losses, seconds })
 }
 
 /// The losses of a plan's rows, with nothing written: the same passes as [`run`], row for row.
@@ -365,15 +290,7 @@ pub fn measure(
     progress: &Progress,
 ) -> Result<Vec<Option<LossSums>>> {
     let wanted = &|row: &Row| !row.excluded && wanted(row);
-    Work {
-        opened,
-        plan,
-        wanted,
-        places: None,
-        cancel,
-        progress,
-    }
-    .run(limits)
+    Work { opened, plan, wanted, places: None, cancel, progress }.run(limits)
 }
 
 /// A piece of work that one thread does at a time.
@@ -411,24 +328,14 @@ impl Work<'_> {
         let mut units = Vec::new();
         let mut large = Vec::new();
         let (mut slab_elements, mut fixed) = (1u64, 0u64);
-        let rows = || {
-            self.plan
-                .rows
-                .iter()
-                .enumerate()
-                .filter(|(_, row)| (self.wanted)(row))
-        };
+        let rows = || self.plan.rows.iter().enumerate().filter(|(_, row)| (self.wanted)(row));
         for (r, row) in rows() {
             if let Action::Copy = row.action {
                 let total = row.bytes_after();
                 let mut offset = 0;
                 while offset < total {
                     let len = COPY.min(total - offset);
-                    units.push(Unit::Copy {
-                        row: r,
-                        offset,
-                        len,
-                    });
+                    units.push(Unit::Copy { row: r, offset, len });
                     offset += len;
                 }
                 if total == 0 {
@@ -449,16 +356,13 @@ impl Work<'_> {
                 }
             }
         }
-        self.progress
-            .rows_total
-            .store(rows().count(), Ordering::Relaxed);
+        self.progress.rows_total.store(rows().count(), Ordering::Relaxed);
         let bytes: u64 = rows().map(|(_, r)| r.bytes_before).sum();
         self.progress.bytes_total.store(bytes, Ordering::Relaxed);
 
         let workers = limits.workers(slab_elements, fixed)?;
         let pool = pool(workers, "convert")?;
-        let losses: Vec<Mutex<Option<LossSums>>> =
-            self.plan.rows.iter().map(|_| Mutex::default()).collect();
+        let losses: Vec<Mutex<Option<LossSums>>> = self.plan.rows.iter().map(|_| Mutex::default()).collect();
         self.small(&pool, workers, &units, &losses)?;
         for r in large {
             *lock(&losses[r]) = Some(pool.install(|| self.whole(r))?);
@@ -468,11 +372,7 @@ impl Work<'_> {
         Ok(losses
             .into_iter()
             .zip(excluded)
-            .map(|(sums, excluded)| {
-                sums.into_inner()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .filter(|_| !excluded)
-            })
+            .map(|(sums, excluded)| sums.into_inner().unwrap_or_else(PoisonError::into_inner).filter(|_| !excluded))
             .collect())
     }
 
@@ -487,8 +387,7 @@ impl Work<'_> {
         let next = AtomicUsize::new(0);
         let failed: Mutex<Option<Error>> = Mutex::default();
         let stop = AtomicBool::new(false);
-        let live: Vec<Mutex<Option<Arc<Live>>>> =
-            self.plan.rows.iter().map(|_| Mutex::default()).collect();
+        let live: Vec<Mutex<Option<Arc<Live>>>> = self.plan.rows.iter().map(|_| Mutex::default()).collect();
         pool.scope(|scope| {
             for _ in 0..workers {
                 scope.spawn(|_| {
@@ -510,12 +409,7 @@ impl Work<'_> {
         }
     }
 
-    fn unit(
-        &self,
-        unit: Unit,
-        live: &[Mutex<Option<Arc<Live>>>],
-        losses: &[Mutex<Option<LossSums>>],
-    ) -> Result<()> {
+    fn unit(&self, unit: Unit, live: &[Mutex<Option<Arc<Live>>>], losses: &[Mutex<Option<LossSums>>]) -> Result<()> {
         self.cancel.check()?;
         match unit {
             Unit::Copy { row, offset, len } => self.copy(row, offset, len),
@@ -531,9 +425,8 @@ impl Work<'_> {
                         None => Arc::clone(slot.insert(Arc::new(self.live(row)?))),
                     }
                 };
-                let measured = self
-                    .pass(row, &mine.codec, &mine.values, &self.sink(row))
-                    .slab(mine.prepared.as_ref(), slab)?;
+                let measured =
+                    self.pass(row, mine.codec.as_ref(), mine.values.as_ref(), &self.sink(row)).slab(mine.prepared.as_ref(), slab)?;
                 self.advance(row, measured.sums.elements);
                 lock(&mine.measured)[slab] = Some(measured);
                 if mine.left.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -559,16 +452,10 @@ impl Work<'_> {
         let row = &self.plan.rows[r];
         let codec = self.codec(row)?;
         let values = values::of(self.opened, source(row)?)?;
-        let prepared = self.pass(r, &codec, &values, &self.sink(r)).prepare()?;
+        let prepared = self.pass(r, codec.as_ref(), values.as_ref(), &self.sink(r)).prepare()?;
         let slabs = codec.geometry().slabs();
         let measured = Mutex::new((0..slabs).map(|_| None).collect());
-        Ok(Live {
-            codec,
-            values,
-            prepared,
-            measured,
-            left: AtomicUsize::new(slabs),
-        })
+        Ok(Live { codec, values, prepared, measured, left: AtomicUsize::new(slabs) })
     }
 
     fn whole(&self, r: usize) -> Result<LossSums> {
@@ -578,10 +465,7 @@ impl Work<'_> {
         let codec = self.codec(row)?;
         let values = values::of(self.opened, source(row)?)?;
         let sink = self.sink(r);
-        let sums = self
-            .pass(r, &codec, &values, &sink)
-            .run(&|elements| self.advance(r, elements))?
-            .sums;
+        let sums = self.pass(r, codec.as_ref(), values.as_ref(), &sink).run(&|elements| self.advance(r, elements))?.sums;
         self.finished(r, Some(&sums));
         Ok(sums)
     }
@@ -589,14 +473,14 @@ impl Work<'_> {
     fn pass<'p>(
         &'p self,
         row: usize,
-        codec: &'p Box<dyn Codec>,
-        values: &'p Box<dyn Values>,
+        codec: &'p dyn Codec,
+        values: &'p dyn Values,
         sink: &'p RowSink<'p>,
     ) -> Pass<'p> {
         Pass {
             name: &self.plan.rows[row].name,
-            codec: codec.as_ref(),
-            values: values.as_ref(),
+            codec,
+            values,
             sink,
             cancel: self.cancel,
             histograms: false,
@@ -604,19 +488,13 @@ impl Work<'_> {
     }
 
     fn sink(&self, row: usize) -> RowSink<'_> {
-        RowSink {
-            places: self.places,
-            row,
-        }
+        RowSink { places: self.places, row }
     }
 
     fn copy(&self, r: usize, offset: u64, len: u64) -> Result<()> {
         let row = &self.plan.rows[r];
         let Encoding::Plain(i) = self.opened.model.tensor(source(row)?).encoding else {
-            return Err(Error::failed(format!(
-                "`{}` is packed and cannot be copied",
-                row.name
-            )));
+            return Err(Error::failed(format!("`{}` is packed and cannot be copied", row.name)));
         };
         let span = self.opened.model.stored[i as usize].span;
         let mut bytes = vec![0; len as usize];
@@ -632,9 +510,7 @@ impl Work<'_> {
     fn advance(&self, r: usize, elements: u64) {
         let row = &self.plan.rows[r];
         let share = elements as f64 / row.elements().max(1) as f64;
-        self.progress
-            .bytes_done
-            .fetch_add((row.bytes_before as f64 * share) as u64, Ordering::Relaxed);
+        self.progress.bytes_done.fetch_add((row.bytes_before as f64 * share) as u64, Ordering::Relaxed);
     }
 
     fn finished(&self, r: usize, sums: Option<&LossSums>) {
@@ -648,10 +524,7 @@ impl Work<'_> {
 }
 
 fn source(row: &Row) -> Result<crate::core::TensorId> {
-    row.sources
-        .first()
-        .copied()
-        .ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))
+    row.sources.first().copied().ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))
 }
 
 struct RowSink<'a> {

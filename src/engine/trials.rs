@@ -109,19 +109,13 @@ pub struct Trials {
 
 impl std::fmt::Debug for Trials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trials")
-            .field("workers", &self.workers.len())
-            .finish()
+        f.debug_struct("Trials").field("workers", &self.workers.len()).finish()
     }
 }
 
 impl Trials {
     /// Starts the workers. `wake` is called when there is something new to [`drain`](Self::drain).
-    pub fn new(
-        opened: Arc<Opened>,
-        limits: Limits,
-        wake: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Self> {
+    pub fn new(opened: Arc<Opened>, limits: Limits, wake: impl Fn() + Send + Sync + 'static) -> Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -153,26 +147,14 @@ impl Trials {
         }
         state.order += 1;
         let order = state.order;
-        state.pending.insert(
-            row.name.clone(),
-            Request {
-                row: row.clone(),
-                priority,
-                order,
-            },
-        );
+        state.pending.insert(row.name.clone(), Request { row: row.clone(), priority, order });
         drop(state);
         self.shared.changed.notify_one();
     }
 
     /// Takes what is ready.
     pub fn drain(&self) -> Vec<Answer> {
-        self.shared
-            .state()
-            .done
-            .drain()
-            .map(|(_, answer)| answer)
-            .collect()
+        self.shared.state().done.drain().map(|(_, answer)| answer).collect()
     }
 
     /// Requests that wait or run.
@@ -220,28 +202,16 @@ fn work(shared: &Shared) {
             match best.and_then(|name| state.pending.remove(&name)) {
                 Some(request) => {
                     let cancel = Cancel::new();
-                    state.running.insert(
-                        request.row.name.clone(),
-                        (request.row.action.clone(), cancel.clone()),
-                    );
+                    state.running.insert(request.row.name.clone(), (request.row.action.clone(), cancel.clone()));
                     break (request.row, cancel);
                 }
-                None => {
-                    state = shared
-                        .changed
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner)
-                }
+                None => state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         };
         drop(state);
         let answer = |outcome: Outcome| {
             if !cancel.is_cancelled() {
-                let answer = Answer {
-                    name: row.name.clone(),
-                    action: row.action.clone(),
-                    outcome,
-                };
+                let answer = Answer { name: row.name.clone(), action: row.action.clone(), outcome };
                 shared.state().done.insert(row.name.clone(), answer);
                 (shared.wake)();
             }
@@ -251,10 +221,10 @@ fn work(shared: &Shared) {
                 if std::env::var_os("MIXDOWN_TEST_PANIC").is_some_and(|v| v == "trial") {
                     panic!("as MIXDOWN_TEST_PANIC asks");
                 }
-                if row.elements() as usize > SAMPLE_ABOVE {
-                    if let Ok(sampled) = measure(&shared.opened, &row, &cancel, true) {
-                        answer(Outcome::Sampled(sampled));
-                    }
+                if row.elements() as usize > SAMPLE_ABOVE
+                    && let Ok(sampled) = measure(&shared.opened, &row, &cancel, true)
+                {
+                    answer(Outcome::Sampled(sampled));
                 }
                 measure(&shared.opened, &row, &cancel, false)
             })
@@ -279,11 +249,7 @@ fn work(shared: &Shared) {
 pub fn measure(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool) -> Result<Measure> {
     let measured = run(opened, row, cancel, sampled, true, &|_| ())?;
     let (weights, errors) = measured.histograms.map(|h| *h).unwrap_or_default();
-    Ok(Measure {
-        loss: measured.sums.loss(),
-        weights,
-        errors,
-    })
+    Ok(Measure { loss: measured.sums.loss(), weights, errors })
 }
 
 /// One row through its codec, with nothing written.
@@ -295,11 +261,7 @@ pub fn run(
     histograms: bool,
     done: &(dyn Fn(u64) + Sync),
 ) -> Result<Measured> {
-    let id = row
-        .sources
-        .first()
-        .copied()
-        .ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))?;
+    let id = row.sources.first().copied().ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))?;
     let mut values = target::values::of(opened, id)?;
     let mut shape = row.shape.clone();
     if sampled {
@@ -312,14 +274,8 @@ pub fn run(
     // Every target makes casts alike; what is quantized is its own.
     let family = family_of(row);
     let codec = target::get(family).codec(&shape, opened.model.tensor(id).storage, &row.action)?;
-    let pass = Pass {
-        name: &row.name,
-        codec: codec.as_ref(),
-        values: values.as_ref(),
-        sink: &Nowhere,
-        cancel,
-        histograms,
-    };
+    let pass =
+        Pass { name: &row.name, codec: codec.as_ref(), values: values.as_ref(), sink: &Nowhere, cancel, histograms };
     pass.run(done)
 }
 
@@ -342,27 +298,17 @@ impl Sampled {
     fn of(inner: Box<dyn Values>) -> Self {
         let g = inner.geometry();
         // A multiple of 8 rows, so that packed codes of any width end on a byte.
-        let wanted = (SAMPLE / g.cols.max(1))
-            .clamp(8, g.rows.max(1))
-            .next_multiple_of(8)
-            .min(g.rows / 8 * 8)
-            .max(1);
+        let wanted = (SAMPLE / g.cols.max(1)).clamp(8, g.rows.max(1)).next_multiple_of(8).min(g.rows / 8 * 8).max(1);
         let mut seed = 0x9e37_79b9_7f4a_7c15u64;
         let rows: Vec<usize> = (0..wanted)
             .map(|i| {
-                seed = seed
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let (from, to) = (i * g.rows / wanted, (i + 1) * g.rows / wanted);
                 from + (seed >> 33) as usize % (to - from).max(1)
             })
             .collect();
         let geometry = Geometry::of(&[rows.len() as u64, g.cols as u64]);
-        Self {
-            inner,
-            rows,
-            geometry,
-        }
+        Self { inner, rows, geometry }
     }
 }
 

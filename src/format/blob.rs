@@ -32,23 +32,13 @@ pub enum Blob {
 impl Blob {
     /// Opens a file.
     pub fn open(path: &Path) -> Result<Self> {
-        let place = |e: io::Error| {
-            Error::failed(format!("{}: cannot be opened: {e}", path.display())).because(e)
-        };
+        let place = |e: io::Error| Error::failed(format!("{}: cannot be opened: {e}", path.display())).because(e);
         let file = File::open(path).map_err(place)?;
         let meta = file.metadata().map_err(place)?;
         if !meta.is_file() {
-            return Err(Error::failed(format!(
-                "{}: not a regular file",
-                path.display()
-            )));
+            return Err(Error::failed(format!("{}: not a regular file", path.display())));
         }
-        Ok(Self::Disk {
-            file,
-            path: path.to_owned(),
-            len: meta.len(),
-            modified: meta.modified().ok(),
-        })
+        Ok(Self::Disk { file, path: path.to_owned(), len: meta.len(), modified: meta.modified().ok() })
     }
     /// Its length in bytes, as it was when opened.
     pub fn len(&self) -> u64 {
@@ -85,31 +75,20 @@ impl Blob {
                 .because(e)
             }),
             Self::Memory { name, bytes } => {
-                let range = usize::try_from(offset)
-                    .ok()
-                    .and_then(|a| Some(a..a.checked_add(out.len())?));
+                let range = usize::try_from(offset).ok().and_then(|a| Some(a..a.checked_add(out.len())?));
                 match range.and_then(|r| bytes.get(r)) {
                     Some(slice) => {
                         out.copy_from_slice(slice);
                         Ok(())
                     }
-                    None => Err(Error::failed(format!(
-                        "{name}: {} bytes at offset {offset} are not there",
-                        out.len()
-                    ))),
+                    None => Err(Error::failed(format!("{name}: {} bytes at offset {offset} are not there", out.len()))),
                 }
             }
         }
     }
     /// An error when the file is not what it was when opened.
     pub fn check_unchanged(&self) -> Result<()> {
-        if let Self::Disk {
-            path,
-            len,
-            modified,
-            ..
-        } = self
-        {
+        if let Self::Disk { path, len, modified, .. } = self {
             let now = std::fs::metadata(path).ok();
             let same = now.is_some_and(|m| m.len() == *len && m.modified().ok() == *modified);
             if !same {

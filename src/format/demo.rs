@@ -9,39 +9,20 @@ const CONFIG: &[u8] = include_bytes!("../../assets/demo/model/config.json");
 /// The files that belong to it.
 const COMPANIONS: [(&str, &[u8]); 4] = [
     ("config.json", CONFIG),
-    (
-        "generation_config.json",
-        include_bytes!("../../assets/demo/model/generation_config.json"),
-    ),
-    (
-        "tokenizer.json",
-        include_bytes!("../../assets/demo/model/tokenizer.json"),
-    ),
-    (
-        "tokenizer_config.json",
-        include_bytes!("../../assets/demo/model/tokenizer_config.json"),
-    ),
+    ("generation_config.json", include_bytes!("../../assets/demo/model/generation_config.json")),
+    ("tokenizer.json", include_bytes!("../../assets/demo/model/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../../assets/demo/model/tokenizer_config.json")),
 ];
 
 /// Opens it.
 pub fn open() -> Result<Opened> {
-    let blob = Blob::Memory {
-        name: "demo/model.safetensors",
-        bytes: WEIGHTS.into(),
-    };
+    let blob = Blob::Memory { name: "demo/model.safetensors", bytes: WEIGHTS.into() };
     let header = safetensors::read_header(&blob)?;
-    let config = serde_json::from_slice(CONFIG).map_err(|e| {
-        Error::failed(format!("the built-in config.json is broken: {e}")).because(e)
-    })?;
-    let info = FileInfo {
-        path: blob.path().to_owned(),
-        bytes: blob.len(),
-        metadata: header.metadata,
-    };
-    let companions = COMPANIONS.iter().map(|(name, bytes)| Companion {
-        relative: name.into(),
-        content: Content::Embedded(bytes),
-    });
+    let config = serde_json::from_slice(CONFIG)
+        .map_err(|e| Error::failed(format!("the built-in config.json is broken: {e}")).because(e))?;
+    let info = FileInfo { path: blob.path().to_owned(), bytes: blob.len(), metadata: header.metadata };
+    let companions =
+        COMPANIONS.iter().map(|(name, bytes)| Companion { relative: name.into(), content: Content::Embedded(bytes) });
     Assembly {
         label: "--demo".into(),
         title: "demo".into(),

@@ -9,35 +9,19 @@ use crate::core::{Error, Result};
 /// Components of a pipeline that are what a person means by its model, in this order.
 const MAIN_COMPONENTS: [&str; 3] = ["transformer", "unet", "prior"];
 /// Weights in other formats of the same model; copying them would double an output for nothing.
-const OTHER_WEIGHTS: [&str; 9] = [
-    "bin",
-    "pt",
-    "pth",
-    "ckpt",
-    "gguf",
-    "onnx",
-    "h5",
-    "msgpack",
-    "safetensors",
-];
+const OTHER_WEIGHTS: [&str; 9] = ["bin", "pt", "pth", "ckpt", "gguf", "onnx", "h5", "msgpack", "safetensors"];
 /// config.json and the like; a larger one is not a config.
 const MAX_CONFIG: u64 = 64 << 20;
 
 /// Opens whatever lies at a path that exists.
 pub fn open_path(path: &Path, label: &str, options: &OpenOptions) -> Result<Opened> {
-    let name = path
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     if path.is_dir() {
         if path.join("model_index.json").is_file() {
             return open_pipeline(path, label, options);
         }
         if let Some(component) = &options.component {
-            return Err(Error::usage(format!(
-                "--component {component}: {} is not a pipeline folder",
-                path.display()
-            )));
+            return Err(Error::usage(format!("--component {component}: {} is not a pipeline folder", path.display())));
         }
         return open_folder(path, label, options);
     }
@@ -91,17 +75,11 @@ fn title_of(folder: &Path) -> String {
         let name = p.file_name()?.to_string_lossy().into_owned();
         name.strip_prefix("models--").map(|n| n.replace("--", "/"))
     });
-    repository.unwrap_or_else(|| {
-        real.file_name()
-            .map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned())
-    })
+    repository.unwrap_or_else(|| real.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned()))
 }
 
 fn is_main_weight_name(name: &str) -> bool {
-    matches!(
-        name,
-        "model.safetensors" | "diffusion_pytorch_model.safetensors"
-    ) || name.contains("-of-")
+    matches!(name, "model.safetensors" | "diffusion_pytorch_model.safetensors") || name.contains("-of-")
 }
 
 fn open_folder(folder: &Path, label: &str, _: &OpenOptions) -> Result<Opened> {
@@ -123,22 +101,13 @@ fn open_pipeline(folder: &Path, label: &str, options: &OpenOptions) -> Result<Op
     let component = match &options.component {
         Some(asked) if found.contains(asked) => asked.clone(),
         Some(asked) => {
-            return Err(Error::usage(format!(
-                "--component {asked}: {} has weights for {choices}",
-                folder.display()
-            )));
+            return Err(Error::usage(format!("--component {asked}: {} has weights for {choices}", folder.display())));
         }
-        None => match MAIN_COMPONENTS
-            .iter()
-            .find(|c| found.iter().any(|f| f == *c))
-        {
+        None => match MAIN_COMPONENTS.iter().find(|c| found.iter().any(|f| f == *c)) {
             Some(c) => (*c).to_owned(),
             None if found.len() == 1 => found[0].clone(),
             None if found.is_empty() => {
-                return Err(Error::failed(format!(
-                    "{}: no component has safetensors weights",
-                    folder.display()
-                )));
+                return Err(Error::failed(format!("{}: no component has safetensors weights", folder.display())));
             }
             None => {
                 return Err(Error::usage(format!(
@@ -149,14 +118,10 @@ fn open_pipeline(folder: &Path, label: &str, options: &OpenOptions) -> Result<Op
         },
     };
     let inner = folder.join(&component);
-    let origin = Origin::Component {
-        name: component.clone(),
-    };
+    let origin = Origin::Component { name: component.clone() };
     let mut a = assembly(label, &title_of(folder), origin, folder);
     if options.component.is_none() && found.len() > 1 {
-        a.warnings.push(format!(
-            "opened the component `{component}`; --component takes {choices}"
-        ));
+        a.warnings.push(format!("opened the component `{component}`; --component takes {choices}"));
     }
     add_weights(&mut a, &inner)?;
     a.config = read_config(&inner)?;
@@ -168,10 +133,7 @@ fn open_pipeline(folder: &Path, label: &str, options: &OpenOptions) -> Result<Op
 /// The weights of a folder: by index, by the usual name, or every safetensors file in it.
 fn add_weights(a: &mut Assembly, folder: &Path) -> Result<()> {
     let names = |suffix: &str| -> Result<Vec<PathBuf>> {
-        Ok(list(folder)?
-            .into_iter()
-            .filter(|p| p.to_string_lossy().ends_with(suffix))
-            .collect())
+        Ok(list(folder)?.into_iter().filter(|p| p.to_string_lossy().ends_with(suffix)).collect())
     };
     for stem in ["model", "diffusion_pytorch_model"] {
         let index = folder.join(format!("{stem}.safetensors.index.json"));
@@ -197,11 +159,8 @@ fn add_weights(a: &mut Assembly, folder: &Path) -> Result<()> {
     }
     let files = safetensors_in(folder);
     if files.is_empty() {
-        let inside: Vec<String> = list(folder)?
-            .iter()
-            .filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned()))
-            .take(6)
-            .collect();
+        let inside: Vec<String> =
+            list(folder)?.iter().filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).take(6).collect();
         let hint = if inside.iter().any(|n| n.ends_with(".bin")) {
             "; convert pytorch_model.bin to safetensors first"
         } else {
@@ -221,18 +180,11 @@ fn add_weights(a: &mut Assembly, folder: &Path) -> Result<()> {
 
 fn add_file(a: &mut Assembly, path: &Path) -> Result<()> {
     if path.extension().is_some_and(|e| e == "gguf") {
-        return Err(Error::failed(format!(
-            "{}: this version reads safetensors, not GGUF",
-            path.display()
-        )));
+        return Err(Error::failed(format!("{}: this version reads safetensors, not GGUF", path.display())));
     }
     let blob = Blob::open(path)?;
     let header = safetensors::read_header(&blob)?;
-    let info = FileInfo {
-        path: path.to_owned(),
-        bytes: blob.len(),
-        metadata: header.metadata,
-    };
+    let info = FileInfo { path: path.to_owned(), bytes: blob.len(), metadata: header.metadata };
     a.files.push((blob, info, header.arrays));
     Ok(())
 }
@@ -264,9 +216,7 @@ fn add_index(a: &mut Assembly, folder: &Path, index: &Path) -> Result<()> {
         }
         let extra = there.difference(&tensors).count();
         if extra > 0 {
-            a.warnings.push(format!(
-                "{file} holds {extra} tensors that the index does not name"
-            ));
+            a.warnings.push(format!("{file} holds {extra} tensors that the index does not name"));
         }
     }
     Ok(())
@@ -280,15 +230,10 @@ pub fn read_config(folder: &Path) -> Result<Option<serde_json::Value>> {
         return Ok(None);
     };
     if meta.len() > MAX_CONFIG {
-        return Err(fail(format!(
-            "{} bytes are too many for a config",
-            meta.len()
-        )));
+        return Err(fail(format!("{} bytes are too many for a config", meta.len())));
     }
     let text = std::fs::read(&path).map_err(|e| fail(format!("cannot be read: {e}")).because(e))?;
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|e| fail(format!("is not valid JSON: {e}")).because(e))
+    serde_json::from_slice(&text).map(Some).map_err(|e| fail(format!("is not valid JSON: {e}")).because(e))
 }
 
 fn safetensors_in(folder: &Path) -> Vec<PathBuf> {
@@ -298,9 +243,7 @@ fn safetensors_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let fail = |e: std::io::Error| {
-        Error::failed(format!("{}: cannot be listed: {e}", folder.display())).because(e)
-    };
+    let fail = |e: std::io::Error| Error::failed(format!("{}: cannot be listed: {e}", folder.display())).because(e);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(fail)? {
         paths.push(entry.map_err(fail)?.path());
@@ -337,9 +280,7 @@ fn companions(root: &Path, weights: &Path, warnings: &mut Vec<String>) -> Result
                 if text.ends_with(".safetensors") || text.ends_with(".safetensors.index.json") {
                     continue;
                 }
-                if path
-                    .extension()
-                    .is_some_and(|e| is_weight(&e.to_string_lossy()))
+                if path.extension().is_some_and(|e| is_weight(&e.to_string_lossy()))
                     || text.ends_with(".bin.index.json")
                 {
                     left_out.push(here.display().to_string());
@@ -347,18 +288,12 @@ fn companions(root: &Path, weights: &Path, warnings: &mut Vec<String>) -> Result
                 }
             }
             if path.is_file() {
-                found.push(Companion {
-                    relative: here,
-                    content: Content::File(path),
-                });
+                found.push(Companion { relative: here, content: Content::File(path) });
             }
         }
     }
     if !left_out.is_empty() {
-        warnings.push(format!(
-            "not copied, the same weights in other formats: {}",
-            left_out.join(", ")
-        ));
+        warnings.push(format!("not copied, the same weights in other formats: {}", left_out.join(", ")));
     }
     found.sort_by(|a, b| a.relative.cmp(&b.relative));
     Ok(found)

@@ -21,11 +21,7 @@ pub fn resolve(label: &str) -> Result<Option<PathBuf>> {
     if !is_id(id) || revision.is_some_and(|r| !is_revision(r)) {
         return Ok(None);
     }
-    let roots = cache_roots(&|key| {
-        std::env::var_os(key)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    });
+    let roots = cache_roots(&|key| std::env::var_os(key).filter(|v| !v.is_empty()).map(PathBuf::from));
     let root = roots.first().cloned().unwrap_or_default();
     log::info!("cache: {}", root.display());
     find_snapshot(&root, id, revision).map(Some)
@@ -58,13 +54,8 @@ fn find_snapshot(root: &Path, id: &str, revision: Option<&str>) -> Result<PathBu
         )));
     }
     let wanted = revision.unwrap_or("main");
-    let by_ref = std::fs::read_to_string(repository.join("refs").join(wanted))
-        .ok()
-        .map(|s| s.trim().to_owned());
-    let named = [by_ref.as_deref(), revision]
-        .into_iter()
-        .flatten()
-        .filter(|h| is_revision(h));
+    let by_ref = std::fs::read_to_string(repository.join("refs").join(wanted)).ok().map(|s| s.trim().to_owned());
+    let named = [by_ref.as_deref(), revision].into_iter().flatten().filter(|h| is_revision(h));
     for hash in named {
         let folder = snapshots.join(hash);
         if folder.is_dir() && holds_model(&folder) {
@@ -78,9 +69,7 @@ fn find_snapshot(root: &Path, id: &str, revision: Option<&str>) -> Result<PathBu
         )));
     }
     let mut all: Vec<(std::time::SystemTime, PathBuf)> = std::fs::read_dir(&snapshots)
-        .map_err(|e| {
-            Error::failed(format!("{}: cannot be listed: {e}", snapshots.display())).because(e)
-        })?
+        .map_err(|e| Error::failed(format!("{}: cannot be listed: {e}", snapshots.display())).because(e))?
         .filter_map(|e| {
             let path = e.ok()?.path();
             let modified = path.metadata().ok()?.modified().ok()?;
@@ -93,10 +82,9 @@ fn find_snapshot(root: &Path, id: &str, revision: Option<&str>) -> Result<PathBu
             log::info!("{id}: newest snapshot with a model: {}", path.display());
             Ok(path)
         }
-        None => Err(Error::failed(format!(
-            "{id}: no snapshot in {} holds a model; download it again",
-            snapshots.display()
-        ))),
+        None => {
+            Err(Error::failed(format!("{id}: no snapshot in {} holds a model; download it again", snapshots.display())))
+        }
     }
 }
 
@@ -104,9 +92,8 @@ fn holds_model(folder: &Path) -> bool {
     let here = |name: &str| folder.join(name).exists();
     here("model_index.json")
         || here("config.json")
-        || std::fs::read_dir(folder).is_ok_and(|mut d| {
-            d.any(|e| e.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors")))
-        })
+        || std::fs::read_dir(folder)
+            .is_ok_and(|mut d| d.any(|e| e.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors"))))
 }
 
 fn is_id(id: &str) -> bool {
@@ -114,8 +101,7 @@ fn is_id(id: &str) -> bool {
         !w.is_empty()
             && w != "."
             && w != ".."
-            && w.chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+            && w.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
     };
     matches!(id.split('/').collect::<Vec<_>>()[..], [org, name] if word(org) && word(name))
 }
@@ -130,10 +116,7 @@ pub fn aliases() -> &'static BTreeMap<String, String> {
     TABLE.get_or_init(|| {
         let text = include_str!("../../assets/aliases.toml");
         let document = text.parse::<toml_edit::DocumentMut>().unwrap_or_default();
-        document
-            .iter()
-            .filter_map(|(k, v)| Some((k.to_ascii_lowercase(), v.as_str()?.to_owned())))
-            .collect()
+        document.iter().filter_map(|(k, v)| Some((k.to_ascii_lowercase(), v.as_str()?.to_owned()))).collect()
     })
 }
 
@@ -144,25 +127,12 @@ mod tests {
     #[test]
     fn the_first_root_that_is_set_wins() {
         fn check(vars: &[(&str, &str)], root: &str) {
-            let got = cache_roots(&|key| {
-                vars.iter()
-                    .find(|(k, _)| *k == key)
-                    .map(|(_, v)| PathBuf::from(v))
-            });
+            let got = cache_roots(&|key| vars.iter().find(|(k, _)| *k == key).map(|(_, v)| PathBuf::from(v)));
             assert_eq!(got.first(), Some(&PathBuf::from(root)), "{vars:?}");
         }
-        check(
-            &[("HOME", "/h"), ("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c")],
-            "/c",
-        );
-        check(
-            &[("HOME", "/h"), ("HF_HOME", "/f"), ("XDG_CACHE_HOME", "/x")],
-            "/f/hub",
-        );
-        check(
-            &[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")],
-            "/x/huggingface/hub",
-        );
+        check(&[("HOME", "/h"), ("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c")], "/c");
+        check(&[("HOME", "/h"), ("HF_HOME", "/f"), ("XDG_CACHE_HOME", "/x")], "/f/hub");
+        check(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub");
         check(&[("HOME", "/h")], "/h/.cache/huggingface/hub");
     }
 
@@ -191,28 +161,15 @@ mod tests {
         model("bbb", "README.md");
         std::fs::create_dir_all(repository.join("refs")).expect("refs");
         std::fs::write(repository.join("refs/main"), "aaa\n").expect("a ref");
-        let find = |revision| {
-            find_snapshot(dir.path(), "org/name", revision)
-                .map(|p| p.file_name().map(|n| n.to_owned()))
-        };
+        let find =
+            |revision| find_snapshot(dir.path(), "org/name", revision).map(|p| p.file_name().map(|n| n.to_owned()));
         assert_eq!(find(None).expect("by refs/main"), Some("aaa".into()));
         assert_eq!(find(Some("aaa")).expect("by hash"), Some("aaa".into()));
-        assert!(
-            find(Some("bbb"))
-                .expect_err("no model there")
-                .to_string()
-                .contains("bbb")
-        );
+        assert!(find(Some("bbb")).expect_err("no model there").to_string().contains("bbb"));
         std::fs::write(repository.join("refs/main"), "../../..").expect("a ref");
-        assert_eq!(
-            find(None).expect("a ref that leaves is passed over"),
-            Some("aaa".into())
-        );
+        assert_eq!(find(None).expect("a ref that leaves is passed over"), Some("aaa".into()));
         assert!(
-            find_snapshot(dir.path(), "org/other", None)
-                .expect_err("not cached")
-                .to_string()
-                .contains("hf download")
+            find_snapshot(dir.path(), "org/other", None).expect_err("not cached").to_string().contains("hf download")
         );
     }
 

@@ -49,36 +49,23 @@ pub fn read_header(blob: &Blob) -> Result<Header> {
     }
     let mut text = vec![0u8; n as usize];
     blob.read_at(8, &mut text)?;
-    let raw: RawHeader = serde_json::from_slice(&text)
-        .map_err(|e| fail(format!("header is not valid: {e}")).because(e))?;
+    let raw: RawHeader =
+        serde_json::from_slice(&text).map_err(|e| fail(format!("header is not valid: {e}")).because(e))?;
     check(raw, n + 8, len).map_err(|e| e.at(&place))
 }
 
 /// Proves what every later read relies on.
 fn check(raw: RawHeader, data: u64, file_len: u64) -> Result<Header> {
-    let mut header = Header {
-        metadata: raw.metadata,
-        arrays: Vec::with_capacity(raw.arrays.len()),
-    };
+    let mut header = Header { metadata: raw.metadata, arrays: Vec::with_capacity(raw.arrays.len()) };
     for (name, a) in raw.arrays {
         let storage = <Storage as StorageExt>::parse(&a.dtype).ok_or_else(|| {
-            Error::failed(format!(
-                "tensor `{name}` has the dtype `{}`, which mixdown does not know",
-                a.dtype
-            ))
+            Error::failed(format!("tensor `{name}` has the dtype `{}`, which mixdown does not know", a.dtype))
         })?;
         let [start, end] = a.data_offsets;
-        let expected = a
-            .shape
-            .iter()
-            .try_fold(1u64, |n, d| n.checked_mul(*d))
-            .and_then(|n| storage.array_bytes(n))
-            .ok_or_else(|| {
-                Error::failed(format!(
-                    "tensor `{name}` has a shape {:?} too large to exist",
-                    a.shape
-                ))
-            })?;
+        let expected =
+            a.shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d)).and_then(|n| storage.array_bytes(n)).ok_or_else(
+                || Error::failed(format!("tensor `{name}` has a shape {:?} too large to exist", a.shape)),
+            )?;
         if start > end || end - start != expected {
             return Err(Error::failed(format!(
                 "tensor `{name}`: offsets {start}..{end} do not hold {} of shape {:?}, which takes {expected} bytes",
@@ -86,28 +73,15 @@ fn check(raw: RawHeader, data: u64, file_len: u64) -> Result<Header> {
                 a.shape
             )));
         }
-        let span = Span {
-            file: 0,
-            offset: data.saturating_add(start),
-            len: expected,
-        };
-        header.arrays.push(Stored {
-            name,
-            storage,
-            shape: a.shape,
-            span,
-        });
+        let span = Span { file: 0, offset: data.saturating_add(start), len: expected };
+        header.arrays.push(Stored { name, storage, shape: a.shape, span });
     }
     let mut order: Vec<&Stored> = header.arrays.iter().collect();
     order.sort_by_key(|s| (s.span.offset, s.span.len));
     let mut at = data;
     for s in order {
         if s.span.offset != at {
-            let what = if s.span.offset < at {
-                "overlaps the tensor before it"
-            } else {
-                "leaves a gap before it"
-            };
+            let what = if s.span.offset < at { "overlaps the tensor before it" } else { "leaves a gap before it" };
             return Err(Error::failed(format!(
                 "tensor `{}` at offset {} {what} (expected {at})",
                 s.name, s.span.offset
@@ -219,22 +193,12 @@ pub fn write_header(metadata: &[(String, String)], entries: &[Entry]) -> Vec<u8>
     }
     let mut map = serde_json::Map::new();
     if !metadata.is_empty() {
-        let pairs = metadata
-            .iter()
-            .map(|(k, v)| (k.clone(), v.clone().into()))
-            .collect();
+        let pairs = metadata.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
         map.insert("__metadata__".into(), serde_json::Value::Object(pairs));
     }
     for e in entries {
-        let written = Written {
-            dtype: e.storage.name(),
-            shape: &e.shape,
-            data_offsets: [e.offset, e.offset + e.len],
-        };
-        map.insert(
-            e.name.clone(),
-            serde_json::to_value(written).unwrap_or_default(),
-        );
+        let written = Written { dtype: e.storage.name(), shape: &e.shape, data_offsets: [e.offset, e.offset + e.len] };
+        map.insert(e.name.clone(), serde_json::to_value(written).unwrap_or_default());
     }
     let mut json = serde_json::Value::Object(map).to_string().into_bytes();
     json.resize(json.len().next_multiple_of(8), b' ');
@@ -255,10 +219,7 @@ mod tests {
     }
 
     fn read(bytes: Vec<u8>) -> Result<Header> {
-        read_header(&Blob::Memory {
-            name: "m.safetensors",
-            bytes: bytes.into(),
-        })
+        read_header(&Blob::Memory { name: "m.safetensors", bytes: bytes.into() })
     }
 
     #[test]
@@ -269,14 +230,7 @@ mod tests {
         );
         let header = read(bytes).expect("a valid file");
         assert_eq!(header.metadata, [("format".to_owned(), "pt".to_owned())]);
-        assert_eq!(
-            header
-                .arrays
-                .iter()
-                .map(|a| a.name.as_str())
-                .collect::<Vec<_>>(),
-            ["b", "a", "z"]
-        );
+        assert_eq!(header.arrays.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["b", "a", "z"]);
         assert_eq!(header.arrays[0].storage, Storage::F32);
     }
 
@@ -284,61 +238,19 @@ mod tests {
     fn broken_files_are_refused_in_one_line() {
         fn check(bytes: Vec<u8>, part: &str) {
             let message = read(bytes).expect_err(part).to_string();
-            assert!(
-                message.contains(part) && message.starts_with("m.safetensors: "),
-                "{message}"
-            );
+            assert!(message.contains(part) && message.starts_with("m.safetensors: "), "{message}");
             assert!(!message.contains('\n'));
         }
         check(vec![1, 2, 3], "too few");
-        check(
-            (1u64 << 63).to_le_bytes().to_vec(),
-            "header length 9223372036854775808",
-        );
+        check((1u64 << 63).to_le_bytes().to_vec(), "header length 9223372036854775808");
         check(file("{}", 0)[..9].to_vec(), "beyond the file");
         check(file("[1]", 0), "header is not valid");
-        check(
-            file(
-                r#"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}"#,
-                4,
-            ),
-            "`F99`",
-        );
-        check(
-            file(
-                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,3]}}"#,
-                3,
-            ),
-            "takes 4 bytes",
-        );
-        check(
-            file(
-                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#,
-                4,
-            ),
-            "offsets 4..0",
-        );
-        check(
-            file(
-                r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}}"#,
-                4,
-            ),
-            "too large",
-        );
-        check(
-            file(
-                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
-                2,
-            ),
-            "2 bytes are missing",
-        );
-        check(
-            file(
-                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
-                5,
-            ),
-            "1 bytes follow",
-        );
+        check(file(r#"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}"#, 4), "`F99`");
+        check(file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,3]}}"#, 3), "takes 4 bytes");
+        check(file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, 4), "offsets 4..0");
+        check(file(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}}"#, 4), "too large");
+        check(file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 2), "2 bytes are missing");
+        check(file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 5), "1 bytes follow");
         check(
             file(
                 r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}}"#,
@@ -346,13 +258,7 @@ mod tests {
             ),
             "overlaps",
         );
-        check(
-            file(
-                r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[1,5]}}"#,
-                5,
-            ),
-            "gap",
-        );
+        check(file(r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[1,5]}}"#, 5), "gap");
         check(
             file(
                 r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#,
@@ -361,10 +267,7 @@ mod tests {
             "named twice",
         );
         check(
-            file(
-                r#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#,
-                1,
-            ),
+            file(r#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#, 1),
             "too large",
         );
     }
@@ -372,20 +275,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_by_the_library() {
         let entries = [
-            Entry {
-                name: "a".into(),
-                storage: Storage::F32,
-                shape: vec![2, 1],
-                offset: 0,
-                len: 8,
-            },
-            Entry {
-                name: "b".into(),
-                storage: Storage::U8,
-                shape: vec![3],
-                offset: 8,
-                len: 3,
-            },
+            Entry { name: "a".into(), storage: Storage::F32, shape: vec![2, 1], offset: 0, len: 8 },
+            Entry { name: "b".into(), storage: Storage::U8, shape: vec![3], offset: 8, len: 3 },
         ];
         let mut bytes = write_header(&[("format".into(), "pt".into())], &entries);
         assert_eq!(bytes.len() % 8, 0);

@@ -31,15 +31,14 @@ pub struct Sink {
 impl Sink {
     /// Writes all of `bytes` at `offset`.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        write_all_at(&self.file, offset, bytes).map_err(|e| {
-            Error::failed(format!("{}: cannot be written: {e}", self.path.display())).because(e)
-        })
+        write_all_at(&self.file, offset, bytes)
+            .map_err(|e| Error::failed(format!("{}: cannot be written: {e}", self.path.display())).because(e))
     }
     /// Waits until the bytes are on the disk.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(|e| {
-            Error::failed(format!("{}: cannot be flushed: {e}", self.path.display())).because(e)
-        })
+        self.file
+            .sync_all()
+            .map_err(|e| Error::failed(format!("{}: cannot be flushed: {e}", self.path.display())).because(e))
     }
 }
 
@@ -73,17 +72,10 @@ pub fn check_target(target: &Path, force: bool, source: &Opened) -> Result<()> {
         Content::File(path) => Some(path.as_path()),
         Content::Embedded(_) => None,
     });
-    let mut sources = source
-        .blobs
-        .iter()
-        .map(super::Blob::path)
-        .chain(companions)
-        .chain([source.model.root.as_path()]);
+    let mut sources = source.blobs.iter().map(super::Blob::path).chain(companions).chain([source.model.root.as_path()]);
     // A folder must not be replaced when any source lies in it either.
     let real = target.canonicalize().unwrap_or_else(|_| target.to_owned());
-    if sources
-        .any(|s| same(s) || (meta.is_dir() && s.canonicalize().is_ok_and(|s| s.starts_with(&real))))
-    {
+    if sources.any(|s| same(s) || (meta.is_dir() && s.canonicalize().is_ok_and(|s| s.starts_with(&real)))) {
         return Err(Error::failed(format!(
             "{}: is the model that is being read; choose another output",
             target.display()
@@ -91,10 +83,7 @@ pub fn check_target(target: &Path, force: bool, source: &Opened) -> Result<()> {
     }
     let empty = meta.is_dir() && fs::read_dir(target).is_ok_and(|mut d| d.next().is_none());
     if !force && !empty {
-        return Err(Error::failed(format!(
-            "{}: exists already; --force replaces it",
-            target.display()
-        )));
+        return Err(Error::failed(format!("{}: exists already; --force replaces it", target.display())));
     }
     Ok(())
 }
@@ -121,46 +110,25 @@ impl Staging {
     /// Starts a file or a folder beside its final name.
     pub fn new(target: &Path, folder: bool, force: bool) -> Result<Self> {
         let parent = parent_of(target);
-        let name = target
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if name.is_empty() {
-            return Err(Error::usage(format!(
-                "{}: not a name that can be written",
-                target.display()
-            )));
+            return Err(Error::usage(format!("{}: not a name that can be written", target.display())));
         }
         let prefix = format!(".{name}.");
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(".partial");
         let kind = if folder {
-            Kind::Folder(
-                builder
-                    .tempdir_in(&parent)
-                    .map_err(|e| cannot(&parent, e))?,
-            )
+            Kind::Folder(builder.tempdir_in(&parent).map_err(|e| cannot(&parent, e))?)
         } else {
-            Kind::File(
-                builder
-                    .tempfile_in(&parent)
-                    .map_err(|e| cannot(&parent, e))?,
-            )
+            Kind::File(builder.tempfile_in(&parent).map_err(|e| cannot(&parent, e))?)
         };
-        Ok(Self {
-            target: target.to_owned(),
-            force,
-            kind,
-        })
+        Ok(Self { target: target.to_owned(), force, kind })
     }
 
     /// The weight file (`relative` within the folder), of its final length.
     pub fn weights(&self, relative: &Path, len: u64) -> Result<Sink> {
         let (file, path) = match &self.kind {
-            Kind::File(f) => (
-                f.as_file().try_clone().map_err(|e| cannot(f.path(), e))?,
-                self.target.clone(),
-            ),
+            Kind::File(f) => (f.as_file().try_clone().map_err(|e| cannot(f.path(), e))?, self.target.clone()),
             Kind::Folder(d) => {
                 let path = d.path().join(relative);
                 fs::create_dir_all(parent_of(&path)).map_err(|e| cannot(&path, e))?;
@@ -179,9 +147,7 @@ impl Staging {
         let path = d.path().join(relative);
         fs::create_dir_all(parent_of(&path)).map_err(|e| cannot(&path, e))?;
         let mut file = File::create(&path).map_err(|e| cannot(&path, e))?;
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(|e| cannot(&path, e))
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| cannot(&path, e))
     }
 
     /// A file of the source's folder.
@@ -195,12 +161,7 @@ impl Staging {
                 let path = d.path().join(relative);
                 fs::create_dir_all(parent_of(&path)).map_err(|e| cannot(&path, e))?;
                 fs::copy(from, &path).map(|_| ()).map_err(|e| {
-                    Error::failed(format!(
-                        "{}: cannot be copied to {}: {e}",
-                        from.display(),
-                        path.display()
-                    ))
-                    .because(e)
+                    Error::failed(format!("{}: cannot be copied to {}: {e}", from.display(), path.display())).because(e)
                 })
             }
         }
@@ -213,16 +174,9 @@ impl Staging {
             Kind::File(f) => {
                 readable_like_others(f.path());
                 if target.is_dir() {
-                    return Err(Error::failed(format!(
-                        "{}: is a folder, not a file",
-                        target.display()
-                    )));
+                    return Err(Error::failed(format!("{}: is a folder, not a file", target.display())));
                 }
-                let kept = if self.force {
-                    f.persist(&target)
-                } else {
-                    f.persist_noclobber(&target)
-                };
+                let kept = if self.force { f.persist(&target) } else { f.persist_noclobber(&target) };
                 kept.map_err(|e| cannot(&target, e.error))?;
             }
             Kind::Folder(d) => {
@@ -253,11 +207,7 @@ impl Staging {
                 // The folder has its final name now; there is nothing left for the guard to remove.
                 let _ = d.keep();
                 if let Some(aside) = old {
-                    let removed = if aside.is_dir() {
-                        fs::remove_dir_all(&aside)
-                    } else {
-                        fs::remove_file(&aside)
-                    };
+                    let removed = if aside.is_dir() { fs::remove_dir_all(&aside) } else { fs::remove_file(&aside) };
                     removed.map_err(|e| cannot(&aside, e))?;
                 }
             }
@@ -270,14 +220,9 @@ impl Staging {
 /// Writes a small file whole: beside its name, flushed, renamed.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = parent_of(path);
-    let mut file = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".partial")
-        .tempfile_in(&parent)
-        .map_err(|e| cannot(path, e))?;
-    file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(|e| cannot(path, e))?;
+    let mut file =
+        tempfile::Builder::new().prefix(".").suffix(".partial").tempfile_in(&parent).map_err(|e| cannot(path, e))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| cannot(path, e))?;
     readable_like_others(file.path());
     file.persist(path).map_err(|e| cannot(path, e.error))?;
     sync_folder(&parent);
@@ -298,11 +243,7 @@ fn set_mode(path: &Path, wanted: u32) {
     use std::os::unix::fs::PermissionsExt;
     // A scratch file tells the umask without changing it for other threads.
     let probe = parent_of(path).join(format!(".{}.mode.partial", std::process::id()));
-    if let Ok(file) = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&probe)
-    {
+    if let Ok(file) = fs::OpenOptions::new().write(true).create_new(true).open(&probe) {
         let given = file.metadata().map(|m| m.permissions().mode() & 0o666);
         let _ = fs::remove_file(&probe);
         if let Ok(given) = given {
@@ -334,12 +275,7 @@ mod tests {
     fn names(folder: &Path) -> Vec<String> {
         let mut all: Vec<String> = fs::read_dir(folder)
             .expect("a folder")
-            .map(|e| {
-                e.expect("an entry")
-                    .file_name()
-                    .to_string_lossy()
-                    .into_owned()
-            })
+            .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
             .collect();
         all.sort();
         all
@@ -350,11 +286,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let out = dir.path().join("m.safetensors");
         let staging = Staging::new(&out, false, false).expect("a start");
-        staging
-            .weights(Path::new(""), 4)
-            .expect("a sink")
-            .write_at(2, b"ab")
-            .expect("written");
+        staging.weights(Path::new(""), 4).expect("a sink").write_at(2, b"ab").expect("written");
         assert!(!out.exists());
         staging.commit().expect("renamed");
         assert_eq!(fs::read(&out).expect("there"), b"\0\0ab");

@@ -17,15 +17,13 @@ const MAX_INDEX: u64 = 512 << 20;
 /// Reads an index: tensor name → file name. The names stay within the index's own folder.
 pub fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
     let fail = |what: String| Error::failed(format!("{}: {what}", path.display()));
-    let len = std::fs::metadata(path)
-        .map_err(|e| fail(format!("cannot be read: {e}")).because(e))?
-        .len();
+    let len = std::fs::metadata(path).map_err(|e| fail(format!("cannot be read: {e}")).because(e))?.len();
     if len > MAX_INDEX {
         return Err(fail(format!("{len} bytes are too many for an index")));
     }
     let text = std::fs::read(path).map_err(|e| fail(format!("cannot be read: {e}")).because(e))?;
-    let index: Index = serde_json::from_slice(&text)
-        .map_err(|e| fail(format!("is not a safetensors index: {e}")).because(e))?;
+    let index: Index =
+        serde_json::from_slice(&text).map_err(|e| fail(format!("is not a safetensors index: {e}")).because(e))?;
     if index.weight_map.is_empty() {
         return Err(fail("names no tensor".into()));
     }
@@ -45,9 +43,7 @@ pub fn is_inside(path: &Path) -> bool {
     !text.is_empty()
         && !text.contains(['\\', '\0'])
         && !text.contains(':')
-        && path
-            .components()
-            .all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
+        && path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
         && path.components().any(|c| matches!(c, Component::Normal(_)))
 }
 

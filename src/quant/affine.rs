@@ -44,11 +44,7 @@ impl IntCode {
     /// `bits` is 1 to 8 for unsigned codes, 2 to 8 for signed ones (one signed bit has no positive code); else `None`.
     pub const fn new(bits: u8, signed: bool) -> Option<Self> {
         let least = if signed { 2 } else { 1 };
-        if bits < least || bits > 8 {
-            None
-        } else {
-            Some(Self { bits, signed })
-        }
+        if bits < least || bits > 8 { None } else { Some(Self { bits, signed }) }
     }
 
     /// Bits of a code.
@@ -63,20 +59,12 @@ impl IntCode {
 
     /// The smallest code: `-2^(bits-1)`, or 0 when unsigned.
     pub const fn min(self) -> i32 {
-        if self.signed {
-            -(1 << (self.bits - 1))
-        } else {
-            0
-        }
+        if self.signed { -(1 << (self.bits - 1)) } else { 0 }
     }
 
     /// The largest code: `2^(bits-1) - 1`, or `2^bits - 1` when unsigned.
     pub const fn max(self) -> i32 {
-        if self.signed {
-            (1 << (self.bits - 1)) - 1
-        } else {
-            (1 << self.bits) - 1
-        }
+        if self.signed { (1 << (self.bits - 1)) - 1 } else { (1 << self.bits) - 1 }
     }
 
     /// The scale and the zero point (0 when signed) of a block whose values span `range`.
@@ -84,10 +72,7 @@ impl IntCode {
         if range == Range::EMPTY {
             (0.0, 0.0)
         } else if self.signed {
-            (
-                range.min.abs().max(range.max.abs()) / self.max() as f32,
-                0.0,
-            )
+            (range.min.abs().max(range.max.abs()) / self.max() as f32, 0.0)
         } else {
             ((range.max - range.min) / self.max() as f32, range.min)
         }
@@ -112,10 +97,7 @@ pub struct Range {
 
 impl Range {
     /// The range of no values, neutral to [`merge`](Self::merge).
-    pub const EMPTY: Self = Self {
-        min: f32::INFINITY,
-        max: f32::NEG_INFINITY,
-    };
+    pub const EMPTY: Self = Self { min: f32::INFINITY, max: f32::NEG_INFINITY };
 
     /// The range of `values`.
     pub fn of(values: &[f32]) -> Self {
@@ -124,10 +106,7 @@ impl Range {
 
     /// The range of both.
     pub fn merge(self, other: Self) -> Self {
-        Self {
-            min: kernels::least(self.min, other.min),
-            max: kernels::greatest(self.max, other.max),
-        }
+        Self { min: kernels::least(self.min, other.min), max: kernels::greatest(self.max, other.max) }
     }
 
     /// The scale and the zero point (0 when signed), the same bits as [`scales`] gives for all the values at once.
@@ -143,41 +122,16 @@ impl Range {
 ///
 /// # Panics
 /// If a length does not fit `blocks`.
-pub fn scales(
-    code: IntCode,
-    blocks: Blocks,
-    values: &[f32],
-    scale: &mut [f32],
-    zero_point: &mut [f32],
-) {
+pub fn scales(code: IntCode, blocks: Blocks, values: &[f32], scale: &mut [f32], zero_point: &mut [f32]) {
     scales_at(Level::best(), code, blocks, values, scale, zero_point);
 }
 
-fn scales_at(
-    level: Level,
-    code: IntCode,
-    blocks: Blocks,
-    values: &[f32],
-    scale: &mut [f32],
-    zero_point: &mut [f32],
-) {
+fn scales_at(level: Level, code: IntCode, blocks: Blocks, values: &[f32], scale: &mut [f32], zero_point: &mut [f32]) {
     check_lengths(code, blocks, values.len(), scale.len(), zero_point.len());
     if code.signed {
-        level.run(Scales::<true> {
-            code,
-            blocks,
-            values,
-            scale,
-            zero_point,
-        });
+        level.run(Scales::<true> { code, blocks, values, scale, zero_point });
     } else {
-        level.run(Scales::<false> {
-            code,
-            blocks,
-            values,
-            scale,
-            zero_point,
-        });
+        level.run(Scales::<false> { code, blocks, values, scale, zero_point });
     }
 }
 
@@ -187,23 +141,8 @@ fn scales_at(
 ///
 /// # Panics
 /// If a length does not fit `blocks`.
-pub fn encode(
-    code: IntCode,
-    blocks: Blocks,
-    values: &[f32],
-    scale: &[f32],
-    zero_point: &[f32],
-    codes: &mut [u8],
-) {
-    encode_at(
-        Level::best(),
-        code,
-        blocks,
-        values,
-        scale,
-        zero_point,
-        codes,
-    );
+pub fn encode(code: IntCode, blocks: Blocks, values: &[f32], scale: &[f32], zero_point: &[f32], codes: &mut [u8]) {
+    encode_at(Level::best(), code, blocks, values, scale, zero_point, codes);
 }
 
 fn encode_at(
@@ -218,23 +157,9 @@ fn encode_at(
     check_lengths(code, blocks, values.len(), scale.len(), zero_point.len());
     assert_eq!(codes.len(), values.len(), "one code per value");
     if code.signed {
-        level.run(Encode::<true> {
-            code,
-            blocks,
-            values,
-            scale,
-            zero_point,
-            codes,
-        });
+        level.run(Encode::<true> { code, blocks, values, scale, zero_point, codes });
     } else {
-        level.run(Encode::<false> {
-            code,
-            blocks,
-            values,
-            scale,
-            zero_point,
-            codes,
-        });
+        level.run(Encode::<false> { code, blocks, values, scale, zero_point, codes });
     }
 }
 
@@ -244,23 +169,8 @@ fn encode_at(
 ///
 /// # Panics
 /// If a length does not fit `blocks`.
-pub fn decode(
-    code: IntCode,
-    blocks: Blocks,
-    codes: &[u8],
-    scale: &[f32],
-    zero_point: &[f32],
-    values: &mut [f32],
-) {
-    decode_at(
-        Level::best(),
-        code,
-        blocks,
-        codes,
-        scale,
-        zero_point,
-        values,
-    );
+pub fn decode(code: IntCode, blocks: Blocks, codes: &[u8], scale: &[f32], zero_point: &[f32], values: &mut [f32]) {
+    decode_at(Level::best(), code, blocks, codes, scale, zero_point, values);
 }
 
 fn decode_at(
@@ -275,23 +185,9 @@ fn decode_at(
     check_lengths(code, blocks, values.len(), scale.len(), zero_point.len());
     assert_eq!(codes.len(), values.len(), "one code per value");
     if code.signed {
-        level.run(Decode::<true> {
-            code,
-            blocks,
-            codes,
-            scale,
-            zero_point,
-            values,
-        });
+        level.run(Decode::<true> { code, blocks, codes, scale, zero_point, values });
     } else {
-        level.run(Decode::<false> {
-            code,
-            blocks,
-            codes,
-            scale,
-            zero_point,
-            values,
-        });
+        level.run(Decode::<false> { code, blocks, codes, scale, zero_point, values });
     }
 }
 
@@ -306,23 +202,13 @@ pub fn flip_sign(codes: &mut [u8]) {
 pub fn first_non_finite(values: &[f32]) -> Option<usize> {
     const RUN: usize = 4096;
     let level = Level::best();
-    let run = values
-        .chunks(RUN)
-        .position(|run| !level.run(kernels::Finite { values: run }))?
-        * RUN;
-    let within = values
-        .get(run..)?
-        .iter()
-        .position(|value| !value.is_finite())?;
+    let run = values.chunks(RUN).position(|run| !level.run(kernels::Finite { values: run }))? * RUN;
+    let within = values.get(run..)?.iter().position(|value| !value.is_finite())?;
     Some(run + within)
 }
 
 fn check_lengths(code: IntCode, blocks: Blocks, values: usize, scale: usize, zero_point: usize) {
     assert_eq!(values, blocks.values(), "values of {blocks:?}");
     assert_eq!(scale, blocks.scales(), "scales of {blocks:?}");
-    assert_eq!(
-        zero_point,
-        code.zero_points(blocks.scales()),
-        "zero points of {blocks:?}"
-    );
+    assert_eq!(zero_point, code.zero_points(blocks.scales()), "zero points of {blocks:?}");
 }

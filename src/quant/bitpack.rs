@@ -42,11 +42,7 @@ pub const fn unit(bits: u8) -> usize {
 /// If `bits` is not 1 to 8.
 pub const fn packed_len(bits: u8, values: usize) -> Option<usize> {
     let unit = unit(bits);
-    if values.is_multiple_of(unit) {
-        Some(values / unit * (unit * bits as usize / 8))
-    } else {
-        None
-    }
+    if values.is_multiple_of(unit) { Some(values / unit * (unit * bits as usize / 8)) } else { None }
 }
 
 /// Pack `codes`, each below `2^bits`, into `out`.
@@ -66,27 +62,13 @@ pub fn unpack(bits: u8, packed: &[u8], codes: &mut [u8]) {
 }
 
 fn pack_at(level: Level, bits: u8, codes: &[u8], out: &mut [u8]) {
-    assert_eq!(
-        packed_len(bits, codes.len()),
-        Some(out.len()),
-        "{} codes of {bits} bits",
-        codes.len()
-    );
+    assert_eq!(packed_len(bits, codes.len()), Some(out.len()), "{} codes of {bits} bits", codes.len());
     level.run(Pack { bits, codes, out });
 }
 
 fn unpack_at(level: Level, bits: u8, packed: &[u8], codes: &mut [u8]) {
-    assert_eq!(
-        packed_len(bits, codes.len()),
-        Some(packed.len()),
-        "{} codes of {bits} bits",
-        codes.len()
-    );
-    level.run(Unpack {
-        bits,
-        packed,
-        codes,
-    });
+    assert_eq!(packed_len(bits, codes.len()), Some(packed.len()), "{} codes of {bits} bits", codes.len());
+    level.run(Unpack { bits, packed, codes });
 }
 
 struct Pack<'a> {
@@ -106,9 +88,7 @@ impl Kernel for Pack<'_> {
             3 => each::<8, 3>(codes, out, |v| low(words::pack3(u64::from_le_bytes(v)))),
             4 => each::<2, 1>(codes, out, |v| [words::pack4(u16::from_le_bytes(v))]),
             5 => each::<8, 5>(codes, out, |v| low(words::pack5(u64::from_le_bytes(v)))),
-            6 => each::<4, 3>(codes, out, |v| {
-                low(words::pack6(u64::from(u32::from_le_bytes(v))))
-            }),
+            6 => each::<4, 3>(codes, out, |v| low(words::pack6(u64::from(u32::from_le_bytes(v))))),
             7 => each::<8, 7>(codes, out, |v| low(words::pack7(u64::from_le_bytes(v)))),
             _ => out.copy_from_slice(codes),
         }
@@ -125,11 +105,7 @@ impl Kernel for Unpack<'_> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        let Self {
-            bits,
-            packed,
-            codes,
-        } = self;
+        let Self { bits, packed, codes } = self;
         match bits {
             1 => each::<1, 8>(packed, codes, |[v]| words::unpack1(v).to_le_bytes()),
             2 => each::<1, 4>(packed, codes, |[v]| words::unpack2(v).to_le_bytes()),
@@ -145,11 +121,7 @@ impl Kernel for Unpack<'_> {
 
 /// Turn every `N` bytes of `from` into `M` bytes of `to`.
 #[inline(always)]
-fn each<const N: usize, const M: usize>(
-    from: &[u8],
-    to: &mut [u8],
-    f: impl Fn([u8; N]) -> [u8; M],
-) {
+fn each<const N: usize, const M: usize>(from: &[u8], to: &mut [u8], f: impl Fn([u8; N]) -> [u8; M]) {
     let (from, _) = from.as_chunks::<N>();
     let (to, _) = to.as_chunks_mut::<M>();
     for (from, to) in from.iter().zip(to) {
@@ -184,38 +156,20 @@ mod tests {
         let n = u32::from(bits);
         let whole = |byte| (byte, 0, byte, 0, n);
         match bits {
-            1 | 2 | 4 | 8 => (0..unit(bits))
-                .map(|i| (0, i as u32 * n, i, 0, n))
-                .collect(),
+            1 | 2 | 4 | 8 => (0..unit(bits)).map(|i| (0, i as u32 * n, i, 0, n)).collect(),
             3 => {
-                let mut fields: Vec<Field> = (0..3)
-                    .flat_map(|j| [whole(j), (j, 3, 3 + j, 0, 3)])
-                    .collect();
-                fields.extend([
-                    (0, 6, 6, 0, 2),
-                    (1, 6, 7, 0, 2),
-                    (2, 6, 6, 2, 1),
-                    (2, 7, 7, 2, 1),
-                ]);
+                let mut fields: Vec<Field> = (0..3).flat_map(|j| [whole(j), (j, 3, 3 + j, 0, 3)]).collect();
+                fields.extend([(0, 6, 6, 0, 2), (1, 6, 7, 0, 2), (2, 6, 6, 2, 1), (2, 7, 7, 2, 1)]);
                 fields
             }
             5 => {
                 let mut fields: Vec<Field> = (0..5).map(whole).collect();
                 fields.extend((0..3).map(|j| (j, 5, 5 + j, 0, 3)));
-                fields.extend([
-                    (3, 5, 5, 3, 2),
-                    (3, 7, 7, 4, 1),
-                    (4, 5, 6, 3, 2),
-                    (4, 7, 7, 3, 1),
-                ]);
+                fields.extend([(3, 5, 5, 3, 2), (3, 7, 7, 4, 1), (4, 5, 6, 3, 2), (4, 7, 7, 3, 1)]);
                 fields
             }
-            6 => (0..3)
-                .flat_map(|j| [whole(j), (j, 6, 3, 4 - 2 * j as u32, 2)])
-                .collect(),
-            7 => (0..7)
-                .flat_map(|j| [whole(j), (j, 7, 7, 6 - j as u32, 1)])
-                .collect(),
+            6 => (0..3).flat_map(|j| [whole(j), (j, 6, 3, 4 - 2 * j as u32, 2)]).collect(),
+            7 => (0..7).flat_map(|j| [whole(j), (j, 7, 7, 6 - j as u32, 1)]).collect(),
             _ => unreachable!(),
         }
     }
@@ -224,10 +178,7 @@ mod tests {
     fn reference_pack(bits: u8, codes: &[u8]) -> Vec<u8> {
         let bytes = unit(bits) * usize::from(bits) / 8;
         let mut out = vec![0; packed_len(bits, codes.len()).unwrap()];
-        for (codes, out) in codes
-            .chunks_exact(unit(bits))
-            .zip(out.chunks_exact_mut(bytes))
-        {
+        for (codes, out) in codes.chunks_exact(unit(bits)).zip(out.chunks_exact_mut(bytes)) {
             for (byte, at, code, from, count) in layout(bits) {
                 for i in 0..count {
                     out[byte] |= (codes[code] >> (from + i) & 1) << (at + i);
@@ -239,9 +190,7 @@ mod tests {
 
     #[test]
     fn lengths() {
-        let check = |bits, values, expected| {
-            assert_eq!(packed_len(bits, values), expected, "{bits} bits, {values}")
-        };
+        let check = |bits, values, expected| assert_eq!(packed_len(bits, values), expected, "{bits} bits, {values}");
         check(1, 16, Some(2));
         check(1, 12, None);
         check(2, 12, Some(3));
@@ -258,44 +207,21 @@ mod tests {
     }
 
     #[test]
-    #[allow(
-        clippy::unusual_byte_groupings,
-        reason = "the digits are grouped by code"
-    )]
+    #[allow(clippy::unusual_byte_groupings, reason = "the digits are grouped by code")]
     fn one_unit() {
         let check = |bits: u8, codes: &[u8], expected: &[u8]| {
             let mut out = vec![0; packed_len(bits, codes.len()).unwrap()];
             pack(bits, codes, &mut out);
             assert_eq!(out, expected, "{bits} bits");
-            assert_eq!(
-                reference_pack(bits, codes),
-                expected,
-                "reference, {bits} bits"
-            );
+            assert_eq!(reference_pack(bits, codes), expected, "reference, {bits} bits");
         };
         check(1, &[1, 0, 1, 1, 0, 0, 0, 1], &[0b1000_1101]);
         check(2, &[1, 2, 3, 0], &[0b00_11_10_01]);
-        check(
-            3,
-            &[1, 2, 3, 4, 5, 6, 7, 0],
-            &[0b11_100_001, 0b00_101_010, 0b01_110_011],
-        );
+        check(3, &[1, 2, 3, 4, 5, 6, 7, 0], &[0b11_100_001, 0b00_101_010, 0b01_110_011]);
         check(4, &[0x1, 0xf], &[0xf1]);
-        check(
-            5,
-            &[1, 2, 3, 4, 5, 0b01_010, 0, 0b10_001],
-            &[0b0100_0001, 2, 0b0010_0011, 0b1010_0100, 5],
-        );
-        check(
-            6,
-            &[1, 2, 3, 0b11_10_01],
-            &[0b11_000001, 0b10_000010, 0b01_000011],
-        );
-        check(
-            7,
-            &[1, 2, 3, 4, 5, 6, 7, 0b1000001],
-            &[0x81, 2, 3, 4, 5, 6, 0x87],
-        );
+        check(5, &[1, 2, 3, 4, 5, 0b01_010, 0, 0b10_001], &[0b0100_0001, 2, 0b0010_0011, 0b1010_0100, 5]);
+        check(6, &[1, 2, 3, 0b11_10_01], &[0b11_000001, 0b10_000010, 0b01_000011]);
+        check(7, &[1, 2, 3, 4, 5, 6, 7, 0b1000001], &[0x81, 2, 3, 4, 5, 6, 0x87]);
         check(8, &[200, 3], &[200, 3]);
     }
 

@@ -29,12 +29,7 @@ pub struct Blocks {
 impl Blocks {
     /// One block per row of `[rows, cols]`.
     pub const fn rows(rows: usize, cols: usize) -> Self {
-        Self {
-            outer: rows,
-            groups: 1,
-            len: cols,
-            inner: 1,
-        }
+        Self { outer: rows, groups: 1, len: cols, inner: 1 }
     }
 
     /// Blocks of `size` along the rows of `[rows, cols]`; `None` unless `size` divides `cols`.
@@ -42,22 +37,12 @@ impl Blocks {
         if size == 0 || !cols.is_multiple_of(size) {
             return None;
         }
-        Some(Self {
-            outer: rows,
-            groups: cols / size,
-            len: size,
-            inner: 1,
-        })
+        Some(Self { outer: rows, groups: cols / size, len: size, inner: 1 })
     }
 
     /// All `values` in one block.
     pub const fn whole(values: usize) -> Self {
-        Self {
-            outer: 1,
-            groups: 1,
-            len: values,
-            inner: 1,
-        }
+        Self { outer: 1, groups: 1, len: values, inner: 1 }
     }
 
     /// How many values there are.

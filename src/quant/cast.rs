@@ -13,9 +13,7 @@ pub fn decode(storage: Storage, bytes: &[u8], out: &mut [f32]) -> bool {
     match storage {
         Storage::F32 => each(bytes, out, |b: [u8; 4]| f32::from_le_bytes(b)),
         Storage::F64 => each(bytes, out, |b: [u8; 8]| f64::from_le_bytes(b) as f32),
-        Storage::BF16 => each(bytes, out, |b: [u8; 2]| {
-            f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)
-        }),
+        Storage::BF16 => each(bytes, out, |b: [u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
         Storage::F16 => {
             // In blocks, so that the conversion instruction is asked for once and not per element.
             let mut block = [0u16; 64];
@@ -67,9 +65,7 @@ fn table(bytes: &[u8], out: &mut [f32], table: &[f32; 256]) {
 /// OCP 8-bit float E4M3 ("fn"): bias 7, no infinity, only S.1111.111 is NaN.
 fn e4m3() -> &'static [f32; 256] {
     static TABLE: OnceLock<[f32; 256]> = OnceLock::new();
-    TABLE.get_or_init(|| {
-        std::array::from_fn(|code| small_float(code as u8, 3, 7, code & 0x7f == 0x7f))
-    })
+    TABLE.get_or_init(|| std::array::from_fn(|code| small_float(code as u8, 3, 7, code & 0x7f == 0x7f)))
 }
 
 /// OCP 8-bit float E5M2: bias 15, infinities and NaNs as in IEEE 754.
@@ -85,11 +81,8 @@ fn small_float(code: u8, mantissa_bits: u32, bias: i32, nan: bool) -> f32 {
     let sign = if code & 0x80 == 0 { 1.0 } else { -1.0 };
     let mantissa = f32::from(code & ((1 << mantissa_bits) - 1)) / (1u32 << mantissa_bits) as f32;
     let exponent = i32::from((code & 0x7f) >> mantissa_bits);
-    let magnitude = if exponent == 0 {
-        mantissa * 2f32.powi(1 - bias)
-    } else {
-        (1.0 + mantissa) * 2f32.powi(exponent - bias)
-    };
+    let magnitude =
+        if exponent == 0 { mantissa * 2f32.powi(1 - bias) } else { (1.0 + mantissa) * 2f32.powi(exponent - bias) };
     sign * magnitude
 }
 
@@ -108,21 +101,9 @@ mod tests {
         check(Storage::F32, &1.5f32.to_le_bytes(), &[1.5]);
         check(Storage::F64, &(-0.1f64).to_le_bytes(), &[-0.1f32]);
         check(Storage::BF16, &[0x80, 0x3f, 0x00, 0xc0], &[1.0, -2.0]);
-        check(
-            Storage::F16,
-            &[0x00, 0x3c, 0x01, 0x00],
-            &[1.0, 5.960_464_5e-8],
-        );
-        check(
-            Storage::F8_E4M3,
-            &[0x38, 0x7e, 0x01, 0xb8, 0x80],
-            &[1.0, 448.0, 2f32.powi(-9), -1.0, -0.0],
-        );
-        check(
-            Storage::F8_E5M2,
-            &[0x3c, 0x7b, 0x01, 0xfc],
-            &[1.0, 57344.0, 2f32.powi(-16), f32::NEG_INFINITY],
-        );
+        check(Storage::F16, &[0x00, 0x3c, 0x01, 0x00], &[1.0, 5.960_464_5e-8]);
+        check(Storage::F8_E4M3, &[0x38, 0x7e, 0x01, 0xb8, 0x80], &[1.0, 448.0, 2f32.powi(-9), -1.0, -0.0]);
+        check(Storage::F8_E5M2, &[0x3c, 0x7b, 0x01, 0xfc], &[1.0, 57344.0, 2f32.powi(-16), f32::NEG_INFINITY]);
         assert!(!decode(Storage::I32, &[0; 4], &mut [0.0]));
     }
 

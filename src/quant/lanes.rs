@@ -56,13 +56,7 @@ impl Level {
     }
 
     /// Run `kernel` at this level, or plainly if the machine lacks it.
-    #[cfg_attr(
-        target_arch = "x86_64",
-        allow(
-            unsafe_code,
-            reason = "each call follows the detection of its features"
-        )
-    )]
+    #[cfg_attr(target_arch = "x86_64", allow(unsafe_code, reason = "each call follows the detection of its features"))]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             // SAFETY: the features were detected on this machine.

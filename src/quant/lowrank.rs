@@ -97,18 +97,13 @@ pub fn low_rank<C: Chunks>(
     let (rows, cols) = (a.rows(), a.cols());
     let rank = rank.min(rows).min(cols);
     if rank == 0 {
-        return Ok(Some(LowRank {
-            rank,
-            up: Vec::new(),
-            down: Vec::new(),
-        }));
+        return Ok(Some(LowRank { rank, up: Vec::new(), down: Vec::new() }));
     }
     let mut v = random(cols, (rank + OVERSAMPLING).min(rows).min(cols), seed);
     let (mut lanes, buffers) = (lanes(a, v.stride), Buffers::default());
     let mut watch = Watch::new(rank, cols);
     for step in 0..steps.max(1) {
-        let Some(found) = sweep::<C, true>(a, &mut v, &mut lanes, &buffers, step == 0, cancel)?
-        else {
+        let Some(found) = sweep::<C, true>(a, &mut v, &mut lanes, &buffers, step == 0, cancel)? else {
             return Ok(None);
         };
         v.make_orthonormal();
@@ -121,12 +116,7 @@ pub fn low_rank<C: Chunks>(
     };
     let (_, directions) = leading(last.gram, rank);
     let forth = lanes.iter().flat_map(|lane| &lane.forth).copied().collect();
-    let up = Tall {
-        cols: v.cols,
-        stride: v.stride,
-        values: forth,
-    }
-    .times(&directions);
+    let up = Tall { cols: v.cols, stride: v.stride, values: forth }.times(&directions);
     let down = v.times(&directions);
     Ok(Some(factors(rank, &up, &down)))
 }
@@ -161,13 +151,7 @@ struct Watch {
 
 impl Watch {
     fn new(rank: usize, cols: usize) -> Self {
-        Self {
-            rank,
-            cols,
-            total: 0.0,
-            captured: 0.0,
-            rise: None,
-        }
+        Self { rank, cols, total: 0.0, captured: 0.0, rise: None }
     }
 
     /// `energy` of the matrix, if this is the first sweep, whose columns are not orthonormal yet.
@@ -180,13 +164,7 @@ impl Watch {
         let (captured, _) = leading(gram.clone(), self.rank);
         let left = (self.total - captured).max(0.0);
         let rise = (captured - self.captured).max(0.0);
-        let ratio = self.rise.map(|before| {
-            if before > 0.0 {
-                (rise / before).min(0.99)
-            } else {
-                0.0
-            }
-        });
+        let ratio = self.rise.map(|before| if before > 0.0 { (rise / before).min(0.99) } else { 0.0 });
         (self.captured, self.rise) = (captured, Some(rise));
         // Two more half steps are already paid for: the basis found last, and the factors taken from it. A residual of
         // nothing but rounding is not worth a sweep either.
@@ -206,54 +184,31 @@ fn leading(gram: DMatrix<f64>, rank: usize) -> (f64, DMatrix<f64>) {
     order.sort_by(|&i, &j| eigen.eigenvalues[j].total_cmp(&eigen.eigenvalues[i]));
     order.truncate(rank);
     let sum = order.iter().map(|&i| eigen.eigenvalues[i].max(0.0)).sum();
-    (
-        sum,
-        DMatrix::from_fn(size, rank, |row, col| eigen.eigenvectors[(row, order[col])]),
-    )
+    (sum, DMatrix::from_fn(size, rank, |row, col| eigen.eigenvectors[(row, order[col])]))
 }
 
 /// Strip the padding, turn `down` round, settle the signs.
 fn factors(rank: usize, up: &Tall, down: &Tall) -> LowRank {
     let (rows, cols) = (up.values.len() / up.stride, down.values.len() / down.stride);
-    let mut result = LowRank {
-        rank,
-        up: vec![0.0; rows * rank],
-        down: vec![0.0; rank * cols],
-    };
+    let mut result = LowRank { rank, up: vec![0.0; rows * rank], down: vec![0.0; rank * cols] };
     if !up.values.iter().chain(&down.values).all(|v| v.is_finite()) {
         return result;
     }
-    for (to, from) in result
-        .up
-        .chunks_exact_mut(rank)
-        .zip(up.values.chunks_exact(up.stride))
-    {
+    for (to, from) in result.up.chunks_exact_mut(rank).zip(up.values.chunks_exact(up.stride)) {
         to.copy_from_slice(&from[..rank]);
     }
     // By bands of columns, so that what is read stays in the cache for the next row.
     for (band, from) in down.values.chunks(64 * down.stride).enumerate() {
         for (k, to) in result.down.chunks_exact_mut(cols).enumerate() {
             let from = from.iter().skip(k).step_by(down.stride);
-            to[band * 64..]
-                .iter_mut()
-                .zip(from)
-                .for_each(|(to, from)| *to = *from);
+            to[band * 64..].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
         }
     }
     for (k, row) in result.down.chunks_exact_mut(cols).enumerate() {
-        let largest =
-            row.iter().copied().fold(
-                0.0f32,
-                |largest, v| if v.abs() > largest.abs() { v } else { largest },
-            );
+        let largest = row.iter().copied().fold(0.0f32, |largest, v| if v.abs() > largest.abs() { v } else { largest });
         if largest < 0.0 {
             row.iter_mut().for_each(|v| *v = -*v);
-            result
-                .up
-                .iter_mut()
-                .skip(k)
-                .step_by(rank)
-                .for_each(|v| *v = -*v);
+            result.up.iter_mut().skip(k).step_by(rank).for_each(|v| *v = -*v);
         }
     }
     result
@@ -288,26 +243,16 @@ struct Buffers(Mutex<Vec<Vec<f32>>>);
 
 impl Buffers {
     fn with<T>(&self, f: impl FnOnce(&mut Vec<f32>) -> T) -> T {
-        let mut buffer = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
-            .unwrap_or_default();
+        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         let result = f(&mut buffer);
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(buffer);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
         result
     }
 }
 
 /// Where the lanes of `a` are summed, as many as its shape says.
 fn lanes<C: Chunks>(a: &C, stride: usize) -> Vec<Lane> {
-    let count = (LANE_BYTES / (a.cols() * stride * 4))
-        .clamp(1, LANES)
-        .min(a.rows().div_ceil(a.chunk_rows()));
+    let count = (LANE_BYTES / (a.cols() * stride * 4)).clamp(1, LANES).min(a.rows().div_ceil(a.chunk_rows()));
     (0..count).map(|_| Lane::default()).collect()
 }
 
@@ -325,11 +270,7 @@ fn sweep<C: Chunks, const BACK: bool>(
     let one = |chunk: usize, lane: &mut Lane, values: &mut Vec<f32>| -> Result<(), C::Error> {
         a.read(chunk, values)?;
         let chunk_rows = a.chunk_rows().min(rows - chunk * a.chunk_rows());
-        assert_eq!(
-            values.len(),
-            chunk_rows * cols,
-            "chunk {chunk} is [{chunk_rows}, {cols}]"
-        );
+        assert_eq!(values.len(), chunk_rows * cols, "chunk {chunk} is [{chunk_rows}, {cols}]");
         for rows in values.chunks(ROWS * cols) {
             if measure {
                 lane.energy += basis::energy(rows);
@@ -348,12 +289,7 @@ fn sweep<C: Chunks, const BACK: bool>(
         }
         Ok(true)
     };
-    let done: Vec<Result<bool, C::Error>> = lanes
-        .par_iter_mut()
-        .enumerate()
-        .with_max_len(1)
-        .map(run)
-        .collect();
+    let done: Vec<Result<bool, C::Error>> = lanes.par_iter_mut().enumerate().with_max_len(1).map(run).collect();
     for done in done {
         if !done? {
             return Ok(None);
@@ -366,20 +302,14 @@ fn sweep<C: Chunks, const BACK: bool>(
     }
     if BACK {
         let run = 4096;
-        v.values
-            .par_chunks_mut(run)
-            .enumerate()
-            .for_each(|(i, sum)| {
-                sum.fill(0.0);
-                for lane in &*lanes {
-                    basis::add(sum, &lane.back[i * run..]);
-                }
-            });
+        v.values.par_chunks_mut(run).enumerate().for_each(|(i, sum)| {
+            sum.fill(0.0);
+            for lane in &*lanes {
+                basis::add(sum, &lane.back[i * run..]);
+            }
+        });
     }
-    Ok(Some(Sweep {
-        gram: basis::symmetric(&gram, stride, v.cols),
-        energy: measure.then_some(energy),
-    }))
+    Ok(Some(Sweep { gram: basis::symmetric(&gram, stride, v.cols), energy: measure.then_some(energy) }))
 }
 
 /// Buffers of a lane.
@@ -393,20 +323,10 @@ struct Work {
 
 impl Lane {
     fn restart(&mut self, back: usize, stride: usize) {
-        let Self {
-            forth,
-            gram,
-            energy,
-            work,
-            ..
-        } = self;
+        let Self { forth, gram, energy, work, .. } = self;
         forth.clear();
         *energy = 0.0;
-        for (sums, len) in [
-            (&mut self.back, back),
-            (&mut work.forth, ROWS * stride),
-            (&mut work.panel, ROWS * PANEL),
-        ] {
+        for (sums, len) in [(&mut self.back, back), (&mut work.forth, ROWS * stride), (&mut work.panel, ROWS * PANEL)] {
             sums.clear();
             sums.resize(len, 0.0);
         }

@@ -15,11 +15,7 @@ pub struct Profile {
 }
 impl Profile {
     pub fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            name: None,
-            preset: PresetChoice::Automatic,
-        }
+        Self { settings, name: None, preset: PresetChoice::Automatic }
     }
     pub fn parse(_: &str, _: &str, _: &dyn Fn(Family, &str) -> Result<Dtype>) -> Result<Self> {
         Err(Error::failed("temp"))

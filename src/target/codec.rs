@@ -28,19 +28,11 @@ impl Geometry {
         let rows = shape.first().copied().unwrap_or(1);
         let cols: u64 = shape.iter().skip(1).product();
         let fit = SLAB / cols.max(1) / ROW_MULTIPLE * ROW_MULTIPLE;
-        Self {
-            rows: rows as usize,
-            cols: cols as usize,
-            slab_rows: fit.max(ROW_MULTIPLE) as usize,
-        }
+        Self { rows: rows as usize, cols: cols as usize, slab_rows: fit.max(ROW_MULTIPLE) as usize }
     }
     /// Number of slabs.
     pub fn slabs(&self) -> usize {
-        if self.cols == 0 {
-            0
-        } else {
-            self.rows.div_ceil(self.slab_rows)
-        }
+        if self.cols == 0 { 0 } else { self.rows.div_ceil(self.slab_rows) }
     }
     /// The rows of a slab.
     pub fn slab(&self, index: usize) -> Range<usize> {

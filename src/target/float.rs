@@ -21,24 +21,9 @@ pub struct Float;
 
 /// Types that are written, with the names people give them.
 const TYPES: [(Storage, &str, &[&str], &str); 3] = [
-    (
-        Storage::F32,
-        "F32",
-        &["float32", "fp32"],
-        "exact for every source but F64",
-    ),
-    (
-        Storage::F16,
-        "F16",
-        &["float16", "fp16", "half"],
-        "10 bits of mantissa; overflows above 65504",
-    ),
-    (
-        Storage::BF16,
-        "BF16",
-        &["bfloat16"],
-        "the range of F32, 7 bits of mantissa",
-    ),
+    (Storage::F32, "F32", &["float32", "fp32"], "exact for every source but F64"),
+    (Storage::F16, "F16", &["float16", "fp16", "half"], "10 bits of mantissa; overflows above 65504"),
+    (Storage::BF16, "BF16", &["bfloat16"], "the range of F32, 7 bits of mantissa"),
 ];
 
 impl Target for Float {
@@ -59,16 +44,11 @@ impl Target for Float {
 
     fn parse_dtype(&self, name: &str) -> Result<Dtype> {
         let lower = name.trim().to_ascii_lowercase();
-        let found = TYPES.iter().find(|(_, n, aliases, _)| {
-            n.eq_ignore_ascii_case(&lower) || aliases.contains(&lower.as_str())
-        });
+        let found =
+            TYPES.iter().find(|(_, n, aliases, _)| n.eq_ignore_ascii_case(&lower) || aliases.contains(&lower.as_str()));
         match found {
             Some((_, n, _, _)) => Ok(Dtype::new(n)),
-            None => Err(super::unknown_dtype(
-                Family::Float,
-                name,
-                TYPES.iter().map(|t| t.1),
-            )),
+            None => Err(super::unknown_dtype(Family::Float, name, TYPES.iter().map(|t| t.1))),
         }
     }
 
@@ -85,53 +65,22 @@ impl Target for Float {
         .into())
     }
 
-    fn row(
-        &self,
-        model: &Model,
-        id: TensorId,
-        decision: &Decision,
-        settings: &Settings,
-    ) -> Result<Row> {
+    fn row(&self, model: &Model, id: TensorId, decision: &Decision, settings: &Settings) -> Result<Row> {
         let tensor = model.tensor(id);
         if !tensor.is_float() {
-            return Ok(kept(
-                model,
-                id,
-                decision,
-                Some(format!("{} is not a float type", tensor.storage.name())),
-            ));
+            return Ok(kept(model, id, decision, Some(format!("{} is not a float type", tensor.storage.name()))));
         }
         if decision.keeps() {
             let cause = decision.kept_by.as_ref().unwrap_or(&decision.by);
             return Ok(kept(model, id, decision, Some(settings.explain(cause))));
         }
-        let dtype = decision
-            .patch
-            .dtype
-            .clone()
-            .unwrap_or_else(|| self.default_dtype());
+        let dtype = decision.patch.dtype.clone().unwrap_or_else(|| self.default_dtype());
         let storage = storage_of(&dtype)?;
         if matches!(tensor.encoding, Encoding::Plain(_)) && tensor.storage == storage {
-            return Ok(kept(
-                model,
-                id,
-                decision,
-                Some(format!("is {} already", storage.name())),
-            ));
+            return Ok(kept(model, id, decision, Some(format!("is {} already", storage.name()))));
         }
-        let part = Part {
-            name: tensor.name.clone(),
-            storage,
-            shape: tensor.shape.clone(),
-        };
-        Ok(row_of(
-            tensor,
-            id,
-            decision,
-            Action::Cast(storage),
-            vec![part],
-            None,
-        ))
+        let part = Part { name: tensor.name.clone(), storage, shape: tensor.shape.clone() };
+        Ok(row_of(tensor, id, decision, Action::Cast(storage), vec![part], None))
     }
 
     fn codec(&self, shape: &[u64], _: Storage, action: &Action) -> Result<Box<dyn Codec>> {
@@ -149,40 +98,26 @@ impl Target for Float {
             d.insert("target".into(), json!("float"));
             d.insert("weights_dtype".into(), json!(storage.name()));
             d.insert("original_shape".into(), json!(row.shape));
-            let source = row
-                .sources
-                .first()
-                .map(|id| model.tensor(*id).storage.name());
+            let source = row.sources.first().map(|id| model.tensor(*id).storage.name());
             d.insert("original_dtype".into(), json!(source));
             d
         });
-        if let (true, Some(serde_json::Value::Object(mut config))) =
-            (context.is_folder(), context.model.config.clone())
+        if let (true, Some(serde_json::Value::Object(mut config))) = (context.is_folder(), context.model.config.clone())
         {
             // Loaders take the type to compute in from here; it should be that of most weights.
-            let largest = plan
-                .rows
-                .iter()
-                .flat_map(|r| &r.parts)
-                .filter(|p| p.storage.is_float())
-                .max_by_key(|p| p.bytes());
-            let name = largest
-                .and_then(|p| TYPES.iter().find(|t| t.0 == p.storage))
-                .map(|t| match t.0 {
-                    Storage::F32 => "float32",
-                    Storage::F16 => "float16",
-                    _ => "bfloat16",
-                });
+            let largest =
+                plan.rows.iter().flat_map(|r| &r.parts).filter(|p| p.storage.is_float()).max_by_key(|p| p.bytes());
+            let name = largest.and_then(|p| TYPES.iter().find(|t| t.0 == p.storage)).map(|t| match t.0 {
+                Storage::F32 => "float32",
+                Storage::F16 => "float16",
+                _ => "bfloat16",
+            });
             for key in ["dtype", "torch_dtype"] {
-                if let (Some(name), Some(value)) =
-                    (name, config.get_mut(key).filter(|v| v.is_string()))
-                {
+                if let (Some(name), Some(value)) = (name, config.get_mut(key).filter(|v| v.is_string())) {
                     *value = json!(name);
                 }
             }
-            described
-                .sidecars
-                .push(("config.json".into(), pretty(&config.into())));
+            described.sidecars.push(("config.json".into(), pretty(&config.into())));
         }
         Ok(described)
     }
@@ -203,13 +138,8 @@ fn storage_of(dtype: &Dtype) -> Result<Storage> {
 /// The codec of a cast, which every target needs for what it keeps of a packed source.
 pub fn codec(shape: &[u64], action: &Action) -> Result<Box<dyn Codec>> {
     match action {
-        Action::Cast(storage) => Ok(Box::new(CastCodec {
-            geometry: Geometry::of(shape),
-            storage: *storage,
-        })),
-        other => Err(Error::failed(format!(
-            "a float tensor cannot be made by {other:?}"
-        ))),
+        Action::Cast(storage) => Ok(Box::new(CastCodec { geometry: Geometry::of(shape), storage: *storage })),
+        other => Err(Error::failed(format!("a float tensor cannot be made by {other:?}"))),
     }
 }
 
@@ -239,14 +169,8 @@ impl Prepared for CastCodec {
         Vec::new()
     }
     fn pieces(&self, rows: Range<usize>) -> Vec<Piece> {
-        let row = self
-            .storage
-            .array_bytes(self.geometry.cols as u64)
-            .unwrap_or(0);
-        vec![Piece {
-            part: 0,
-            bytes: rows.start as u64 * row..rows.end as u64 * row,
-        }]
+        let row = self.storage.array_bytes(self.geometry.cols as u64).unwrap_or(0);
+        vec![Piece { part: 0, bytes: rows.start as u64 * row..rows.end as u64 * row }]
     }
     fn encode(&self, _: Range<usize>, values: &mut [f32]) -> Vec<Vec<u8>> {
         let mut bytes = Vec::with_capacity(values.len() * 4);

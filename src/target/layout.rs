@@ -92,12 +92,7 @@ impl Layout {
         let facts: Vec<Option<Facts>> = plan
             .rows
             .iter()
-            .map(|row| {
-                description
-                    .of_row
-                    .map(|f| f(row, context.model))
-                    .filter(|f| !f.is_empty() && !row.excluded)
-            })
+            .map(|row| description.of_row.map(|f| f(row, context.model)).filter(|f| !f.is_empty() && !row.excluded))
             .collect();
         let mut layout = Self {
             files: Vec::new(),
@@ -108,10 +103,7 @@ impl Layout {
             facts,
         };
         let shards = match &context.output {
-            Output::Folder {
-                max_shard: Some(max),
-                ..
-            } => split(plan, *max),
+            Output::Folder { max_shard: Some(max), .. } => split(plan, *max),
             _ => vec![(0..plan.rows.len()).collect()],
         };
         check_names(plan)?;
@@ -119,9 +111,7 @@ impl Layout {
         for (i, rows) in shards.into_iter().enumerate() {
             let name = match &context.output {
                 Output::File => PathBuf::new(),
-                Output::Folder { weights, stem, .. } if count == 1 => {
-                    weights.join(format!("{stem}.safetensors"))
-                }
+                Output::Folder { weights, stem, .. } if count == 1 => weights.join(format!("{stem}.safetensors")),
                 Output::Folder { weights, stem, .. } => {
                     weights.join(format!("{stem}-{:05}-of-{count:05}.safetensors", i + 1))
                 }
@@ -130,15 +120,9 @@ impl Layout {
         }
         if let Output::Folder { weights, stem, .. } = &context.output {
             let sidecars = std::mem::take(&mut layout.description.sidecars);
-            layout.sidecars = sidecars
-                .into_iter()
-                .map(|(name, bytes)| (weights.join(name), bytes))
-                .collect();
+            layout.sidecars = sidecars.into_iter().map(|(name, bytes)| (weights.join(name), bytes)).collect();
             if count > 1 {
-                layout.sidecars.push((
-                    weights.join(format!("{stem}.safetensors.index.json")),
-                    layout.index(),
-                ));
+                layout.sidecars.push((weights.join(format!("{stem}.safetensors.index.json")), layout.index()));
             }
         }
         Ok(layout)
@@ -146,7 +130,9 @@ impl Layout {
 
     fn add_file(&mut self, plan: &Plan, name: PathBuf, rows: Vec<usize>) {
         let file = self.files.len();
-        let mut arrays: Vec<(Option<(usize, usize)>, usize, Entry)> = Vec::new();
+        /// A part of a row, or (`None`) its description.
+        type Array = (Option<(usize, usize)>, usize, Entry);
+        let mut arrays: Vec<Array> = Vec::new();
         for &row in &rows {
             for (part, p) in plan.rows[row].parts.iter().enumerate() {
                 let entry = Entry {
@@ -158,23 +144,10 @@ impl Layout {
                 };
                 arrays.push((Some((row, part)), row, entry));
             }
-            if let Some(facts) = self.facts[row]
-                .as_ref()
-                .filter(|_| self.description.by_tensor)
-            {
+            if let Some(facts) = self.facts[row].as_ref().filter(|_| self.description.by_tensor) {
                 let len = metadata::text(facts, None).len() as u64;
                 let name = metadata::tensor_name(crate::core::name::layer(&plan.rows[row].name));
-                arrays.push((
-                    None,
-                    row,
-                    Entry {
-                        name,
-                        storage: Storage::U8,
-                        shape: vec![len],
-                        offset: 0,
-                        len,
-                    },
-                ));
+                arrays.push((None, row, Entry { name, storage: Storage::U8, shape: vec![len], offset: 0, len }));
             }
         }
         // Wide elements first, so that every array is aligned to its own element; loaders view them in place.
@@ -192,40 +165,22 @@ impl Layout {
                 None => drop(self.described.insert(*row, (file, header + entry.offset))),
             }
         }
-        self.files.push(File {
-            name,
-            bytes: header + at,
-            rows,
-            entries,
-            header,
-        });
+        self.files.push(File { name, bytes: header + at, rows, entries, header });
     }
 
-    fn metadata(
-        &self,
-        rows: &[usize],
-        plan: &Plan,
-        loss: &dyn Fn(usize) -> Option<Loss>,
-    ) -> Vec<(String, String)> {
+    fn metadata(&self, rows: &[usize], plan: &Plan, loss: &dyn Fn(usize) -> Option<Loss>) -> Vec<(String, String)> {
         let mut pairs = self.description.metadata.clone();
         if !self.description.by_tensor {
             let layers: Vec<String> = rows
                 .iter()
                 .filter_map(|&r| {
                     let facts = self.facts[r].as_ref()?;
-                    let layer =
-                        Value::String(crate::core::name::layer(&plan.rows[r].name).to_owned());
-                    Some(format!(
-                        "{layer}:{}",
-                        metadata::text(facts, loss(r).as_ref())
-                    ))
+                    let layer = Value::String(crate::core::name::layer(&plan.rows[r].name).to_owned());
+                    Some(format!("{layer}:{}", metadata::text(facts, loss(r).as_ref())))
                 })
                 .collect();
             if !layers.is_empty() {
-                pairs.push((
-                    metadata::HEADER_KEY.into(),
-                    format!("{{{}}}", layers.join(",")),
-                ));
+                pairs.push((metadata::HEADER_KEY.into(), format!("{{{}}}", layers.join(","))));
             }
         }
         pairs
@@ -235,11 +190,7 @@ impl Layout {
         let mut map = serde_json::Map::new();
         let mut total = 0;
         for file in &self.files {
-            let name = file
-                .name
-                .file_name()
-                .map(|n| n.to_string_lossy().into_owned())
-                .unwrap_or_default();
+            let name = file.name.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             for entry in &file.entries {
                 total += entry.len;
                 map.insert(entry.name.clone(), json!(name));
@@ -251,30 +202,20 @@ impl Layout {
 
     /// Where a part begins: which file, at which byte.
     pub fn place(&self, row: usize, part: usize) -> Result<(usize, u64)> {
-        self.places.get(&(row, part)).copied().ok_or_else(|| {
-            Error::failed(format!(
-                "part {part} of row {row} has no place in the output"
-            ))
-        })
+        self.places
+            .get(&(row, part))
+            .copied()
+            .ok_or_else(|| Error::failed(format!("part {part} of row {row} has no place in the output")))
     }
 
     /// The description of a row that stands as a tensor: file, offset, bytes.
     pub fn description_of(&self, row: usize, loss: &Loss) -> Option<(usize, u64, Vec<u8>)> {
         let (file, offset) = *self.described.get(&row)?;
-        Some((
-            file,
-            offset,
-            metadata::text(self.facts[row].as_ref()?, Some(loss)).into_bytes(),
-        ))
+        Some((file, offset, metadata::text(self.facts[row].as_ref()?, Some(loss)).into_bytes()))
     }
 
     /// The header of a file, once its losses are known. It has the length that was planned.
-    pub fn header(
-        &self,
-        plan: &Plan,
-        file: usize,
-        loss: &dyn Fn(usize) -> Option<Loss>,
-    ) -> Result<Vec<u8>> {
+    pub fn header(&self, plan: &Plan, file: usize, loss: &dyn Fn(usize) -> Option<Loss>) -> Result<Vec<u8>> {
         let f = &self.files[file];
         let bytes = write_header(&self.metadata(&f.rows, plan, loss), &f.entries);
         if bytes.len() as u64 != f.header {

@@ -52,8 +52,7 @@ pub fn pack_metadata(settings: &Facts) -> Vec<u8> {
 /// # Errors
 /// If the bytes are not a JSON object in UTF-8.
 pub fn unpack_metadata(bytes: &[u8]) -> Result<Facts> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::failed(format!("metadata is not a JSON object: {e}")).because(e))
+    serde_json::from_slice(bytes).map_err(|e| Error::failed(format!("metadata is not a JSON object: {e}")).because(e))
 }
 
 /// What reading a layer needs of its description. Keys that are not known are passed over.
@@ -99,10 +98,9 @@ pub fn all(opened: &Opened, warnings: &mut Vec<String>) -> Result<BTreeMap<Strin
         for (_, text) in file.metadata.iter().filter(|(k, _)| k == HEADER_KEY) {
             match serde_json::from_str::<BTreeMap<String, Facts>>(text) {
                 Ok(layers) => found.extend(layers),
-                Err(e) => warnings.push(format!(
-                    "{}: header key `{HEADER_KEY}` is not understood: {e}",
-                    file.path.display()
-                )),
+                Err(e) => {
+                    warnings.push(format!("{}: header key `{HEADER_KEY}` is not understood: {e}", file.path.display()))
+                }
             }
         }
     }
@@ -135,18 +133,11 @@ mod tests {
     fn the_length_does_not_depend_on_the_loss() {
         let mut facts = Facts::new();
         facts.insert("weights_dtype".into(), json!("uint4"));
-        let loss = Loss {
-            mse: 1.23456e-6,
-            max_error: 0.25,
-            relative_error: 0.0,
-            sqnr_db: 0.0,
-        };
+        let loss = Loss { mse: 1.23456e-6, max_error: 0.25, relative_error: 0.0, sqnr_db: 0.0 };
         let known = text(&facts, Some(&loss));
         assert_eq!(known.len(), text(&facts, None).len());
         assert!(
-            known.starts_with(
-                r#"{"weights_dtype":"uint4","mse":1.234560e-06,"max_error":2.500000e-01,"#
-            ),
+            known.starts_with(r#"{"weights_dtype":"uint4","mse":1.234560e-06,"max_error":2.500000e-01,"#),
             "{known}"
         );
         let parsed = unpack_metadata(known.as_bytes()).expect("JSON");

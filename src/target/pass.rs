@@ -121,10 +121,7 @@ impl Pass<'_> {
             both.1.add(weights.iter().zip(&decoded).map(|(w, d)| d - w));
             both
         });
-        Ok(Measured {
-            sums: LossSums::of(&weights, &decoded),
-            histograms,
-        })
+        Ok(Measured { sums: LossSums::of(&weights, &decoded), histograms })
     }
 
     /// The whole row, its slabs side by side on the current pool; `done` hears of the elements of each.

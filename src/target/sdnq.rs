@@ -38,11 +38,7 @@ impl Target for Sdnq {
 
     fn dtypes(&self) -> Vec<DtypeInfo> {
         codes::all()
-            .map(|c| DtypeInfo {
-                name: Dtype::new(&c.name()),
-                bits: f64::from(c.bits()),
-                about: c.about(),
-            })
+            .map(|c| DtypeInfo { name: Dtype::new(&c.name()), bits: f64::from(c.bits()), about: c.about() })
             .collect()
     }
 
@@ -51,11 +47,7 @@ impl Target for Sdnq {
             Some(code) => Ok(Dtype::new(&code.name())),
             None => {
                 let names: Vec<String> = codes::all().map(|c| c.name()).collect();
-                Err(super::unknown_dtype(
-                    Family::Sdnq,
-                    name,
-                    names.iter().map(String::as_str),
-                ))
+                Err(super::unknown_dtype(Family::Sdnq, name, names.iter().map(String::as_str)))
             }
         }
     }
@@ -68,22 +60,14 @@ impl Target for Sdnq {
         Ok(())
     }
 
-    fn row(
-        &self,
-        model: &Model,
-        id: TensorId,
-        decision: &Decision,
-        settings: &Settings,
-    ) -> Result<Row> {
+    fn row(&self, model: &Model, id: TensorId, decision: &Decision, settings: &Settings) -> Result<Row> {
         let tensor = model.tensor(id);
         let keep = |reason: String| Ok(kept(model, id, decision, Some(reason)));
         if layers::is_leftover(&tensor.name, &tensor.shape) {
-            let reason = "left out: the model makes this constant itself, and SDNQ's strict loader refuses it".to_owned();
+            let reason =
+                "left out: the model makes this constant itself, and SDNQ's strict loader refuses it".to_owned();
             let row = kept(model, id, decision, Some(reason));
-            return Ok(Row {
-                parts: Vec::new(),
-                ..row
-            });
+            return Ok(Row { parts: Vec::new(), ..row });
         }
         if !tensor.is_float() {
             return keep(format!("{} is not a float type", tensor.storage.name()));
@@ -105,40 +89,19 @@ impl Target for Sdnq {
         let asked = asked(&decision.patch)?;
         let code = code_of(&asked.dtype)?;
         if code.packed_shape(out * channels).is_none() {
-            return keep(format!(
-                "{} elements do not fill {}'s units of {}",
-                out * channels,
-                code.name(),
-                code.unit()
-            ));
+            return keep(format!("{} elements do not fill {}'s units of {}", out * channels, code.name(), code.unit()));
         }
         let recipe = resolve(&asked, code, out, channels);
         let row = Recipe { ..recipe };
-        let parts = parts(
-            &tensor.name,
-            &tensor.shape,
-            code,
-            &row,
-            factor_storage(tensor.storage),
-        );
-        Ok(row_of(
-            tensor,
-            id,
-            decision,
-            Action::Quantize(row),
-            parts,
-            None,
-        ))
+        let parts = parts(&tensor.name, &tensor.shape, code, &row, factor_storage(tensor.storage));
+        Ok(row_of(tensor, id, decision, Action::Quantize(row), parts, None))
     }
 
     fn codec(&self, shape: &[u64], storage: Storage, action: &Action) -> Result<Box<dyn Codec>> {
         match action {
-            Action::Quantize(recipe) => Ok(Box::new(codes::SdnqCodec::new(
-                shape,
-                code_of(&recipe.dtype)?,
-                recipe,
-                factor_storage(storage),
-            )?)),
+            Action::Quantize(recipe) => {
+                Ok(Box::new(codes::SdnqCodec::new(shape, code_of(&recipe.dtype)?, recipe, factor_storage(storage))?))
+            }
             other => super::float::codec(shape, other),
         }
     }
@@ -147,10 +110,7 @@ impl Target for Sdnq {
         let mut described = Description::default();
         described.metadata.push(("format".into(), "pt".into()));
         // The folder's strict loader refuses tensors it does not know; a single file's loaders pass them over.
-        described.by_tensor = context
-            .settings
-            .metadata_tensors
-            .unwrap_or(!context.is_folder());
+        described.by_tensor = context.settings.metadata_tensors.unwrap_or(!context.is_folder());
         if context.is_folder() {
             let quantization = config::quantization_config(plan, context.model);
             let mut config = match context.model.config.clone() {
@@ -158,13 +118,8 @@ impl Target for Sdnq {
                 _ => serde_json::Map::new(),
             };
             config.insert("quantization_config".into(), quantization.clone());
-            described
-                .sidecars
-                .push(("config.json".into(), super::layout::pretty(&config.into())));
-            described.sidecars.push((
-                "quantization_config.json".into(),
-                super::layout::pretty(&quantization),
-            ));
+            described.sidecars.push(("config.json".into(), super::layout::pretty(&config.into())));
+            described.sidecars.push(("quantization_config.json".into(), super::layout::pretty(&quantization)));
         }
         described.of_row = Some(|row: &Row, model: &Model| -> Facts {
             let Action::Quantize(r) = &row.action else {
@@ -180,10 +135,7 @@ impl Target for Sdnq {
             d.insert("svd_steps".into(), json!(r.svd_steps));
             d.insert("use_hadamard".into(), json!(false));
             d.insert("original_shape".into(), json!(row.shape));
-            let storage = row
-                .sources
-                .first()
-                .map(|id| model.tensor(*id).storage.name());
+            let storage = row.sources.first().map(|id| model.tensor(*id).storage.name());
             d.insert("original_dtype".into(), json!(storage));
             d
         });
@@ -191,15 +143,8 @@ impl Target for Sdnq {
     }
 
     fn loads_with(&self, model: &Model) -> String {
-        let diffusers = model
-            .config
-            .as_ref()
-            .is_some_and(|c| c.get("_class_name").is_some());
-        if diffusers {
-            "sdnq ≥ 0.2.2 · diffusers ≥ 0.40".into()
-        } else {
-            "sdnq ≥ 0.2.2 · transformers".into()
-        }
+        let diffusers = model.config.as_ref().is_some_and(|c| c.get("_class_name").is_some());
+        if diffusers { "sdnq ≥ 0.2.2 · diffusers ≥ 0.40".into() } else { "sdnq ≥ 0.2.2 · transformers".into() }
     }
 }
 
@@ -212,35 +157,21 @@ fn asked(patch: &crate::core::Patch) -> Result<Recipe> {
     let dtype = patch.dtype.clone().unwrap_or_else(|| Sdnq.default_dtype());
     let code = code_of(&dtype)?;
     // Rows for 8 bit: sdnq's own rule makes groups of 1024, which costs its fast matrix product a requantization.
-    let size = patch.group_size.unwrap_or(if code.bits() == 8 {
-        group_size::ROW
-    } else {
-        group_size::AUTO
-    });
+    let size = patch.group_size.unwrap_or(if code.bits() == 8 { group_size::ROW } else { group_size::AUTO });
     if size < group_size::TENSOR {
         return Err(Error::usage(format!(
             "group size {size}: give 0 (auto), -1 (row), -2 (tensor) or a number of values"
         )));
     }
     let svd_steps = patch.svd_steps.unwrap_or(SVD_STEPS);
-    Ok(Recipe {
-        dtype,
-        group_size: size,
-        svd_rank: patch.svd_rank.unwrap_or(0),
-        svd_steps,
-    })
+    Ok(Recipe { dtype, group_size: size, svd_rank: patch.svd_rank.unwrap_or(0), svd_steps })
 }
 
 /// The recipe with its group size and rank as they come out for a layer of `out` × `channels`.
 fn resolve(asked: &Recipe, code: Code, out: u64, channels: u64) -> Recipe {
     let svd_rank = u64::from(asked.svd_rank).min(out).min(channels) as u32;
     let group_size = resolve_group(asked.group_size, code.bits(), svd_rank > 0, channels);
-    Recipe {
-        dtype: asked.dtype.clone(),
-        group_size,
-        svd_rank,
-        svd_steps: asked.svd_steps,
-    }
+    Recipe { dtype: asked.dtype.clone(), group_size, svd_rank, svd_steps: asked.svd_steps }
 }
 
 /// The rule by which sdnq's loader finds a Linear's groups again (`quantizer.py`, group size selection).
@@ -265,11 +196,7 @@ pub(crate) fn resolve_group(asked: i64, bits: u8, svd: bool, channels: u64) -> i
         }
         size = channels / groups;
     }
-    if groups <= 1 {
-        group_size::ROW
-    } else {
-        size as i64
-    }
+    if groups <= 1 { group_size::ROW } else { size as i64 }
 }
 
 /// The low-rank factors have the type that the weight had.
@@ -278,23 +205,10 @@ fn factor_storage(storage: Storage) -> Storage {
 }
 
 /// The arrays of a quantized layer, in this order: weight, scale, zero point, low-rank factors.
-pub(crate) fn parts(
-    name: &str,
-    shape: &[u64],
-    code: Code,
-    recipe: &Recipe,
-    factors: Storage,
-) -> Vec<Part> {
+pub(crate) fn parts(name: &str, shape: &[u64], code: Code, recipe: &Recipe, factors: Storage) -> Vec<Part> {
     let layer = crate::core::name::layer(name);
-    let part = |suffix: &str, storage, shape| Part {
-        name: format!("{layer}.{suffix}"),
-        storage,
-        shape,
-    };
-    let (out, channels) = (
-        shape.first().copied().unwrap_or(1),
-        shape.iter().skip(1).product::<u64>(),
-    );
+    let part = |suffix: &str, storage, shape| Part { name: format!("{layer}.{suffix}"), storage, shape };
+    let (out, channels) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product::<u64>());
     let scale_shape = match recipe.group_size {
         group_size::TENSOR => vec![1, 1],
         n if n > 0 => vec![out, channels / n as u64, 1],
@@ -305,10 +219,8 @@ pub(crate) fn parts(
         (_, n) if n > 0 => vec![out, channels / n as u64, n as u64],
         _ => vec![out, channels],
     };
-    let mut parts = vec![
-        part("weight", code.storage(), weight_shape),
-        part("scale", Storage::F32, scale_shape.clone()),
-    ];
+    let mut parts =
+        vec![part("weight", code.storage(), weight_shape), part("scale", Storage::F32, scale_shape.clone())];
     if code.has_zero_point() {
         parts.push(part("zero_point", Storage::F32, scale_shape));
     }

@@ -38,41 +38,18 @@ pub struct Converted {
 ///
 /// # Errors
 /// If an array's bytes do not fit its shape, a weight is not finite, or a setting means nothing to the target.
-pub fn convert_state_dict(
-    tensors: BTreeMap<String, Array>,
-    settings: &Settings,
-) -> Result<Converted> {
+pub fn convert_state_dict(tensors: BTreeMap<String, Array>, settings: &Settings) -> Result<Converted> {
     let opened = Arc::new(opened(tensors)?);
     let model = &opened.model;
     let plan = super::plan(model, settings)?;
-    let context = Context {
-        model,
-        settings,
-        output: Output::File,
-    };
+    let context = Context { model, settings, output: Output::File };
     let target = super::get(plan.family);
-    let Description {
-        metadata: header,
-        of_row,
-        by_tensor,
-        ..
-    } = target.description(&plan, &context)?;
-    let mut out = Converted {
-        metadata: header.into_iter().collect(),
-        ..Converted::default()
-    };
+    let Description { metadata: header, of_row, by_tensor, .. } = target.description(&plan, &context)?;
+    let mut out = Converted { metadata: header.into_iter().collect(), ..Converted::default() };
     let mut layers = Vec::new();
     for row in &plan.rows {
-        let id = row
-            .sources
-            .first()
-            .copied()
-            .ok_or_else(|| Error::failed("a row without a source"))?;
-        let parts: Vec<Mutex<Vec<u8>>> = row
-            .parts
-            .iter()
-            .map(|p| Mutex::new(vec![0; p.bytes() as usize]))
-            .collect();
+        let id = row.sources.first().copied().ok_or_else(|| Error::failed("a row without a source"))?;
+        let parts: Vec<Mutex<Vec<u8>>> = row.parts.iter().map(|p| Mutex::new(vec![0; p.bytes() as usize])).collect();
         let sink = Parts(&parts);
         if row.parts.is_empty() {
             continue;
@@ -95,25 +72,15 @@ pub fn convert_state_dict(
                 histograms: false,
             };
             let loss = pass.run(&|_| ())?.sums.loss();
-            if let Some(facts) = of_row
-                .map(|f| f(row, model))
-                .filter(|f| !f.is_empty() && !row.excluded)
-            {
+            if let Some(facts) = of_row.map(|f| f(row, model)).filter(|f| !f.is_empty() && !row.excluded) {
                 let layer = crate::core::name::layer(&row.name);
                 let text = metadata::text(&facts, Some(&loss));
                 if by_tensor {
                     let shape = vec![text.len() as u64];
-                    let array = Array {
-                        storage: Storage::U8,
-                        shape,
-                        bytes: text.into_bytes(),
-                    };
+                    let array = Array { storage: Storage::U8, shape, bytes: text.into_bytes() };
                     out.tensors.insert(metadata::tensor_name(layer), array);
                 } else {
-                    layers.push(format!(
-                        "{}:{text}",
-                        serde_json::Value::String(layer.to_owned())
-                    ));
+                    layers.push(format!("{}:{text}", serde_json::Value::String(layer.to_owned())));
                 }
             }
             if !row.excluded {
@@ -122,24 +89,14 @@ pub fn convert_state_dict(
         }
         for (part, bytes) in row.parts.iter().zip(parts) {
             let bytes = bytes.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let array = Array {
-                storage: part.storage,
-                shape: part.shape.clone(),
-                bytes,
-            };
+            let array = Array { storage: part.storage, shape: part.shape.clone(), bytes };
             if out.tensors.insert(part.name.clone(), array).is_some() {
-                return Err(Error::failed(format!(
-                    "two tensors would be called `{}`",
-                    part.name
-                )));
+                return Err(Error::failed(format!("two tensors would be called `{}`", part.name)));
             }
         }
     }
     if !layers.is_empty() {
-        out.metadata.insert(
-            metadata::HEADER_KEY.into(),
-            format!("{{{}}}", layers.join(",")),
-        );
+        out.metadata.insert(metadata::HEADER_KEY.into(), format!("{{{}}}", layers.join(",")));
     }
     Ok(out)
 }
@@ -170,26 +127,10 @@ fn opened(tensors: BTreeMap<String, Array>) -> Result<Opened> {
                 array.shape
             )));
         }
-        let span = Span {
-            file: blobs.len() as u32,
-            offset: 0,
-            len: array.bytes.len() as u64,
-        };
-        files.push(FileInfo {
-            path: PathBuf::from(&name),
-            bytes: span.len,
-            metadata: Vec::new(),
-        });
-        blobs.push(Blob::Memory {
-            name: "memory",
-            bytes: array.bytes.into(),
-        });
-        stored.push(Stored {
-            name,
-            storage: array.storage,
-            shape: array.shape,
-            span,
-        });
+        let span = Span { file: blobs.len() as u32, offset: 0, len: array.bytes.len() as u64 };
+        files.push(FileInfo { path: PathBuf::from(&name), bytes: span.len, metadata: Vec::new() });
+        blobs.push(Blob::Memory { name: "memory", bytes: array.bytes.into() });
+        stored.push(Stored { name, storage: array.storage, shape: array.shape, span });
     }
     let mut tensors: Vec<Tensor> = stored
         .iter()
@@ -216,11 +157,7 @@ fn opened(tensors: BTreeMap<String, Array>) -> Result<Opened> {
         tensors,
         warnings: Vec::new(),
     };
-    let mut opened = Opened {
-        model,
-        blobs,
-        companions: Vec::new(),
-    };
+    let mut opened = Opened { model, blobs, companions: Vec::new() };
     super::recognise(&mut opened)?;
     Ok(opened)
 }
@@ -231,26 +168,10 @@ mod tests {
     use crate::core::{Dtype, Family};
 
     fn example() -> BTreeMap<String, Array> {
-        let values: Vec<u8> = (0..128 * 128)
-            .flat_map(|i| ((i as f32 * 0.37).sin() * 0.1).to_le_bytes())
-            .collect();
+        let values: Vec<u8> = (0..128 * 128).flat_map(|i| ((i as f32 * 0.37).sin() * 0.1).to_le_bytes()).collect();
         BTreeMap::from([
-            (
-                "a.weight".into(),
-                Array {
-                    storage: Storage::F32,
-                    shape: vec![128, 128],
-                    bytes: values,
-                },
-            ),
-            (
-                "a.bias".into(),
-                Array {
-                    storage: Storage::F32,
-                    shape: vec![2],
-                    bytes: vec![0; 8],
-                },
-            ),
+            ("a.weight".into(), Array { storage: Storage::F32, shape: vec![128, 128], bytes: values }),
+            ("a.bias".into(), Array { storage: Storage::F32, shape: vec![2], bytes: vec![0; 8] }),
         ])
     }
 
@@ -260,57 +181,24 @@ mod tests {
         settings.defaults.dtype = Some(Dtype::new("uint4"));
         let packed = convert_state_dict(example(), &settings).expect("converted");
         let names: Vec<&str> = packed.tensors.keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            [
-                "a.bias",
-                "a.scale",
-                "a.weight",
-                "a.weight_metadata",
-                "a.zero_point"
-            ]
-        );
-        let facts =
-            metadata::unpack_metadata(&packed.tensors["a.weight_metadata"].bytes).expect("JSON");
+        assert_eq!(names, ["a.bias", "a.scale", "a.weight", "a.weight_metadata", "a.zero_point"]);
+        let facts = metadata::unpack_metadata(&packed.tensors["a.weight_metadata"].bytes).expect("JSON");
         assert_eq!(facts["weights_dtype"], "uint4");
 
         let mut settings = Settings::new(Family::Float);
         settings.defaults.dtype = Some(Dtype::new("F32"));
         let back = convert_state_dict(packed.tensors.clone(), &settings).expect("dequantized");
-        assert_eq!(
-            back.tensors.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["a.bias", "a.weight"]
-        );
-        let floats = |a: &Array| -> Vec<f32> {
-            a.bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|b| f32::from_le_bytes(*b))
-                .collect()
-        };
-        let sums = crate::core::LossSums::of(
-            &floats(&example()["a.weight"]),
-            &floats(&back.tensors["a.weight"]),
-        );
-        assert_eq!(
-            sums.loss(),
-            packed.losses["a.weight"],
-            "what was previewed is what is read back"
-        );
+        assert_eq!(back.tensors.keys().map(String::as_str).collect::<Vec<_>>(), ["a.bias", "a.weight"]);
+        let floats =
+            |a: &Array| -> Vec<f32> { a.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect() };
+        let sums = crate::core::LossSums::of(&floats(&example()["a.weight"]), &floats(&back.tensors["a.weight"]));
+        assert_eq!(sums.loss(), packed.losses["a.weight"], "what was previewed is what is read back");
     }
 
     #[test]
     fn a_short_array_is_refused() {
         let mut tensors = example();
-        tensors.insert(
-            "b".into(),
-            Array {
-                storage: Storage::F32,
-                shape: vec![3],
-                bytes: vec![0; 8],
-            },
-        );
+        tensors.insert("b".into(), Array { storage: Storage::F32, shape: vec![3], bytes: vec![0; 8] });
         let e = convert_state_dict(tensors, &Settings::new(Family::Float)).expect_err("too short");
         assert!(e.to_string().contains("`b`"));
     }

@@ -22,37 +22,19 @@ pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
                     stored.storage.name()
                 )));
             }
-            Ok(Box::new(Plain {
-                opened: Arc::clone(opened),
-                stored: *i,
-                geometry: Geometry::of(&tensor.shape),
-            }))
+            Ok(Box::new(Plain { opened: Arc::clone(opened), stored: *i, geometry: Geometry::of(&tensor.shape) }))
         }
-        Encoding::Packed {
-            family,
-            recipe,
-            parts,
-        } => {
-            let codec = super::get(*family).codec(
-                &tensor.shape,
-                tensor.storage,
-                &super::Action::Quantize(recipe.clone()),
-            )?;
+        Encoding::Packed { family, recipe, parts } => {
+            let codec =
+                super::get(*family).codec(&tensor.shape, tensor.storage, &super::Action::Quantize(recipe.clone()))?;
             let part = |i: usize| -> Result<Vec<u8>> {
                 let stored = &opened.model.stored[parts[i] as usize];
                 let mut bytes = vec![0; stored.span.len as usize];
                 blob(opened, stored).read_at(stored.span.offset, &mut bytes)?;
                 Ok(bytes)
             };
-            let prepared = codec
-                .load(&part)
-                .map_err(|e| e.at(format!("tensor `{}`", tensor.name)))?;
-            Ok(Box::new(Packed {
-                opened: Arc::clone(opened),
-                parts: parts.clone(),
-                codec,
-                prepared,
-            }))
+            let prepared = codec.load(&part).map_err(|e| e.at(format!("tensor `{}`", tensor.name)))?;
+            Ok(Box::new(Packed { opened: Arc::clone(opened), parts: parts.clone(), codec, prepared }))
         }
     }
 }
@@ -74,10 +56,7 @@ impl Values for Plain {
     fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
         let stored = &self.opened.model.stored[self.stored as usize];
         let size = stored.storage.bytes().unwrap_or(1);
-        let (start, count) = (
-            (rows.start * self.geometry.cols) as u64,
-            rows.len() * self.geometry.cols,
-        );
+        let (start, count) = ((rows.start * self.geometry.cols) as u64, rows.len() * self.geometry.cols);
         let mut bytes = vec![0u8; count * size as usize];
         blob(&self.opened, stored).read_at(stored.span.offset + start * size, &mut bytes)?;
         out.clear();
@@ -103,8 +82,7 @@ impl Values for Packed {
         for piece in self.prepared.pieces(rows.clone()) {
             let stored = &self.opened.model.stored[self.parts[piece.part] as usize];
             let mut bytes = vec![0; (piece.bytes.end - piece.bytes.start) as usize];
-            blob(&self.opened, stored)
-                .read_at(stored.span.offset + piece.bytes.start, &mut bytes)?;
+            blob(&self.opened, stored).read_at(stored.span.offset + piece.bytes.start, &mut bytes)?;
             pieces.push(bytes);
         }
         out.clear();
@@ -126,15 +104,9 @@ impl InMemory {
     pub fn new(shape: &[u64], values: Vec<f32>) -> Result<Self> {
         let elements: u64 = shape.iter().product();
         if elements != values.len() as u64 {
-            return Err(Error::failed(format!(
-                "shape {shape:?} has {elements} elements, not {}",
-                values.len()
-            )));
+            return Err(Error::failed(format!("shape {shape:?} has {elements} elements, not {}", values.len())));
         }
-        Ok(Self {
-            geometry: Geometry::of(shape),
-            values,
-        })
+        Ok(Self { geometry: Geometry::of(shape), values })
     }
 }
 

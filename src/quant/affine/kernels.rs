@@ -69,10 +69,7 @@ fn range(values: &[f32]) -> Range {
         min = min.min(key_of(value));
         max = max.max(key_of(value));
     }
-    Range {
-        min: of_key(min),
-        max: of_key(max),
-    }
+    Range { min: of_key(min), max: of_key(max) }
 }
 
 #[inline(always)]
@@ -144,11 +141,8 @@ impl<const SIGNED: bool> Scales<'_, SIGNED> {
         let Blocks { len, inner, .. } = self.blocks;
         let width = strip_width(self.blocks);
         let (mut min, mut max) = (vec![0.0; width], vec![0.0; width]);
-        for (i, (block, scale)) in self
-            .values
-            .chunks_exact(len * inner)
-            .zip(self.scale.chunks_exact_mut(inner))
-            .enumerate()
+        for (i, (block, scale)) in
+            self.values.chunks_exact(len * inner).zip(self.scale.chunks_exact_mut(inner)).enumerate()
         {
             min.fill(Range::EMPTY.min);
             max.fill(Range::EMPTY.max);
@@ -159,12 +153,7 @@ impl<const SIGNED: bool> Scales<'_, SIGNED> {
                 }
             }
             for (position, scale) in scale.iter_mut().enumerate() {
-                let fold = |range: Range, at: usize| {
-                    range.merge(Range {
-                        min: min[at],
-                        max: max[at],
-                    })
-                };
+                let fold = |range: Range, at: usize| range.merge(Range { min: min[at], max: max[at] });
                 let range = (position..width).step_by(inner).fold(Range::EMPTY, fold);
                 let (s, z) = self.code.scale_of(range);
                 *scale = s;
@@ -202,22 +191,14 @@ struct Ends {
 impl Ends {
     #[inline(always)]
     fn of(code: IntCode) -> Self {
-        Self {
-            min: code.min() as f32,
-            max: code.max() as f32,
-            offset: code.min() as u32,
-        }
+        Self { min: code.min() as f32, max: code.max() as f32, offset: code.min() as u32 }
     }
 }
 
 /// Clamping before rounding is the same as after, since the ends are integers, and keeps the sum within 2^22.
 #[inline(always)]
 fn code_of<const SIGNED: bool>(value: f32, scale: f32, zero_point: f32, ends: Ends) -> u8 {
-    let mut t = if SIGNED {
-        value / scale
-    } else {
-        (value - zero_point) / scale
-    };
+    let mut t = if SIGNED { value / scale } else { (value - zero_point) / scale };
     if SIGNED && t.is_nan() {
         t = 0.0;
     }
@@ -230,11 +211,7 @@ fn code_of<const SIGNED: bool>(value: f32, scale: f32, zero_point: f32, ends: En
 #[inline(always)]
 fn value_of<const SIGNED: bool>(code: u8, scale: f32, zero_point: f32, min: i32) -> f32 {
     let product = (i32::from(code) + min) as f32 * scale;
-    if SIGNED {
-        product
-    } else {
-        zero_point + product
-    }
+    if SIGNED { product } else { zero_point + product }
 }
 
 /// [`encode`](super::encode).
@@ -252,10 +229,7 @@ impl<const SIGNED: bool> Encode<'_, SIGNED> {
     fn contiguous<const LEN: usize>(self) {
         let len = if LEN > 0 { LEN } else { self.blocks.len };
         let ends = Ends::of(self.code);
-        let blocks = self
-            .values
-            .chunks_exact(len)
-            .zip(self.codes.chunks_exact_mut(len));
+        let blocks = self.values.chunks_exact(len).zip(self.codes.chunks_exact_mut(len));
         for (i, ((values, codes), &scale)) in blocks.zip(self.scale).enumerate() {
             let zero_point = if SIGNED { 0.0 } else { self.zero_point[i] };
             for (code, &value) in codes.iter_mut().zip(values) {
@@ -269,19 +243,11 @@ impl<const SIGNED: bool> Encode<'_, SIGNED> {
         let Blocks { len, inner, .. } = self.blocks;
         let ends = Ends::of(self.code);
         let mut strips = Strips::new(self.blocks);
-        let blocks = self
-            .values
-            .chunks_exact(len * inner)
-            .zip(self.codes.chunks_exact_mut(len * inner));
+        let blocks = self.values.chunks_exact(len * inner).zip(self.codes.chunks_exact_mut(len * inner));
         for (i, (values, codes)) in blocks.enumerate() {
             let (scale, zero_point) = strips.repeat::<SIGNED>(i, self.scale, self.zero_point);
-            for (values, codes) in values
-                .chunks(scale.len())
-                .zip(codes.chunks_mut(scale.len()))
-            {
-                for (((code, &value), &scale), &zero_point) in
-                    codes.iter_mut().zip(values).zip(scale).zip(zero_point)
-                {
+            for (values, codes) in values.chunks(scale.len()).zip(codes.chunks_mut(scale.len())) {
+                for (((code, &value), &scale), &zero_point) in codes.iter_mut().zip(values).zip(scale).zip(zero_point) {
                     *code = code_of::<SIGNED>(value, scale, zero_point, ends);
                 }
             }
@@ -317,10 +283,7 @@ impl<const SIGNED: bool> Decode<'_, SIGNED> {
     fn contiguous<const LEN: usize>(self) {
         let len = if LEN > 0 { LEN } else { self.blocks.len };
         let min = self.code.min();
-        let blocks = self
-            .values
-            .chunks_exact_mut(len)
-            .zip(self.codes.chunks_exact(len));
+        let blocks = self.values.chunks_exact_mut(len).zip(self.codes.chunks_exact(len));
         for (i, ((values, codes), &scale)) in blocks.zip(self.scale).enumerate() {
             let zero_point = if SIGNED { 0.0 } else { self.zero_point[i] };
             for (value, &code) in values.iter_mut().zip(codes) {
@@ -334,19 +297,11 @@ impl<const SIGNED: bool> Decode<'_, SIGNED> {
         let Blocks { len, inner, .. } = self.blocks;
         let min = self.code.min();
         let mut strips = Strips::new(self.blocks);
-        let blocks = self
-            .values
-            .chunks_exact_mut(len * inner)
-            .zip(self.codes.chunks_exact(len * inner));
+        let blocks = self.values.chunks_exact_mut(len * inner).zip(self.codes.chunks_exact(len * inner));
         for (i, (values, codes)) in blocks.enumerate() {
             let (scale, zero_point) = strips.repeat::<SIGNED>(i, self.scale, self.zero_point);
-            for (values, codes) in values
-                .chunks_mut(scale.len())
-                .zip(codes.chunks(scale.len()))
-            {
-                for (((value, &code), &scale), &zero_point) in
-                    values.iter_mut().zip(codes).zip(scale).zip(zero_point)
-                {
+            for (values, codes) in values.chunks_mut(scale.len()).zip(codes.chunks(scale.len())) {
+                for (((value, &code), &scale), &zero_point) in values.iter_mut().zip(codes).zip(scale).zip(zero_point) {
                     *value = value_of::<SIGNED>(code, scale, zero_point, min);
                 }
             }
@@ -382,20 +337,11 @@ struct Strips {
 impl Strips {
     fn new(blocks: Blocks) -> Self {
         let width = strip_width(blocks);
-        Self {
-            inner: blocks.inner,
-            scale: vec![0.0; width],
-            zero_point: vec![0.0; width],
-        }
+        Self { inner: blocks.inner, scale: vec![0.0; width], zero_point: vec![0.0; width] }
     }
 
     #[inline(always)]
-    fn repeat<const SIGNED: bool>(
-        &mut self,
-        block: usize,
-        scale: &[f32],
-        zero_point: &[f32],
-    ) -> (&[f32], &[f32]) {
+    fn repeat<const SIGNED: bool>(&mut self, block: usize, scale: &[f32], zero_point: &[f32]) -> (&[f32], &[f32]) {
         let here = block * self.inner..(block + 1) * self.inner;
         for row in self.scale.chunks_exact_mut(self.inner) {
             row.copy_from_slice(&scale[here.clone()]);

@@ -17,80 +17,38 @@ mod reference {
     fn each(b: Blocks) -> impl Iterator<Item = (usize, Vec<usize>)> {
         let blocks = (0..b.outer).flat_map(move |o| (0..b.groups).map(move |g| (o, g)));
         let blocks = blocks.flat_map(move |(o, g)| (0..b.inner).map(move |i| (o, g, i)));
-        blocks
-            .enumerate()
-            .map(move |(n, (o, g, i))| (n, (0..b.len).map(|at| index(b, o, g, at, i)).collect()))
+        blocks.enumerate().map(move |(n, (o, g, i))| (n, (0..b.len).map(|at| index(b, o, g, at, i)).collect()))
     }
 
-    pub fn scales(
-        code: IntCode,
-        b: Blocks,
-        values: &[f32],
-        scale: &mut [f32],
-        zero_point: &mut [f32],
-    ) {
+    pub fn scales(code: IntCode, b: Blocks, values: &[f32], scale: &mut [f32], zero_point: &mut [f32]) {
         for (n, block) in each(b) {
             if code.is_signed() {
-                let amax = block
-                    .iter()
-                    .fold(0.0f32, |max, &i| max.max(values[i].abs()));
+                let amax = block.iter().fold(0.0f32, |max, &i| max.max(values[i].abs()));
                 scale[n] = amax / code.max() as f32;
             } else {
-                let min = block
-                    .iter()
-                    .map(|&i| values[i])
-                    .min_by(f32::total_cmp)
-                    .unwrap_or(0.0);
-                let max = block
-                    .iter()
-                    .map(|&i| values[i])
-                    .max_by(f32::total_cmp)
-                    .unwrap_or(0.0);
+                let min = block.iter().map(|&i| values[i]).min_by(f32::total_cmp).unwrap_or(0.0);
+                let max = block.iter().map(|&i| values[i]).max_by(f32::total_cmp).unwrap_or(0.0);
                 zero_point[n] = min;
                 scale[n] = (max - min) / code.max() as f32;
             }
         }
     }
 
-    pub fn encode(
-        code: IntCode,
-        b: Blocks,
-        values: &[f32],
-        scale: &[f32],
-        zero_point: &[f32],
-        codes: &mut [u8],
-    ) {
+    pub fn encode(code: IntCode, b: Blocks, values: &[f32], scale: &[f32], zero_point: &[f32], codes: &mut [u8]) {
         for (n, block) in each(b) {
             for i in block {
-                let value = if code.is_signed() {
-                    values[i]
-                } else {
-                    values[i] - zero_point[n]
-                };
-                let t = (value / scale[n])
-                    .round_ties_even()
-                    .clamp(code.min() as f32, code.max() as f32);
+                let value = if code.is_signed() { values[i] } else { values[i] - zero_point[n] };
+                let t = (value / scale[n]).round_ties_even().clamp(code.min() as f32, code.max() as f32);
                 codes[i] = (t as i32 - code.min()) as u8;
             }
         }
     }
 
-    pub fn decode(
-        code: IntCode,
-        b: Blocks,
-        codes: &[u8],
-        scale: &[f32],
-        zero_point: &[f32],
-        values: &mut [f32],
-    ) {
+    pub fn decode(code: IntCode, b: Blocks, codes: &[u8], scale: &[f32], zero_point: &[f32], values: &mut [f32]) {
         for (n, block) in each(b) {
             for i in block {
                 let product = (i32::from(codes[i]) + code.min()) as f32 * scale[n];
-                values[i] = if code.is_signed() {
-                    product
-                } else {
-                    zero_point[n] + product
-                };
+                values[i] = if code.is_signed() { product } else { zero_point[n] + product };
             }
         }
     }
@@ -120,9 +78,7 @@ fn quantize(code: IntCode, blocks: Blocks, values: &[f32]) -> (Vec<u8>, Vec<f32>
 
 #[test]
 fn code_ranges() {
-    let check = |name: &str, min, max| {
-        assert_eq!((code(name).min(), code(name).max()), (min, max), "{name}")
-    };
+    let check = |name: &str, min, max| assert_eq!((code(name).min(), code(name).max()), (min, max), "{name}");
     check("int2", -2, 1);
     check("int4", -8, 7);
     check("int8", -128, 127);
@@ -138,11 +94,7 @@ fn code_ranges() {
 fn one_block() {
     let check = |name: &str, values: &[f32], codes: &[u8], scale: f32, zero_point: &[f32]| {
         let got = quantize(code(name), Blocks::whole(values.len()), values);
-        assert_eq!(
-            got,
-            (codes.to_vec(), vec![scale], zero_point.to_vec()),
-            "{name} {values:?}"
-        );
+        assert_eq!(got, (codes.to_vec(), vec![scale], zero_point.to_vec()), "{name} {values:?}");
     };
     // Signed codes count from the smallest code: 0 of int4 is 8.
     check("int4", &[-7.0, 0.0, 1.0, 7.0], &[1, 8, 9, 15], 1.0, &[]);
@@ -150,13 +102,7 @@ fn one_block() {
     check("uint4", &[-5.0, 0.0, 10.0], &[0, 5, 15], 1.0, &[-5.0]);
     check("uint1", &[1.0, 2.0, 1.4], &[0, 1, 0], 1.0, &[1.0]);
     // Half goes to even, both ways.
-    check(
-        "int4",
-        &[7.0, 0.5, 1.5, 2.5, -0.5, -1.5],
-        &[15, 8, 10, 10, 8, 6],
-        1.0,
-        &[],
-    );
+    check("int4", &[7.0, 0.5, 1.5, 2.5, -0.5, -1.5], &[15, 8, 10, 10, 8, 6], 1.0, &[]);
     check("uint2", &[0.0, 3.0, 0.5, 1.5], &[0, 3, 0, 2], 1.0, &[0.0]);
     // A scale of zero: the code is zero.
     check("int4", &[0.0, 0.0], &[8, 8], 0.0, &[]);
@@ -185,14 +131,7 @@ fn decode_undoes_exact_codes() {
 #[test]
 fn the_smallest_code_can_be_read() {
     let mut values = [0.0];
-    decode(
-        code("int8"),
-        Blocks::whole(1),
-        &[0],
-        &[0.5],
-        &[],
-        &mut values,
-    );
+    decode(code("int8"), Blocks::whole(1), &[0], &[0.5], &[], &mut values);
     assert_eq!(values, [-64.0]);
 }
 
@@ -219,20 +158,14 @@ fn what_is_not_finite_is_found_and_harmless() {
     check(4096, 4097, f32::NEG_INFINITY);
     check(9000, 10_000, -f32::NAN);
     assert_eq!(first_non_finite(&[]), None);
-    assert_eq!(
-        first_non_finite(&[f32::MAX, -f32::MAX, f32::from_bits(1)]),
-        None
-    );
+    assert_eq!(first_non_finite(&[f32::MAX, -f32::MAX, f32::from_bits(1)]), None);
 }
 
 #[test]
 fn a_range_in_pieces() {
     let check = |name: &str, values: &[f32], pieces: usize| {
         let (_, scale, zero_point) = quantize(code(name), Blocks::whole(values.len()), values);
-        let range = values
-            .chunks(pieces)
-            .map(Range::of)
-            .fold(Range::EMPTY, Range::merge);
+        let range = values.chunks(pieces).map(Range::of).fold(Range::EMPTY, Range::merge);
         let (s, z) = range.scale_of(code(name));
         assert_eq!(s.to_bits(), scale[0].to_bits());
         assert_eq!(z.to_bits(), zero_point.first().map_or(0, |z| z.to_bits()));
@@ -249,16 +182,7 @@ fn a_range_in_pieces() {
 
 #[test]
 fn nothing_is_quantized_to_nothing() {
-    for blocks in [
-        Blocks::rows(0, 8),
-        Blocks::whole(0),
-        Blocks {
-            outer: 2,
-            groups: 1,
-            len: 0,
-            inner: 3,
-        },
-    ] {
+    for blocks in [Blocks::rows(0, 8), Blocks::whole(0), Blocks { outer: 2, groups: 1, len: 0, inner: 3 }] {
         let (codes, scale, zero_point) = quantize(code("uint4"), blocks, &[]);
         assert!(codes.is_empty());
         assert!(scale.iter().chain(&zero_point).all(|&v| v == 0.0));
@@ -266,10 +190,7 @@ fn nothing_is_quantized_to_nothing() {
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect()
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 /// Against the files that `tests/interop/make_sdnq_golden.py` wrote; the order of things is described there.
@@ -278,39 +199,14 @@ fn equal_to_sdnq_bit_for_bit() {
     let matrix = floats(MATRIX);
     let geometries = [
         ("row", Blocks::rows(16, 96)),
-        (
-            "groups of 32",
-            Blocks {
-                outer: 16,
-                groups: 3,
-                len: 32,
-                inner: 1,
-            },
-        ),
+        ("groups of 32", Blocks { outer: 16, groups: 3, len: 32, inner: 1 }),
         ("tensor", Blocks::whole(6 * 96)),
-        (
-            "conv",
-            Blocks {
-                outer: 16,
-                groups: 1,
-                len: 32,
-                inner: 3,
-            },
-        ),
-        (
-            "conv, groups of 8",
-            Blocks {
-                outer: 16,
-                groups: 4,
-                len: 8,
-                inner: 3,
-            },
-        ),
+        ("conv", Blocks { outer: 16, groups: 1, len: 32, inner: 3 }),
+        ("conv, groups of 8", Blocks { outer: 16, groups: 4, len: 8, inner: 3 }),
     ];
     let mut golden = GOLDEN;
     let mut take = |bytes: usize| golden.split_off(..bytes).unwrap();
-    let names =
-        "int2 int3 int4 int5 int6 int7 int8 uint1 uint2 uint3 uint4 uint5 uint6 uint7 uint8";
+    let names = "int2 int3 int4 int5 int6 int7 int8 uint1 uint2 uint3 uint4 uint5 uint6 uint7 uint8";
     for name in names.split(' ') {
         for (geometry, blocks) in geometries {
             let code = code(name);
@@ -327,16 +223,8 @@ fn equal_to_sdnq_bit_for_bit() {
                 flip_sign(&mut codes);
                 packed.clone_from(&codes);
             }
-            assert_eq!(
-                bits(&scale),
-                bits(&floats(take(4 * scale.len()))),
-                "scale, {name} {geometry}"
-            );
-            assert_eq!(
-                bits(&zero_point),
-                bits(&floats(take(4 * zero_point.len()))),
-                "zero point, {name} {geometry}"
-            );
+            assert_eq!(bits(&scale), bits(&floats(take(4 * scale.len()))), "scale, {name} {geometry}");
+            assert_eq!(bits(&zero_point), bits(&floats(take(4 * zero_point.len()))), "zero point, {name} {geometry}");
             assert_eq!(codes, expected_codes, "codes, {name} {geometry}");
             assert_eq!(packed, expected, "packed, {name} {geometry}");
 
@@ -345,26 +233,17 @@ fn equal_to_sdnq_bit_for_bit() {
                 decode(code, blocks, &codes, &scale, &zero_point, &mut back);
                 // Torch may fuse the multiplication and the addition, one rounding less: relative to the row's largest.
                 let expected = floats(take(4 * values.len()));
-                let rows = back
-                    .chunks(96)
-                    .zip(expected.chunks(96))
-                    .zip(values.chunks(96));
+                let rows = back.chunks(96).zip(expected.chunks(96)).zip(values.chunks(96));
                 for ((back, expected), row) in rows {
                     let tolerance = row.iter().fold(0.0f32, |max, v| max.max(v.abs())) * 2e-7;
                     for (back, expected) in back.iter().zip(expected) {
-                        assert!(
-                            (back - expected).abs() <= tolerance,
-                            "{back} {expected}, {name} {geometry}"
-                        );
+                        assert!((back - expected).abs() <= tolerance, "{back} {expected}, {name} {geometry}");
                     }
                 }
             }
         }
     }
-    assert!(
-        take(0).is_empty() && golden.is_empty(),
-        "the golden file has more in it"
-    );
+    assert!(take(0).is_empty() && golden.is_empty(), "the golden file has more in it");
 }
 
 /// Values in which ties, zeros of both signs, subnormals and huge numbers are common.
@@ -378,25 +257,11 @@ fn any_value() -> impl Strategy<Value = f32> {
 }
 
 fn any_blocks() -> impl Strategy<Value = Blocks> {
-    let len = prop_oneof![
-        1usize..80,
-        Just(8),
-        Just(16),
-        Just(32),
-        Just(64),
-        Just(128),
-        Just(256),
-        500usize..600
-    ];
+    let len = prop_oneof![1usize..80, Just(8), Just(16), Just(32), Just(64), Just(128), Just(256), 500usize..600];
     let inner = prop_oneof![3 => Just(1usize), 2 => 2usize..12, 1 => 500usize..520];
     (1usize..4, 1usize..3, len, inner).prop_map(|(outer, groups, len, inner)| {
         let len = if inner > 100 { len.min(9) } else { len };
-        Blocks {
-            outer,
-            groups,
-            len,
-            inner,
-        }
+        Blocks { outer, groups, len, inner }
     })
 }
 

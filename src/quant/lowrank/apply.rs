@@ -15,9 +15,7 @@ const ROWS: usize = 16;
 /// # Panics
 /// If a length does not fit.
 pub fn subtract(up_rows: &[f32], down: &[f32], rank: usize, cols: usize, values: &mut [f32]) {
-    blocks(up_rows, down, rank, cols, values, |value, product| {
-        value - product
-    });
+    blocks(up_rows, down, rank, cols, values, |value, product| value - product);
 }
 
 /// `values += up_rows · down`: what a reader of the file does. Otherwise as [`subtract`].
@@ -25,28 +23,15 @@ pub fn subtract(up_rows: &[f32], down: &[f32], rank: usize, cols: usize, values:
 /// # Panics
 /// If a length does not fit.
 pub fn add(up_rows: &[f32], down: &[f32], rank: usize, cols: usize, values: &mut [f32]) {
-    blocks(up_rows, down, rank, cols, values, |value, product| {
-        value + product
-    });
+    blocks(up_rows, down, rank, cols, values, |value, product| value + product);
 }
 
-fn blocks(
-    up: &[f32],
-    down: &[f32],
-    rank: usize,
-    cols: usize,
-    values: &mut [f32],
-    f: impl Fn(f32, f32) -> f32 + Copy,
-) {
+fn blocks(up: &[f32], down: &[f32], rank: usize, cols: usize, values: &mut [f32], f: impl Fn(f32, f32) -> f32 + Copy) {
     assert_eq!(down.len(), rank * cols, "down is [{rank}, {cols}]");
     if rank == 0 || cols == 0 {
         return;
     }
-    assert_eq!(
-        up.len() * cols,
-        values.len() * rank,
-        "up is [rows, {rank}], values are [rows, {cols}]"
-    );
+    assert_eq!(up.len() * cols, values.len() * rank, "up is [rows, {rank}], values are [rows, {cols}]");
     let mut product = vec![0.0f32; ROWS * BLOCK];
     // Columns outside, so that the block of `down` is read from the cache by every row.
     for first in (0..cols).step_by(BLOCK) {
@@ -67,17 +52,12 @@ fn blocks(
                 out_row: BLOCK,
             }
             .add_exact();
-            for ((up, product), values) in up
-                .chunks_exact(rank)
-                .zip(product.chunks_exact_mut(BLOCK))
-                .zip(values.chunks_exact_mut(cols))
+            for ((up, product), values) in
+                up.chunks_exact(rank).zip(product.chunks_exact_mut(BLOCK)).zip(values.chunks_exact_mut(cols))
             {
                 for (col, product) in product[..width].iter_mut().enumerate().skip(whole) {
                     let down = down[first + col..].iter().step_by(cols);
-                    *product = up
-                        .iter()
-                        .zip(down)
-                        .fold(0.0, |sum, (up, down)| sum + up * down);
+                    *product = up.iter().zip(down).fold(0.0, |sum, (up, down)| sum + up * down);
                 }
                 for (value, product) in values[first..first + width].iter_mut().zip(product) {
                     *value = f(*value, *product);

@@ -20,19 +20,13 @@ pub(super) struct Tall {
 impl Tall {
     pub(super) fn zeros(rows: usize, cols: usize) -> Self {
         let stride = cols.next_multiple_of(COLUMNS);
-        Self {
-            cols,
-            stride,
-            values: vec![0.0; rows * stride],
-        }
+        Self { cols, stride, values: vec![0.0; rows * stride] }
     }
 
     /// `selfᵀ · self`, in f64: partial sums of fixed runs of rows, added in order.
     pub(super) fn gram(&self) -> DMatrix<f64> {
         let runs = self.values.par_chunks(RUN * self.stride);
-        let partial: Vec<Vec<f64>> = runs
-            .map(|rows| gram(rows, self.stride, self.cols))
-            .collect();
+        let partial: Vec<Vec<f64>> = runs.map(|rows| gram(rows, self.stride, self.cols)).collect();
         let mut sum = vec![0.0; self.stride * self.stride];
         for partial in partial {
             add(&mut sum, &partial);
@@ -45,10 +39,7 @@ impl Tall {
         let rows = self.values.len() / self.stride;
         let mut product = Self::zeros(rows, by.ncols());
         let (stride, by) = (product.stride, self.factor(by));
-        let runs = product
-            .values
-            .par_chunks_mut(RUN * stride)
-            .zip(self.values.par_chunks(RUN * self.stride));
+        let runs = product.values.par_chunks_mut(RUN * stride).zip(self.values.par_chunks(RUN * self.stride));
         runs.for_each(|(out, rows)| self.add_product(rows, &by, stride, out));
         product
     }
@@ -57,14 +48,12 @@ impl Tall {
     fn turn(&mut self, by: &DMatrix<f64>) {
         let mut values = core::mem::take(&mut self.values);
         let (stride, by) = (self.stride, self.factor(by));
-        values
-            .par_chunks_mut(RUN * stride)
-            .for_each_init(Vec::new, |product, rows| {
-                product.clear();
-                product.resize(rows.len(), 0.0);
-                self.add_product(rows, &by, stride, product);
-                rows.copy_from_slice(product);
-            });
+        values.par_chunks_mut(RUN * stride).for_each_init(Vec::new, |product, rows| {
+            product.clear();
+            product.resize(rows.len(), 0.0);
+            self.add_product(rows, &by, stride, product);
+            rows.copy_from_slice(product);
+        });
         self.values = values;
     }
 
@@ -73,9 +62,7 @@ impl Tall {
         let stride = by.ncols().next_multiple_of(COLUMNS);
         let mut padded = vec![0.0; self.stride * stride];
         for (to, row) in padded.chunks_exact_mut(stride).zip(by.row_iter()) {
-            to.iter_mut()
-                .zip(row.iter())
-                .for_each(|(to, from)| *to = *from as f32);
+            to.iter_mut().zip(row.iter()).for_each(|(to, from)| *to = *from as f32);
         }
         padded
     }
@@ -134,20 +121,13 @@ impl Tall {
             for _ in 0..2 {
                 for other in &done {
                     let along: f64 = column.iter().zip(other).map(|(a, b)| a * b).sum();
-                    column
-                        .iter_mut()
-                        .zip(other)
-                        .for_each(|(v, other)| *v -= along * other);
+                    column.iter_mut().zip(other).for_each(|(v, other)| *v -= along * other);
                 }
             }
             let left = norm(&column);
             let keep = left.is_finite() && left > before * 1e-6;
-            column
-                .iter_mut()
-                .for_each(|v| *v = if keep { *v / left } else { 0.0 });
-            self.column(col)
-                .zip(&column)
-                .for_each(|(to, from)| *to = *from as f32);
+            column.iter_mut().for_each(|v| *v = if keep { *v / left } else { 0.0 });
+            self.column(col).zip(&column).for_each(|(to, from)| *to = *from as f32);
             if keep {
                 done.push(column);
             }
@@ -165,16 +145,12 @@ fn norm(values: &[f64]) -> f64 {
 
 /// Element by element.
 pub(super) fn add<T: Copy + core::ops::AddAssign>(sum: &mut [T], other: &[T]) {
-    sum.iter_mut()
-        .zip(other)
-        .for_each(|(sum, other)| *sum += *other);
+    sum.iter_mut().zip(other).for_each(|(sum, other)| *sum += *other);
 }
 
 /// The upper part, by rows of `stride`, made whole.
 pub(super) fn symmetric(upper: &[f64], stride: usize, cols: usize) -> DMatrix<f64> {
-    DMatrix::from_fn(cols, cols, |row, col| {
-        upper[row.min(col) * stride + row.max(col)]
-    })
+    DMatrix::from_fn(cols, cols, |row, col| upper[row.min(col) * stride + row.max(col)])
 }
 
 /// `rowsᵀ · rows` of a few rows, the upper part of `[stride, stride]`.
@@ -198,9 +174,7 @@ impl Kernel for Gram<'_> {
         // Two rows at a time halve the traffic of the sums.
         for rows in rows.chunks(2 * stride) {
             wide.fill(0.0);
-            wide.iter_mut()
-                .zip(rows)
-                .for_each(|(wide, value)| *wide = f64::from(*value));
+            wide.iter_mut().zip(rows).for_each(|(wide, value)| *wide = f64::from(*value));
             let (first, second) = wide.split_at(stride);
             for i in 0..cols {
                 // From the start of a vector, so that the loop is whole vectors; what lies below the diagonal is unused.

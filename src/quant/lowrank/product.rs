@@ -37,10 +37,7 @@ impl Product<'_> {
         self.run::<false>();
     }
 
-    #[allow(
-        unsafe_code,
-        reason = "each call follows the detection of its features"
-    )]
+    #[allow(unsafe_code, reason = "each call follows the detection of its features")]
     fn run<const FUSED: bool>(self) {
         if self.rows == 0 || self.depth == 0 || self.cols == 0 {
             return;
@@ -94,10 +91,7 @@ impl Product<'_> {
     }
 
     #[inline(always)]
-    #[allow(
-        unsafe_code,
-        reason = "a bounds check per load costs more than the load"
-    )]
+    #[allow(unsafe_code, reason = "a bounds check per load costs more than the load")]
     fn tile<S: simd::Simd, const R: usize, const C: usize>(&mut self, row: usize, col: usize) {
         // SAFETY: `run` asserted that rows, depth and columns lie within the slices, and `panels` and `panel` keep
         // `row + R <= rows` and `col + C · WIDTH <= cols`. The level of `S` is that of the caller.
@@ -144,10 +138,7 @@ fn avx2<const FUSED: bool>(product: Product) {
 }
 
 /// Vectors of floats, as little of them as a tile needs.
-#[allow(
-    unsafe_code,
-    reason = "intrinsics; every method is called under the features of its type"
-)]
+#[allow(unsafe_code, reason = "intrinsics; every method is called under the features of its type")]
 mod simd {
     /// # Safety
     /// Every method needs the instruction set of the type; `load` and `store` need `WIDTH` floats behind the pointer.
@@ -218,19 +209,9 @@ mod simd {
                     unsafe { core::arch::x86_64::$store(to, vector) }
                 }
                 #[inline(always)]
-                unsafe fn add_product(
-                    sum: Self::Vector,
-                    a: Self::Vector,
-                    b: Self::Vector,
-                ) -> Self::Vector {
+                unsafe fn add_product(sum: Self::Vector, a: Self::Vector, b: Self::Vector) -> Self::Vector {
                     use core::arch::x86_64::{$add, $fma, $mul};
-                    unsafe {
-                        if FUSED {
-                            $fma(a, b, sum)
-                        } else {
-                            $add(sum, $mul(a, b))
-                        }
-                    }
+                    unsafe { if FUSED { $fma(a, b, sum) } else { $add(sum, $mul(a, b)) } }
                 }
             }
         };

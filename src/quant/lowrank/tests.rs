@@ -13,22 +13,12 @@ struct Matrix {
 impl Matrix {
     fn of(rows: usize, cols: usize, chunk_rows: usize, f: impl Fn(usize, usize) -> f32) -> Self {
         let values = (0..rows * cols).map(|i| f(i / cols, i % cols)).collect();
-        Self {
-            rows,
-            cols,
-            chunk_rows,
-            values,
-        }
+        Self { rows, cols, chunk_rows, values }
     }
 
     fn random(rows: usize, cols: usize, chunk_rows: usize, seed: u64) -> Self {
         let tall = random(rows * cols, 1, seed);
-        Self {
-            rows,
-            cols,
-            chunk_rows,
-            values: tall.values.iter().step_by(tall.stride).copied().collect(),
-        }
+        Self { rows, cols, chunk_rows, values: tall.values.iter().step_by(tall.stride).copied().collect() }
     }
 
     /// `left · diag(sigma) · right` of random orthonormal factors: a matrix whose singular values are known.
@@ -41,11 +31,7 @@ impl Matrix {
         let (left, right) = (orthonormal(rows, 1), orthonormal(cols, 2));
         let at = |t: &Tall, row: usize, col: usize| f64::from(t.values[row * t.stride + col]);
         Self::of(rows, cols, 64, |i, j| {
-            sigma
-                .iter()
-                .enumerate()
-                .map(|(k, s)| at(&left, i, k) * s * at(&right, j, k))
-                .sum::<f64>() as f32
+            sigma.iter().enumerate().map(|(k, s)| at(&left, i, k) * s * at(&right, j, k)).sum::<f64>() as f32
         })
     }
 
@@ -56,13 +42,7 @@ impl Matrix {
     /// The norm of what the factors leave of the matrix.
     fn residual(&self, factors: &LowRank) -> f64 {
         let mut values = self.values.clone();
-        subtract(
-            &factors.up,
-            &factors.down,
-            factors.rank,
-            self.cols,
-            &mut values,
-        );
+        subtract(&factors.up, &factors.down, factors.rank, self.cols, &mut values);
         basis::energy(&values).sqrt()
     }
 
@@ -88,12 +68,7 @@ impl Chunks for Matrix {
     }
     fn read(&self, chunk: usize, out: &mut Vec<f32>) -> Result<(), Infallible> {
         out.clear();
-        out.extend(
-            self.values
-                .chunks(self.chunk_rows * self.cols)
-                .nth(chunk)
-                .unwrap(),
-        );
+        out.extend(self.values.chunks(self.chunk_rows * self.cols).nth(chunk).unwrap());
         Ok(())
     }
 }
@@ -103,22 +78,13 @@ fn shapes_and_orthonormal_rows() {
     let check = |rows: usize, cols: usize, rank: usize, expected: usize| {
         let factors = Matrix::random(rows, cols, 16, 3).low_rank(rank, 8);
         assert_eq!(factors.rank, expected, "{rows}x{cols} rank {rank}");
-        assert_eq!(
-            (factors.up.len(), factors.down.len()),
-            (rows * expected, expected * cols)
-        );
+        assert_eq!((factors.up.len(), factors.down.len()), (rows * expected, expected * cols));
         for i in 0..expected {
             for j in 0..=i {
                 let row = |k: usize| factors.down[k * cols..(k + 1) * cols].iter();
-                let dot: f64 = row(i)
-                    .zip(row(j))
-                    .map(|(a, b)| f64::from(*a) * f64::from(*b))
-                    .sum();
+                let dot: f64 = row(i).zip(row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                 let expected = if i == j { 1.0 } else { 0.0 };
-                assert!(
-                    (dot - expected).abs() < 1e-5,
-                    "{rows}x{cols}: rows {i} and {j} of down: {dot}"
-                );
+                assert!((dot - expected).abs() < 1e-5, "{rows}x{cols}: rows {i} and {j} of down: {dot}");
             }
         }
     };
@@ -138,27 +104,15 @@ fn the_residual_is_nearly_the_least() {
         let got = matrix.residual(&matrix.low_rank(rank, 8));
         let least = matrix.best_residual(rank);
         let all = basis::energy(&matrix.values).sqrt();
-        assert!(
-            got <= least * 1.006 + all * 2e-6,
-            "{what}: {got}, least {least}"
-        );
+        assert!(got <= least * 1.006 + all * 2e-6, "{what}: {got}, least {least}");
     };
-    let spectrum =
-        |f: fn(i32) -> f64| Matrix::of_spectrum(160, 240, &(1..=160).map(f).collect::<Vec<_>>());
+    let spectrum = |f: fn(i32) -> f64| Matrix::of_spectrum(160, 240, &(1..=160).map(f).collect::<Vec<_>>());
     check("random", &Matrix::random(300, 200, 64, 1), 32);
     check("1/sqrt", &spectrum(|i| f64::from(i).powf(-0.5)), 32);
     check("1/i", &spectrum(|i| 1.0 / f64::from(i)), 16);
     check("2^-i", &spectrum(|i| 0.5f64.powi(i)), 8);
-    check(
-        "one giant",
-        &spectrum(|i| if i == 1 { 1e4 } else { f64::from(i).powf(-0.5) }),
-        16,
-    );
-    check(
-        "rank 5",
-        &Matrix::of_spectrum(120, 100, &[5.0, 4.0, 3.0, 2.0, 1.0]),
-        16,
-    );
+    check("one giant", &spectrum(|i| if i == 1 { 1e4 } else { f64::from(i).powf(-0.5) }), 16);
+    check("rank 5", &Matrix::of_spectrum(120, 100, &[5.0, 4.0, 3.0, 2.0, 1.0]), 16);
     check("small", &Matrix::random(24, 18, 5, 9), 18);
     check("few columns", &Matrix::random(500, 20, 64, 9), 8);
     check("few rows", &Matrix::random(20, 500, 64, 9), 8);
@@ -168,44 +122,16 @@ fn the_residual_is_nearly_the_least() {
 fn degenerate_matrices() {
     let check = |what: &str, matrix: &Matrix| {
         let factors = matrix.low_rank(8, 8);
-        assert!(
-            factors
-                .up
-                .iter()
-                .chain(&factors.down)
-                .all(|v| v.is_finite()),
-            "{what}"
-        );
+        assert!(factors.up.iter().chain(&factors.down).all(|v| v.is_finite()), "{what}");
         let all = basis::energy(&matrix.values).sqrt();
-        assert!(
-            matrix.residual(&factors) <= all * 2e-6,
-            "{what}: {} of {all}",
-            matrix.residual(&factors)
-        );
+        assert!(matrix.residual(&factors) <= all * 2e-6, "{what}: {} of {all}", matrix.residual(&factors));
     };
     check("zero", &Matrix::of(40, 60, 16, |_, _| 0.0));
     check("constant", &Matrix::of(40, 60, 16, |_, _| 0.75));
-    check(
-        "one entry",
-        &Matrix::of(
-            40,
-            60,
-            16,
-            |i, j| if (i, j) == (17, 33) { -3.0 } else { 0.0 },
-        ),
-    );
-    check(
-        "outer product",
-        &Matrix::of(40, 60, 16, |i, j| i as f32 * (j as f32 - 30.0)),
-    );
-    check(
-        "two equal rows",
-        &Matrix::of(3, 60, 16, |i, j| ((i / 2) * 60 + j) as f32),
-    );
-    check(
-        "tiny",
-        &Matrix::of(40, 60, 16, |i, j| if i % 4 == j % 4 { 1e-12 } else { 0.0 }),
-    );
+    check("one entry", &Matrix::of(40, 60, 16, |i, j| if (i, j) == (17, 33) { -3.0 } else { 0.0 }));
+    check("outer product", &Matrix::of(40, 60, 16, |i, j| i as f32 * (j as f32 - 30.0)));
+    check("two equal rows", &Matrix::of(3, 60, 16, |i, j| ((i / 2) * 60 + j) as f32));
+    check("tiny", &Matrix::of(40, 60, 16, |i, j| if i % 4 == j % 4 { 1e-12 } else { 0.0 }));
 }
 
 #[test]
@@ -218,11 +144,7 @@ fn what_has_no_factors_gives_zeros() {
 fn signs_are_settled() {
     let factors = Matrix::random(60, 40, 16, 5).low_rank(6, 8);
     for row in factors.down.chunks_exact(40) {
-        let largest = row
-            .iter()
-            .copied()
-            .max_by(|a, b| a.abs().total_cmp(&b.abs()))
-            .unwrap();
+        let largest = row.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap();
         assert!(largest > 0.0);
     }
 }
@@ -231,10 +153,7 @@ fn signs_are_settled() {
 fn the_same_on_any_number_of_threads() {
     let matrix = Matrix::random(700, 300, 16, 11);
     let on = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| matrix.low_rank(12, 8))
     };
     let one = on(1);
@@ -245,13 +164,7 @@ fn the_same_on_any_number_of_threads() {
 
 #[test]
 fn more_steps_are_no_worse_and_one_is_done_at_least() {
-    let matrix = Matrix::of_spectrum(
-        160,
-        240,
-        &(1..=160)
-            .map(|i| f64::from(i).powf(-0.5))
-            .collect::<Vec<_>>(),
-    );
+    let matrix = Matrix::of_spectrum(160, 240, &(1..=160).map(|i| f64::from(i).powf(-0.5)).collect::<Vec<_>>());
     let residual = |steps| matrix.residual(&matrix.low_rank(16, steps));
     assert_eq!(residual(0), residual(1));
     assert!(residual(8) <= residual(2) && residual(2) <= residual(1));
@@ -263,11 +176,7 @@ fn it_can_be_cancelled() {
     for after in [0, 1, 15, 25] {
         let asked = AtomicUsize::new(0);
         let cancel = || asked.fetch_add(1, Ordering::Relaxed) >= after;
-        assert_eq!(
-            low_rank(&matrix, 4, 8, 7, &cancel),
-            Ok(None),
-            "after {after}"
-        );
+        assert_eq!(low_rank(&matrix, 4, 8, 7, &cancel), Ok(None), "after {after}");
     }
 }
 
@@ -287,11 +196,7 @@ fn an_error_of_reading_is_handed_on() {
         }
         fn read(&self, chunk: usize, out: &mut Vec<f32>) -> Result<(), &'static str> {
             out.resize(32, 1.0);
-            if chunk == 2 {
-                Err("a bad disk")
-            } else {
-                Ok(())
-            }
+            if chunk == 2 { Err("a bad disk") } else { Ok(()) }
         }
     }
     assert_eq!(low_rank(&Broken, 2, 8, 7, &|| false), Err("a bad disk"));
@@ -303,23 +208,14 @@ fn subtract_and_add_sum_in_ascending_order() {
         let up = Matrix::random(rows, rank, 1, 1).values;
         let down = Matrix::random(rank, cols, 1, 2).values;
         let start = Matrix::random(rows, cols, 1, 3).values;
-        let product = |i: usize| {
-            (0..rank).fold(0.0f32, |sum, k| {
-                sum + up[i / cols * rank + k] * down[k * cols + i % cols]
-            })
-        };
+        let product =
+            |i: usize| (0..rank).fold(0.0f32, |sum, k| sum + up[i / cols * rank + k] * down[k * cols + i % cols]);
         let mut values = start.clone();
         subtract(&up, &down, rank, cols, &mut values);
-        assert!(
-            (0..values.len()).all(|i| values[i] == start[i] - product(i)),
-            "{rows} {rank} {cols}"
-        );
+        assert!((0..values.len()).all(|i| values[i] == start[i] - product(i)), "{rows} {rank} {cols}");
         values.clone_from(&start);
         add(&up, &down, rank, cols, &mut values);
-        assert!(
-            (0..values.len()).all(|i| values[i] == start[i] + product(i)),
-            "{rows} {rank} {cols}"
-        );
+        assert!((0..values.len()).all(|i| values[i] == start[i] + product(i)), "{rows} {rank} {cols}");
         // A slab at a time gives the same.
         let mut slabs = start.clone();
         for (up, slab) in up.chunks(3 * rank).zip(slabs.chunks_mut(3 * cols)) {

@@ -19,12 +19,7 @@ pub struct Code(IntCode);
 
 /// Every dtype, from many bits to few, signed before unsigned.
 pub fn all() -> impl Iterator<Item = Code> {
-    (1..=8).rev().flat_map(|bits| {
-        [true, false]
-            .into_iter()
-            .filter_map(move |s| IntCode::new(bits, s))
-            .map(Code)
-    })
+    (1..=8).rev().flat_map(|bits| [true, false].into_iter().filter_map(move |s| IntCode::new(bits, s)).map(Code))
 }
 
 impl Code {
@@ -39,11 +34,7 @@ impl Code {
     }
     /// Its canonical name.
     pub fn name(self) -> String {
-        format!(
-            "{}int{}",
-            if self.0.is_signed() { "" } else { "u" },
-            self.0.bits()
-        )
+        format!("{}int{}", if self.0.is_signed() { "" } else { "u" }, self.0.bits())
     }
     /// Bits of a code.
     pub fn bits(self) -> u8 {
@@ -76,11 +67,7 @@ impl Code {
     }
     /// The stored element type.
     pub fn storage(self) -> Storage {
-        if self.0.bits() == 8 && self.0.is_signed() {
-            Storage::I8
-        } else {
-            Storage::U8
-        }
+        if self.0.bits() == 8 && self.0.is_signed() { Storage::I8 } else { Storage::U8 }
     }
     /// Shape of the packed codes of so many elements; `None` when they do not fill whole units.
     pub fn packed_shape(self, elements: u64) -> Option<Vec<u64>> {
@@ -122,15 +109,9 @@ impl SdnqCodec {
         let geometry = Geometry::of(shape);
         let size = recipe.group_size;
         if size == group_size::AUTO || (size > 0 && !geometry.cols.is_multiple_of(size as usize)) {
-            return Err(Error::failed(format!(
-                "group size {size} does not divide rows of {}",
-                geometry.cols
-            )));
+            return Err(Error::failed(format!("group size {size} does not divide rows of {}", geometry.cols)));
         }
-        if code
-            .packed_shape(geometry.rows as u64 * geometry.cols as u64)
-            .is_none()
-        {
+        if code.packed_shape(geometry.rows as u64 * geometry.cols as u64).is_none() {
             return Err(Error::failed(format!(
                 "shape {shape:?} does not fill {}'s units of {}",
                 code.name(),
@@ -191,35 +172,22 @@ impl Codec for SdnqCodec {
     fn prepare(&self, values: &dyn Values, cancel: &Cancel) -> Result<Box<dyn Prepared>> {
         let low = if self.svd_rank > 0 {
             let stop = || cancel.is_cancelled();
-            let found =
-                lowrank::low_rank(&Slabs(values), self.svd_rank, self.svd_steps, SEED, &stop)?;
+            let found = lowrank::low_rank(&Slabs(values), self.svd_rank, self.svd_steps, SEED, &stop)?;
             let factors = found.ok_or_else(Error::interrupted)?;
             let (up_bytes, up) = self.rounded(&factors.up);
             let (down_bytes, down) = self.rounded(&factors.down);
-            Some(Low {
-                rank: factors.rank,
-                up,
-                down,
-                bytes: (up_bytes, down_bytes),
-            })
+            Some(Low { rank: factors.rank, up, down, bytes: (up_bytes, down_bytes) })
         } else {
             None
         };
         let shared = if self.group_size == group_size::TENSOR {
             let range = self.range(low.as_ref(), values, cancel)?;
             let (scale, zero_point) = range.scale_of(self.code.0);
-            Some(Shared {
-                scale: [scale],
-                zero_point: [zero_point],
-            })
+            Some(Shared { scale: [scale], zero_point: [zero_point] })
         } else {
             None
         };
-        Ok(Box::new(Ready {
-            codec: self.clone(),
-            low,
-            shared,
-        }))
+        Ok(Box::new(Ready { codec: self.clone(), low, shared }))
     }
 
     fn load(&self, part: &dyn Fn(usize) -> Result<Vec<u8>>) -> Result<Box<dyn Prepared>> {
@@ -228,31 +196,20 @@ impl Codec for SdnqCodec {
                 let bytes = part(self.svd_part() + i)?;
                 let mut values = vec![0.0; elements];
                 if bytes.len() as u64 != self.factors.array_bytes(elements as u64).unwrap_or(0) {
-                    return Err(Error::failed(
-                        "its low-rank factors do not have the size its metadata says",
-                    ));
+                    return Err(Error::failed("its low-rank factors do not have the size its metadata says"));
                 }
                 cast::decode(self.factors, &bytes, &mut values);
                 Ok((bytes, values))
             };
             let (up_bytes, up) = factor(0, self.geometry.rows * self.svd_rank)?;
             let (down_bytes, down) = factor(1, self.geometry.cols * self.svd_rank)?;
-            Some(Low {
-                rank: self.svd_rank,
-                up,
-                down,
-                bytes: (up_bytes, down_bytes),
-            })
+            Some(Low { rank: self.svd_rank, up, down, bytes: (up_bytes, down_bytes) })
         } else {
             None
         };
         let shared = if self.group_size == group_size::TENSOR {
             let scale = floats(&part(SCALE)?);
-            let zero_point = if self.code.has_zero_point() {
-                floats(&part(ZERO_POINT)?)
-            } else {
-                vec![0.0]
-            };
+            let zero_point = if self.code.has_zero_point() { floats(&part(ZERO_POINT)?) } else { vec![0.0] };
             match (scale[..].try_into(), zero_point[..].try_into()) {
                 (Ok(scale), Ok(zero_point)) => Some(Shared { scale, zero_point }),
                 _ => return Err(Error::failed("its scale is not one number")),
@@ -260,11 +217,7 @@ impl Codec for SdnqCodec {
         } else {
             None
         };
-        Ok(Box::new(Ready {
-            codec: self.clone(),
-            low,
-            shared,
-        }))
+        Ok(Box::new(Ready { codec: self.clone(), low, shared }))
     }
 }
 
@@ -305,21 +258,12 @@ impl Ready {
         let cols = self.codec.geometry.cols;
         match self.codec.group_size {
             group_size::TENSOR => Blocks::whole(rows * cols),
-            n if n > 0 => Blocks {
-                outer: rows,
-                groups: cols / n as usize,
-                len: n as usize,
-                inner: 1,
-            },
+            n if n > 0 => Blocks { outer: rows, groups: cols / n as usize, len: n as usize, inner: 1 },
             _ => Blocks::rows(rows, cols),
         }
     }
     fn zero_points(&self, scales: usize) -> usize {
-        if self.codec.code.has_zero_point() {
-            scales
-        } else {
-            0
-        }
+        if self.codec.code.has_zero_point() { scales } else { 0 }
     }
 }
 
@@ -342,22 +286,14 @@ impl Prepared for Ready {
     fn pieces(&self, rows: Rows<usize>) -> Vec<Piece> {
         let g = self.codec.geometry;
         let code = self.codec.code;
-        let mut pieces = vec![Piece {
-            part: WEIGHT,
-            bytes: code.bytes(rows.start * g.cols)..code.bytes(rows.end * g.cols),
-        }];
+        let mut pieces =
+            vec![Piece { part: WEIGHT, bytes: code.bytes(rows.start * g.cols)..code.bytes(rows.end * g.cols) }];
         if self.shared.is_none() {
             let groups = self.blocks(1).groups as u64;
             let bytes = rows.start as u64 * groups * 4..rows.end as u64 * groups * 4;
-            pieces.push(Piece {
-                part: SCALE,
-                bytes: bytes.clone(),
-            });
+            pieces.push(Piece { part: SCALE, bytes: bytes.clone() });
             if code.has_zero_point() {
-                pieces.push(Piece {
-                    part: ZERO_POINT,
-                    bytes,
-                });
+                pieces.push(Piece { part: ZERO_POINT, bytes });
             }
         }
         pieces
@@ -379,8 +315,7 @@ impl Prepared for Ready {
             }
             None => {
                 let scales = blocks.scales();
-                let (mut scale, mut zero_point) =
-                    (vec![0.0; scales], vec![0.0; self.zero_points(scales)]);
+                let (mut scale, mut zero_point) = (vec![0.0; scales], vec![0.0; self.zero_points(scales)]);
                 affine::scales(code.0, blocks, values, &mut scale, &mut zero_point);
                 affine::encode(code.0, blocks, values, &scale, &zero_point, &mut codes);
                 pieces.push(pack(code, codes));
@@ -398,14 +333,7 @@ impl Prepared for Ready {
         let blocks = self.blocks(rows.len());
         let codes = unpack(code, pieces.first().map_or(&[], Vec::as_slice), out.len());
         match &self.shared {
-            Some(s) => affine::decode(
-                code.0,
-                blocks,
-                &codes,
-                &s.scale,
-                &s.zero_point[..self.zero_points(1)],
-                out,
-            ),
+            Some(s) => affine::decode(code.0, blocks, &codes, &s.scale, &s.zero_point[..self.zero_points(1)], out),
             None => {
                 let scale = pieces.get(1).map(|b| floats(b)).unwrap_or_default();
                 let zero_point = pieces.get(2).map(|b| floats(b)).unwrap_or_default();
@@ -450,12 +378,7 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|b| f32::from_le_bytes(*b))
-        .collect()
+    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
 /// A tensor's slabs as the low-rank search takes them.
@@ -485,25 +408,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn weights(rows: usize, cols: usize) -> Vec<f32> {
-        (0..rows * cols)
-            .map(|i| ((i as f32 * 0.7).sin() + (i as f32 * 0.013).cos()) * 0.05)
-            .collect()
+        (0..rows * cols).map(|i| ((i as f32 * 0.7).sin() + (i as f32 * 0.013).cos()) * 0.05).collect()
     }
 
     /// Encodes slab by slab and decodes again, once from memory and once from the stored parts.
-    fn round_trip(
-        dtype: &str,
-        rows: u64,
-        cols: u64,
-        group_size: i64,
-        svd_rank: u32,
-    ) -> (Vec<f32>, Vec<f32>) {
-        let recipe = Recipe {
-            dtype: Dtype::new(dtype),
-            group_size,
-            svd_rank,
-            svd_steps: 8,
-        };
+    fn round_trip(dtype: &str, rows: u64, cols: u64, group_size: i64, svd_rank: u32) -> (Vec<f32>, Vec<f32>) {
+        let recipe = Recipe { dtype: Dtype::new(dtype), group_size, svd_rank, svd_steps: 8 };
         let code = Code::parse(dtype).expect("a dtype");
         let codec = SdnqCodec::new(&[rows, cols], code, &recipe, Storage::BF16).expect("it fits");
         let w = weights(rows as usize, cols as usize);
@@ -517,18 +427,9 @@ mod tests {
         let mut decoded = vec![0.0; w.len()];
         ready.decode(all.clone(), &pieces, &mut decoded);
         let whole = ready.whole();
-        let stored = |i: usize| {
-            Ok(whole
-                .iter()
-                .find(|(p, _)| *p == i)
-                .map(|(_, b)| b.clone())
-                .unwrap_or_default())
-        };
+        let stored = |i: usize| Ok(whole.iter().find(|(p, _)| *p == i).map(|(_, b)| b.clone()).unwrap_or_default());
         let mut again = vec![0.0; w.len()];
-        codec
-            .load(&stored)
-            .expect("loaded")
-            .decode(all, &pieces, &mut again);
+        codec.load(&stored).expect("loaded").decode(all, &pieces, &mut again);
         assert_eq!(decoded, again, "what is read back is what was previewed");
         (w, decoded)
     }
@@ -540,17 +441,9 @@ mod tests {
                 let (w, d) = round_trip(&code.name(), 16, 64, group, 0);
                 let range = Range::of(&w);
                 let (scale, _) = range.scale_of(code.0);
-                let worst = w
-                    .iter()
-                    .zip(&d)
-                    .map(|(a, b)| (a - b).abs())
-                    .fold(0.0, f32::max);
+                let worst = w.iter().zip(&d).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 // Half a step of the coarsest scale; f32 rounding of code·scale+zero adds an ulp of the largest value.
-                assert!(
-                    worst <= scale * 0.5 + 1e-6,
-                    "{} group {group}: {worst} > {scale}/2",
-                    code.name()
-                );
+                assert!(worst <= scale * 0.5 + 1e-6, "{} group {group}: {worst} > {scale}/2", code.name());
             }
         }
     }

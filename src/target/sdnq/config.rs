@@ -35,10 +35,7 @@ pub fn quantization_config(plan: &Plan, model: &Model) -> Value {
         .rows
         .iter()
         .filter(|row| {
-            row.excluded
-                && row.shape.len() >= 2
-                && row.name.ends_with(".weight")
-                && super::super::is_float(model, row)
+            row.excluded && row.shape.len() >= 2 && row.name.ends_with(".weight") && super::super::is_float(model, row)
         })
         .map(|row| row.name.as_str())
         .collect();
@@ -87,19 +84,13 @@ pub fn quantization_config(plan: &Plan, model: &Model) -> Value {
 fn most_common(quantized: &[(&Row, &Recipe)]) -> Recipe {
     let mut counts: BTreeMap<(&str, i64, u32, u32), (usize, &Recipe)> = BTreeMap::new();
     for (_, r) in quantized {
-        counts
-            .entry((r.dtype.as_str(), r.group_size, r.svd_rank, r.svd_steps))
-            .or_insert((0, r))
-            .0 += 1;
+        counts.entry((r.dtype.as_str(), r.group_size, r.svd_rank, r.svd_steps)).or_insert((0, r)).0 += 1;
     }
     match counts.into_values().max_by_key(|(n, _)| *n) {
         Some((_, recipe)) => recipe.clone(),
-        None => Recipe {
-            dtype: crate::core::Dtype::new("int8"),
-            group_size: -1,
-            svd_rank: 0,
-            svd_steps: super::SVD_STEPS,
-        },
+        None => {
+            Recipe { dtype: crate::core::Dtype::new("int8"), group_size: -1, svd_rank: 0, svd_steps: super::SVD_STEPS }
+        }
     }
 }
 
@@ -113,18 +104,9 @@ fn differences(row: &Row, recipe: &Recipe, general: &Recipe) -> Map<String, Valu
     if svd != (general.svd_rank > 0) {
         d.insert("use_svd".into(), json!(svd));
     }
-    let (out, channels) = (
-        row.shape.first().copied().unwrap_or(1),
-        row.shape.iter().skip(1).product::<u64>(),
-    );
+    let (out, channels) = (row.shape.first().copied().unwrap_or(1), row.shape.iter().skip(1).product::<u64>());
     // The loader narrows a rank to the layer's own; only a rank that does not come out by itself is said.
-    let found = u64::from(if general.svd_rank > 0 {
-        general.svd_rank
-    } else {
-        32
-    })
-    .min(out)
-    .min(channels);
+    let found = u64::from(if general.svd_rank > 0 { general.svd_rank } else { 32 }).min(out).min(channels);
     if svd && found != u64::from(recipe.svd_rank) {
         d.insert("svd_rank".into(), json!(recipe.svd_rank));
     }

@@ -107,36 +107,16 @@ mod tests {
         fn check(name: &str, shape: &[u64], expected: Kind) {
             assert_eq!(kind(name, shape), expected, "{name}");
         }
-        check(
-            "encoder.layer.0.attention.self.query.weight",
-            &[384, 384],
-            Kind::Linear,
-        );
-        check(
-            "encoder.layer.0.attention.self.query.bias",
-            &[384],
-            Kind::Other,
-        );
-        check(
-            "embeddings.word_embeddings.weight",
-            &[30522, 384],
-            Kind::Embedding,
-        );
+        check("encoder.layer.0.attention.self.query.weight", &[384, 384], Kind::Linear);
+        check("encoder.layer.0.attention.self.query.bias", &[384], Kind::Other);
+        check("embeddings.word_embeddings.weight", &[30522, 384], Kind::Embedding);
         check("embeddings.LayerNorm.weight", &[384], Kind::Other);
         check("model.embed_tokens.weight", &[259, 256], Kind::Embedding);
         check("lm_head.weight", &[259, 256], Kind::Linear);
         check("x_embedder.weight", &[3072, 64], Kind::Linear);
-        check(
-            "time_text_embed.timestep_embedder.linear_1.weight",
-            &[3072, 256],
-            Kind::Linear,
-        );
+        check("time_text_embed.timestep_embedder.linear_1.weight", &[3072, 256], Kind::Linear);
         check("conv_in.weight", &[320, 4, 3, 3], Kind::Convolution);
         check("scale_shift_table", &[6, 1536], Kind::Other);
-        check(
-            "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-            &[32, 64],
-            Kind::Embedding,
-        );
+        check("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", &[32, 64], Kind::Embedding);
     }
 }
