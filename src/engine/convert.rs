@@ -75,8 +75,8 @@ fn folder_output(opened: &Opened, max_shard: Option<u64>) -> Output {
 pub enum State {
     /// On its way.
     Running,
-    /// The output stands under its name.
-    Done,
+    /// The output stands under its name; its weight files have so many bytes.
+    Done(u64),
     /// It could not be done; nothing is left of it.
     Failed(String),
     /// Somebody stopped it; nothing is left of it.
@@ -186,7 +186,7 @@ impl Job {
                 let result =
                     catch_unwind(AssertUnwindSafe(|| run(&opened, &settings, &request, limits, &stop, &theirs)));
                 theirs.end(match result {
-                    Ok(Ok(_)) => State::Done,
+                    Ok(Ok(report)) => State::Done(report.file_bytes),
                     Ok(Err(e)) if e.kind() == Kind::Interrupted => State::Cancelled,
                     Ok(Err(e)) => State::Failed(e.to_string()),
                     Err(panic) => State::Failed(panic_message(panic.as_ref())),
