@@ -1,1 +1,24 @@
 //! Arithmetic on slices of `f32`: no files, no threads of its own making, no knowledge of any consumer.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`affine`] | integer codes with a scale, and a zero point when unsigned, per block |
+//! | [`bitpack`] | codes of 1 to 7 bits packed into bytes |
+//! | [`cast`] | stored floats to and from `f32` |
+//! | [`lowrank`] | the best few directions of a matrix, found in a few sweeps over its rows |
+//!
+//! A scheme is written twice: as the plain loop a reader checks against the formula (in its tests), and as loops that
+//! the compiler turns into lanes, instantiated per instruction set by `lanes`. A property test holds the two equal
+//! bit for bit. Nothing in [`affine`] and [`bitpack`] fuses or reorders a float operation, so their bytes do not
+//! depend on the machine.
+//!
+//! A length that does not fit the shape is a mistake of the caller, not of the data, and panics.
+
+pub mod affine;
+pub mod bitpack;
+mod blocks;
+pub mod cast;
+mod lanes;
+pub mod lowrank;
+
+pub use blocks::Blocks;

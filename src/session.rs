@@ -3,6 +3,7 @@
 //! Text in, text out: nothing here opens a file or starts a thread.
 pub mod history;
 pub mod marks;
+pub mod preset;
 pub mod profile;
 
 use std::collections::BTreeMap;
@@ -100,12 +101,7 @@ pub struct Session {
 impl Session {
     /// A session without history.
     pub fn new(model: Arc<Model>, profile: Profile) -> Self {
-        Self {
-            model,
-            profile,
-            marks: Marks::default(),
-            history: History::default(),
-        }
+        Self { model, profile, marks: Marks::default(), history: History::default() }
     }
     /// The choices.
     pub fn settings(&self) -> &Settings {
@@ -147,12 +143,7 @@ impl Session {
             ids.into_iter()
                 .map(|id| {
                     let name = self.model.tensor(id).name.clone();
-                    let mut mine = self
-                        .settings()
-                        .overrides
-                        .get(&name)
-                        .cloned()
-                        .unwrap_or_default();
+                    let mut mine = self.settings().overrides.get(&name).cloned().unwrap_or_default();
                     mine.apply(patch);
                     (name, Some(mine))
                 })
@@ -190,39 +181,27 @@ mod tests {
     fn patches_build_up() {
         let mut s = session();
         for patch in [
-            Patch {
-                dtype: Some(Dtype::new("int4")),
-                ..Patch::default()
-            },
-            Patch {
-                svd_rank: Some(8),
-                ..Patch::default()
-            },
+            Patch { dtype: Some(Dtype::new("int4")), ..Patch::default() },
+            Patch { svd_rank: Some(8), ..Patch::default() },
         ] {
             let edit = s.patch([TensorId(1)], &patch);
             s.edit("set", edit);
         }
-        assert_eq!(
-            s.settings().overrides["b.weight"].to_string(),
-            "int4 rank 8"
-        );
+        assert_eq!(s.settings().overrides["b.weight"].to_string(), "int4 rank 8");
     }
 
     fn edits() -> impl Strategy<Value = Edit> {
-        let patch = (prop::option::of(any::<bool>()), prop::option::of(0u32..4)).prop_map(
-            |(keep, svd_rank)| Patch {
-                keep,
-                svd_rank,
-                ..Patch::default()
-            },
-        );
+        let patch = (prop::option::of(any::<bool>()), prop::option::of(0u32..4)).prop_map(|(keep, svd_rank)| Patch {
+            keep,
+            svd_rank,
+            ..Patch::default()
+        });
         let names = prop::collection::vec(("[a-c]", prop::option::of(patch.clone())), 0..4);
         prop_oneof![
             names.prop_map(Edit::Overrides),
             patch.clone().prop_map(Edit::Defaults),
-            prop::collection::vec("[a-c]", 0..3).prop_map(|l| Edit::Exclude(
-                l.iter().filter_map(|p| Pattern::new(p).ok()).collect()
-            )),
+            prop::collection::vec("[a-c]", 0..3)
+                .prop_map(|l| Edit::Exclude(l.iter().filter_map(|p| Pattern::new(p).ok()).collect())),
         ]
     }
 

@@ -1,2 +1,222 @@
 //! Targets: families of output files. A target knows its dtypes, how values become its parts and come back, what its
 //! consumer calls things, and what its files say of themselves. Plans are made here.
+pub mod architecture;
+pub mod codec;
+pub mod float;
+pub mod layout;
+pub mod metadata;
+pub mod pass;
+pub mod sdnq;
+pub mod state_dict;
+pub mod values;
+
+use crate::core::model::Encoding;
+use crate::core::plan::{Action, Part, Row};
+use crate::core::rules::Decision;
+use crate::core::{Dtype, Error, Family, Model, Plan, Result, Settings, Storage, Tensor, TensorId};
+use crate::format::{self, OpenOptions, Opened};
+use codec::Codec;
+
+/// A dtype that a target offers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DtypeInfo {
+    /// Its canonical name.
+    pub name: Dtype,
+    /// Bits per element, scales not counted.
+    pub bits: f64,
+    /// What it is good for, in a few words.
+    pub about: &'static str,
+}
+
+/// A setting that not every target has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Knob {
+    /// Values per scale.
+    GroupSize,
+    /// The low-rank branch.
+    SvdRank,
+    /// Self-description as tensors or in the header.
+    MetadataTensors,
+}
+
+/// A family of output files.
+pub trait Target: Sync {
+    /// Which.
+    fn family(&self) -> Family;
+    /// What it can write, from many bits to few.
+    fn dtypes(&self) -> Vec<DtypeInfo>;
+    /// The canonical dtype of a name in any case, aliases included; an unknown name lists the near ones.
+    fn parse_dtype(&self, name: &str) -> Result<Dtype> {
+        let lower = name.trim().to_ascii_lowercase();
+        let all = self.dtypes();
+        if let Some(d) = all.iter().find(|d| d.name.as_str().eq_ignore_ascii_case(&lower)) {
+            return Ok(d.name.clone());
+        }
+        Err(unknown_dtype(self.family(), name, all.iter().map(|d| d.name.as_str())))
+    }
+    /// What it writes when nothing is said.
+    fn default_dtype(&self) -> Dtype;
+    /// Whether it has a setting; if not, why, for people.
+    fn has(&self, knob: Knob) -> Result<(), String>;
+    /// What becomes of one tensor, given what the rules say of it.
+    fn row(&self, model: &Model, id: TensorId, decision: &Decision, settings: &Settings) -> Result<Row>;
+    /// How values of that shape, stored as `storage` before, become the parts of an action of this target.
+    fn codec(&self, shape: &[u64], storage: Storage, action: &Action) -> Result<Box<dyn Codec>>;
+    /// What the output says of itself besides its tensors.
+    fn description(&self, plan: &Plan, context: &layout::Context) -> Result<layout::Description>;
+    /// Who loads it, and from which version on.
+    fn loads_with(&self, model: &Model) -> String;
+}
+
+/// The target of a family.
+pub fn get(family: Family) -> &'static dyn Target {
+    match family {
+        Family::Float => &float::Float,
+        Family::Sdnq => &sdnq::Sdnq,
+    }
+}
+
+/// Opens a model and recognises what its files hold: quantized tensors become tensors again.
+pub fn open(label: &str, options: &OpenOptions) -> Result<Opened> {
+    let mut opened = format::open(label, options)?;
+    recognise(&mut opened)?;
+    Ok(opened)
+}
+
+/// Finds packed tensors among a model's arrays, and its architecture.
+pub fn recognise(opened: &mut Opened) -> Result<()> {
+    sdnq::read::recognise(opened)?;
+    let model = &mut opened.model;
+    model.architecture = architecture::of(model);
+    Ok(())
+}
+
+/// Resolves settings over a model. Reads no weights.
+pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
+    let target = get(settings.target);
+    let mut warnings = Vec::new();
+    let mut rows = Vec::with_capacity(model.tensors.len());
+    for id in model.ids() {
+        let decision = settings.decide(&[model.tensor(id).name.as_str()]);
+        rows.push(target.row(model, id, &decision, settings)?);
+    }
+    for name in settings.overrides.keys().filter(|n| model.find(n).is_none()) {
+        warnings.push(format!("the profile sets `{name}`, which this model does not have"));
+    }
+    let patterns = settings.exclude.iter().chain(&settings.include).chain(settings.rules.iter().map(|r| &r.pattern));
+    for pattern in patterns {
+        if !model.tensors.iter().any(|t| pattern.hits(&[&t.name])) {
+            warnings.push(format!("`{pattern}` matches no tensor"));
+        }
+    }
+    Ok(Plan { family: settings.target, rows, warnings })
+}
+
+/// Bytes that the search of a low-rank branch holds besides its slabs: factors in f32 and as stored, and its sketches.
+pub fn low_rank_memory(shape: &[u64], rank: u32) -> u64 {
+    if rank == 0 {
+        return 0;
+    }
+    let rows = shape.first().copied().unwrap_or(1);
+    let cols: u64 = shape.iter().skip(1).product();
+    let width = u64::from(rank) * 2 + 16;
+    // Sketches of both sides in f32, once more while they are made orthogonal, and the lanes' sums.
+    (rows + cols).saturating_mul(width).saturating_mul(4 * 3).saturating_add(crate::quant::lowrank::LANE_BYTES as u64)
+}
+
+/// Whether a row holds float weights.
+pub fn is_float(model: &Model, row: &Row) -> bool {
+    row.sources.iter().all(|id| model.tensor(*id).is_float())
+}
+
+/// A row that leaves a tensor as it is, or, where its source is packed, gives it back its own type.
+pub(crate) fn kept(model: &Model, id: TensorId, decision: &Decision, reason: Option<String>) -> Row {
+    let tensor = model.tensor(id);
+    let storage = match tensor.encoding {
+        // A stored type that mixdown cannot cast to is only ever copied.
+        Encoding::Packed { .. } => castable(tensor.storage),
+        Encoding::Plain(_) => tensor.storage,
+    };
+    let action = match tensor.encoding {
+        Encoding::Plain(_) => Action::Copy,
+        Encoding::Packed { .. } => Action::Cast(storage),
+    };
+    let part = Part { name: tensor.name.clone(), storage, shape: tensor.shape.clone() };
+    let row = row_of(tensor, id, decision, action, vec![part], reason);
+    Row { excluded: true, ..row }
+}
+
+/// The float type that values of a type are written as: itself, or the nearest that mixdown writes.
+pub(crate) fn castable(storage: Storage) -> Storage {
+    match storage {
+        Storage::F32 | Storage::F64 => Storage::F32,
+        Storage::F16 => Storage::F16,
+        _ => Storage::BF16,
+    }
+}
+
+pub(crate) fn row_of(
+    tensor: &Tensor,
+    id: TensorId,
+    decision: &Decision,
+    action: Action,
+    parts: Vec<Part>,
+    reason: Option<String>,
+) -> Row {
+    use crate::core::dtype::StorageExt;
+    let to = match &action {
+        Action::Quantize(recipe) => recipe.dtype.to_string(),
+        Action::Cast(storage) => storage.name(),
+        Action::Copy => tensor.storage.name(),
+    };
+    Row {
+        name: tensor.name.clone(),
+        sources: vec![id],
+        shape: tensor.shape.clone(),
+        from: tensor.dtype_name(),
+        to,
+        action,
+        excluded: false,
+        reason,
+        cause: decision.kept_by.clone().unwrap_or_else(|| decision.by.clone()),
+        parts,
+        bytes_before: tensor.bytes,
+    }
+}
+
+/// Says which names are near an unknown one.
+pub(crate) fn unknown_dtype<'a>(family: Family, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let mut near: Vec<(usize, &str)> =
+        known.map(|k| (distance(&name.to_ascii_lowercase(), &k.to_ascii_lowercase()), k)).collect();
+    near.sort();
+    let names: Vec<&str> = near.iter().take(6).map(|(_, k)| *k).collect();
+    Error::usage(format!("{family} has no dtype `{name}`; near ones: {}", names.join(", ")))
+}
+
+/// Edits between two names (Levenshtein).
+pub(crate) fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_offered() {
+        let message = get(Family::Sdnq).parse_dtype("unt4").expect_err("a typo").to_string();
+        assert!(message.contains("uint4") && message.contains("int4"), "{message}");
+        assert_eq!(get(Family::Sdnq).parse_dtype("UINT4").expect("any case").as_str(), "uint4");
+    }
+}

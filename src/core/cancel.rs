@@ -21,11 +21,7 @@ impl Cancel {
     }
     /// An error of kind *interrupted* when the flag is set.
     pub fn check(&self) -> super::Result<()> {
-        if self.is_cancelled() {
-            Err(super::Error::interrupted())
-        } else {
-            Ok(())
-        }
+        if self.is_cancelled() { Err(super::Error::interrupted()) } else { Ok(()) }
     }
     /// The flag itself, for a signal handler.
     pub fn flag(&self) -> Arc<AtomicBool> {

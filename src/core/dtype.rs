@@ -18,6 +18,7 @@ pub trait StorageExt {
     /// Bytes of an array of that many elements; `None` when the product overflows or ends inside a byte.
     fn array_bytes(self, elements: u64) -> Option<u64>;
     /// Whether weights come in it: F64 F32 F16 BF16 F8_E4M3 F8_E5M2.
+    #[allow(clippy::wrong_self_convention, reason = "the type is Copy, like the crate's own methods on it")]
     fn is_float(self) -> bool;
 }
 
@@ -37,10 +38,7 @@ impl StorageExt for Storage {
         bits.is_multiple_of(8).then_some(bits / 8)
     }
     fn is_float(self) -> bool {
-        matches!(
-            self,
-            Self::F64 | Self::F32 | Self::F16 | Self::BF16 | Self::F8_E4M3 | Self::F8_E5M2
-        )
+        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16 | Self::F8_E4M3 | Self::F8_E5M2)
     }
 }
 
@@ -77,18 +75,8 @@ mod tests {
 
     #[test]
     fn names_parse_back() {
-        for storage in [
-            Storage::F64,
-            Storage::BF16,
-            Storage::F8_E4M3,
-            Storage::F8_E5M2,
-            Storage::U8,
-            Storage::I64,
-        ] {
-            assert_eq!(
-                <Storage as StorageExt>::parse(&storage.name()),
-                Some(storage)
-            );
+        for storage in [Storage::F64, Storage::BF16, Storage::F8_E4M3, Storage::F8_E5M2, Storage::U8, Storage::I64] {
+            assert_eq!(<Storage as StorageExt>::parse(&storage.name()), Some(storage));
         }
         assert_eq!(<Storage as StorageExt>::parse("Q4_K"), None);
     }

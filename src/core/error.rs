@@ -26,27 +26,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// The work could not be done.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Failed,
-            message: message.into(),
-            source: None,
-        }
+        Self { kind: Kind::Failed, message: message.into(), source: None }
     }
     /// The request made no sense.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Usage,
-            message: message.into(),
-            source: None,
-        }
+        Self { kind: Kind::Usage, message: message.into(), source: None }
     }
     /// Somebody asked it to stop.
     pub fn interrupted() -> Self {
-        Self {
-            kind: Kind::Interrupted,
-            message: "interrupted".into(),
-            source: None,
-        }
+        Self { kind: Kind::Interrupted, message: "interrupted".into(), source: None }
     }
     /// Adds what lies behind the failure (shown by `-v`).
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

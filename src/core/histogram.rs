@@ -20,13 +20,7 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            negative: vec![0; BINS],
-            positive: vec![0; BINS],
-            zero: 0,
-            min: f32::INFINITY,
-            max: f32::NEG_INFINITY,
-        }
+        Self { negative: vec![0; BINS], positive: vec![0; BINS], zero: 0, min: f32::INFINITY, max: f32::NEG_INFINITY }
     }
 }
 
@@ -89,13 +83,8 @@ impl Histogram {
             for (i, column) in out.iter_mut().enumerate().take(last + 1).skip(first) {
                 // What lies outside the axis is counted in its first or last column.
                 let left = if i == 0 { f64::NEG_INFINITY } else { i as f64 };
-                let right = if i + 1 == columns {
-                    f64::INFINITY
-                } else {
-                    (i + 1) as f64
-                };
-                *column +=
-                    count as f64 * ((to.min(right) - from.max(left)).max(0.0) / span).min(1.0);
+                let right = if i + 1 == columns { f64::INFINITY } else { (i + 1) as f64 };
+                *column += count as f64 * ((to.min(right) - from.max(left)).max(0.0) / span).min(1.0);
             }
         };
         for i in 0..BINS {
@@ -104,9 +93,7 @@ impl Histogram {
             spread(-b, -a, self.negative[i]);
         }
         if self.zero > 0 {
-            let at = ((0.0 - low) / width * columns as f64)
-                .floor()
-                .clamp(0.0, (columns - 1) as f64) as usize;
+            let at = ((0.0 - low) / width * columns as f64).floor().clamp(0.0, (columns - 1) as f64) as usize;
             out[at] += self.zero as f64;
         }
         out

@@ -32,10 +32,7 @@ impl LossSums {
                 max[i] = if a > max[i] { a } else { max[i] };
             }
         }
-        let mut sums = Self {
-            elements: weights.len() as u64,
-            ..Self::default()
-        };
+        let mut sums = Self { elements: weights.len() as u64, ..Self::default() };
         for i in 0..LANES {
             sums.squared_error += error[i];
             sums.squared_weight += weight[i];
@@ -60,24 +57,12 @@ impl LossSums {
 
     /// The figures.
     pub fn loss(&self) -> Loss {
-        let relative = if self.squared_error == 0.0 {
-            0.0
-        } else {
-            self.squared_error / self.squared_weight
-        };
+        let relative = if self.squared_error == 0.0 { 0.0 } else { self.squared_error / self.squared_weight };
         Loss {
-            mse: if self.elements == 0 {
-                0.0
-            } else {
-                self.squared_error / self.elements as f64
-            },
+            mse: if self.elements == 0 { 0.0 } else { self.squared_error / self.elements as f64 },
             max_error: self.max_error,
             relative_error: relative,
-            sqnr_db: if relative == 0.0 {
-                f64::INFINITY
-            } else {
-                -10.0 * relative.log10()
-            },
+            sqnr_db: if relative == 0.0 { f64::INFINITY } else { -10.0 * relative.log10() },
         }
     }
 }
@@ -104,20 +89,14 @@ mod tests {
     fn figures() {
         let sums = LossSums::of(&[1.0, -2.0, 2.0], &[1.0, -1.0, 2.0]);
         let loss = sums.loss();
-        assert_eq!(
-            (loss.mse, loss.max_error, loss.relative_error),
-            (1.0 / 3.0, 1.0, 1.0 / 9.0)
-        );
+        assert_eq!((loss.mse, loss.max_error, loss.relative_error), (1.0 / 3.0, 1.0, 1.0 / 9.0));
         assert!((loss.sqnr_db - 9.542_425_094).abs() < 1e-9);
     }
 
     #[test]
     fn nothing_lost() {
         let loss = LossSums::of(&[0.0; 9], &[0.0; 9]).loss();
-        assert_eq!(
-            (loss.mse, loss.relative_error, loss.sqnr_db),
-            (0.0, 0.0, f64::INFINITY)
-        );
+        assert_eq!((loss.mse, loss.relative_error, loss.sqnr_db), (0.0, 0.0, f64::INFINITY));
     }
 
     proptest! {

@@ -162,10 +162,7 @@ impl Model {
     }
     /// The tensor of that name.
     pub fn find(&self, name: &str) -> Option<TensorId> {
-        self.tensors
-            .binary_search_by(|t| super::name::natural(&t.name, name))
-            .ok()
-            .map(|i| TensorId(i as u32))
+        self.tensors.binary_search_by(|t| super::name::natural(&t.name, name)).ok().map(|i| TensorId(i as u32))
     }
     /// Σ elements of all tensors.
     pub fn parameters(&self) -> u64 {
@@ -200,11 +197,7 @@ pub(crate) mod testing {
                 name: (*n).to_owned(),
                 storage: Storage::BF16,
                 shape: vec![64, 64],
-                span: Span {
-                    file: 0,
-                    offset: i as u64 * 8192,
-                    len: 8192,
-                },
+                span: Span { file: 0, offset: i as u64 * 8192, len: 8192 },
             })
             .collect();
         let tensors = stored

@@ -12,11 +12,7 @@ pub fn layer(name: &str) -> &str {
 /// Names come from files that somebody else made; an escape sequence in one must not reach a terminal.
 pub fn clean(name: &str) -> Cow<'_, str> {
     if name.chars().any(unshowable) {
-        Cow::Owned(
-            name.chars()
-                .map(|c| if unshowable(c) { '\u{FFFD}' } else { c })
-                .collect(),
-        )
+        Cow::Owned(name.chars().map(|c| if unshowable(c) { '\u{FFFD}' } else { c }).collect())
     } else {
         Cow::Borrowed(name)
     }
@@ -37,12 +33,10 @@ pub fn natural(a: &str, b: &str) -> Ordering {
             (None, None) => return Ordering::Equal,
             (None, _) => return Ordering::Less,
             (_, None) => return Ordering::Greater,
-            (Some(x), Some(y)) => {
-                match segment(x.as_bytes(), y.as_bytes()).then_with(|| x.cmp(y)) {
-                    Ordering::Equal => {}
-                    other => return other,
-                }
-            }
+            (Some(x), Some(y)) => match segment(x.as_bytes(), y.as_bytes()).then_with(|| x.cmp(y)) {
+                Ordering::Equal => {}
+                other => return other,
+            },
         }
     }
 }
@@ -71,10 +65,7 @@ fn segment(mut a: &[u8], mut b: &[u8]) -> Ordering {
 
 /// The leading digit run without its zeros, and what follows it.
 fn digits(s: &[u8]) -> (&[u8], &[u8]) {
-    let end = s
-        .iter()
-        .position(|c| !c.is_ascii_digit())
-        .unwrap_or(s.len());
+    let end = s.iter().position(|c| !c.is_ascii_digit()).unwrap_or(s.len());
     let (run, rest) = s.split_at(end);
     let zeros = run.iter().take_while(|c| **c == b'0').count();
     (&run[zeros..], rest)
@@ -88,16 +79,8 @@ mod tests {
     #[test]
     fn natural_order() {
         fn check(lesser: &str, greater: &str) {
-            assert_eq!(
-                natural(lesser, greater),
-                Ordering::Less,
-                "{lesser} < {greater}"
-            );
-            assert_eq!(
-                natural(greater, lesser),
-                Ordering::Greater,
-                "{greater} > {lesser}"
-            );
+            assert_eq!(natural(lesser, greater), Ordering::Less, "{lesser} < {greater}");
+            assert_eq!(natural(greater, lesser), Ordering::Greater, "{greater} > {lesser}");
         }
         check("blocks.2.a", "blocks.10.a");
         check("a01", "a1");

@@ -19,9 +19,7 @@ pub struct Part {
 impl Part {
     /// Its bytes. Shapes of parts come from shapes of tensors that exist, so they do not overflow.
     pub fn bytes(&self) -> u64 {
-        self.storage
-            .array_bytes(self.shape.iter().product())
-            .unwrap_or(u64::MAX)
+        self.storage.array_bytes(self.shape.iter().product()).unwrap_or(u64::MAX)
     }
 }
 
@@ -151,11 +149,7 @@ impl Plan {
                 float_elements += row.elements();
             }
         }
-        t.bits_per_weight = if float_elements == 0 {
-            0.0
-        } else {
-            8.0 * float_bytes as f64 / float_elements as f64
-        };
+        t.bits_per_weight = if float_elements == 0 { 0.0 } else { 8.0 * float_bytes as f64 / float_elements as f64 };
         t
     }
 }

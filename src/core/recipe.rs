@@ -25,9 +25,7 @@ impl Family {
     }
     /// The family of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|f| f.name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|f| f.name().eq_ignore_ascii_case(name))
     }
 }
 
@@ -105,10 +103,7 @@ impl Patch {
     }
     /// A patch that keeps a tensor as it is.
     pub fn keep() -> Self {
-        Self {
-            keep: Some(true),
-            ..Self::default()
-        }
+        Self { keep: Some(true), ..Self::default() }
     }
 }
 
@@ -122,10 +117,7 @@ impl fmt::Display for Patch {
             None => {}
         }
         words.extend(self.dtype.as_ref().map(ToString::to_string));
-        words.extend(
-            self.group_size
-                .map(|g| format!("group {}", group_size::name(g))),
-        );
+        words.extend(self.group_size.map(|g| format!("group {}", group_size::name(g))));
         words.extend(self.svd_rank.map(|r| format!("rank {r}")));
         words.extend(self.svd_steps.map(|s| format!("steps {s}")));
         f.write_str(&words.join(" "))

@@ -19,20 +19,11 @@ impl Pattern {
     /// Compiles it; an error says what is wrong with it.
     pub fn new(text: &str) -> Result<Self> {
         // A pattern comes from a person; 1 MiB of automaton is far beyond any list of layers.
-        regex::RegexBuilder::new(text)
-            .size_limit(1 << 22)
-            .build()
-            .map(Self)
-            .map_err(|e| {
-                let detail = e.to_string();
-                let last = detail
-                    .lines()
-                    .last()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ")
-                    .to_owned();
-                Error::usage(format!("`{text}` is not a regular expression: {last}")).because(e)
-            })
+        regex::RegexBuilder::new(text).size_limit(1 << 22).build().map(Self).map_err(|e| {
+            let detail = e.to_string();
+            let last = detail.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            Error::usage(format!("`{text}` is not a regular expression: {last}")).because(e)
+        })
     }
     /// The text.
     pub fn as_str(&self) -> &str {
@@ -107,36 +98,17 @@ impl Settings {
 
     /// What is said of a tensor that is called any of `names`, the source name first.
     pub fn decide(&self, names: &[&str]) -> Decision {
-        let mut d = Decision {
-            patch: self.defaults.clone(),
-            kept_by: None,
-            by: Cause::Defaults,
-        };
-        for (i, rule) in self
-            .preset
-            .iter()
-            .enumerate()
-            .filter(|(_, r)| r.enabled && r.pattern.hits(names))
-        {
+        let mut d = Decision { patch: self.defaults.clone(), kept_by: None, by: Cause::Defaults };
+        for (i, rule) in self.preset.iter().enumerate().filter(|(_, r)| r.enabled && r.pattern.hits(names)) {
             d.say(&rule.patch, Cause::Preset(i));
         }
         if !self.include.is_empty() && !self.include.iter().any(|p| p.hits(names)) {
             d.say(&Patch::keep(), Cause::NotIncluded);
         }
-        for (i, _) in self
-            .exclude
-            .iter()
-            .enumerate()
-            .filter(|(_, p)| p.hits(names))
-        {
+        for (i, _) in self.exclude.iter().enumerate().filter(|(_, p)| p.hits(names)) {
             d.say(&Patch::keep(), Cause::Exclude(i));
         }
-        for (i, rule) in self
-            .rules
-            .iter()
-            .enumerate()
-            .filter(|(_, r)| r.enabled && r.pattern.hits(names))
-        {
+        for (i, rule) in self.rules.iter().enumerate().filter(|(_, r)| r.enabled && r.pattern.hits(names)) {
             // A person who names a dtype for a layer means to quantize it, whatever the preset advises.
             if rule.patch.dtype.is_some() && matches!(d.kept_by, Some(Cause::Preset(_))) {
                 d.patch.keep = None;
@@ -145,10 +117,7 @@ impl Settings {
             d.say(&rule.patch, Cause::Rule(i));
         }
         if let Some(patch) = names.first().and_then(|n| self.overrides.get(*n)) {
-            if patch.dtype.is_some()
-                && patch.keep.is_none()
-                && matches!(d.kept_by, Some(Cause::Preset(_)))
-            {
+            if patch.dtype.is_some() && patch.keep.is_none() && matches!(d.kept_by, Some(Cause::Preset(_))) {
                 d.patch.keep = None;
                 d.kept_by = None;
             }
@@ -175,10 +144,7 @@ impl Settings {
                 Some(p) => format!("excluded by `{}`", p.as_str()),
                 None => "excluded".into(),
             },
-            Cause::Rule(i) => self
-                .rules
-                .get(*i)
-                .map_or_else(|| "rule".into(), |r| format!("rule {}", named(r))),
+            Cause::Rule(i) => self.rules.get(*i).map_or_else(|| "rule".into(), |r| format!("rule {}", named(r))),
             Cause::Override => "set by hand".into(),
         }
     }
@@ -242,11 +208,7 @@ pub struct TensorType {
 impl TensorType {
     /// Reads it. The pattern may itself contain `=` and `,`.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |what: &str| {
-            Error::usage(format!(
-                "`{text}`: {what}; write REGEX=DTYPE[,group_size=N][,svd_rank=N]"
-            ))
-        };
+        let bad = |what: &str| Error::usage(format!("`{text}`: {what}; write REGEX=DTYPE[,group_size=N][,svd_rank=N]"));
         let mut rest = text;
         let mut patch = Patch::default();
         // Options are taken from the end, so that the pattern keeps its own commas.
@@ -256,57 +218,28 @@ impl TensorType {
             };
             match key.trim() {
                 "group_size" => {
-                    patch.group_size = Some(
-                        value
-                            .trim()
-                            .parse()
-                            .map_err(|_| bad("group_size takes a whole number"))?,
-                    );
+                    patch.group_size = Some(value.trim().parse().map_err(|_| bad("group_size takes a whole number"))?);
                 }
                 "svd_rank" => {
-                    patch.svd_rank = Some(
-                        value
-                            .trim()
-                            .parse()
-                            .map_err(|_| bad("svd_rank takes a whole number"))?,
-                    );
+                    patch.svd_rank = Some(value.trim().parse().map_err(|_| bad("svd_rank takes a whole number"))?);
                 }
                 "svd_steps" => {
-                    patch.svd_steps = Some(
-                        value
-                            .trim()
-                            .parse()
-                            .map_err(|_| bad("svd_steps takes a whole number"))?,
-                    );
+                    patch.svd_steps = Some(value.trim().parse().map_err(|_| bad("svd_steps takes a whole number"))?);
                 }
                 _ => break,
             }
             rest = before;
         }
-        let (pattern, dtype) = rest
-            .rsplit_once('=')
-            .ok_or_else(|| bad("there is no `=`"))?;
+        let (pattern, dtype) = rest.rsplit_once('=').ok_or_else(|| bad("there is no `=`"))?;
         if pattern.is_empty() || dtype.is_empty() {
             return Err(bad("the pattern or the dtype is missing"));
         }
-        Ok(Self {
-            pattern: Pattern::new(pattern)?,
-            dtype: dtype.trim().to_owned(),
-            patch,
-        })
+        Ok(Self { pattern: Pattern::new(pattern)?, dtype: dtype.trim().to_owned(), patch })
     }
 
     /// The rule it stands for, with the dtype in its canonical spelling.
     pub fn rule(self, dtype: Dtype) -> Rule {
-        Rule {
-            pattern: self.pattern,
-            patch: Patch {
-                dtype: Some(dtype),
-                ..self.patch
-            },
-            reason: None,
-            enabled: true,
-        }
+        Rule { pattern: self.pattern, patch: Patch { dtype: Some(dtype), ..self.patch }, reason: None, enabled: true }
     }
 }
 
@@ -321,18 +254,10 @@ mod tests {
     use super::*;
 
     fn rule(pattern: &str, patch: Patch) -> Rule {
-        Rule {
-            pattern: Pattern::new(pattern).expect("a pattern"),
-            patch,
-            reason: None,
-            enabled: true,
-        }
+        Rule { pattern: Pattern::new(pattern).expect("a pattern"), patch, reason: None, enabled: true }
     }
     fn dtype(name: &str) -> Patch {
-        Patch {
-            dtype: Some(Dtype::new(name)),
-            ..Patch::default()
-        }
+        Patch { dtype: Some(Dtype::new(name)), ..Patch::default() }
     }
 
     /// Settings in which every kind of word is spoken once.
@@ -343,29 +268,11 @@ mod tests {
         s.exclude = vec![Pattern::new("norm").expect("a pattern")];
         s.rules = vec![
             rule("attn", dtype("uint4")),
-            rule(
-                "attn.to_v",
-                Patch {
-                    group_size: Some(32),
-                    ..dtype("int6")
-                },
-            ),
-            rule(
-                "blocks.1.norm",
-                Patch {
-                    keep: Some(false),
-                    ..Patch::default()
-                },
-            ),
+            rule("attn.to_v", Patch { group_size: Some(32), ..dtype("int6") }),
+            rule("blocks.1.norm", Patch { keep: Some(false), ..Patch::default() }),
             rule("embed", dtype("uint5")),
         ];
-        s.overrides.insert(
-            "blocks.0.attn.to_v".into(),
-            Patch {
-                svd_rank: Some(8),
-                ..Patch::default()
-            },
-        );
+        s.overrides.insert("blocks.0.attn.to_v".into(), Patch { svd_rank: Some(8), ..Patch::default() });
         s
     }
 
@@ -377,11 +284,7 @@ mod tests {
         }
         check("blocks.0.mlp", "int8", Cause::Defaults);
         check("blocks.0.attn.to_q", "uint4", Cause::Rule(0));
-        check(
-            "blocks.0.attn.to_v",
-            "int6 group 32 rank 8",
-            Cause::Override,
-        );
+        check("blocks.0.attn.to_v", "int6 group 32 rank 8", Cause::Override);
         check("blocks.0.norm", "keep int8", Cause::Exclude(0));
         check("blocks.1.norm", "quantize int8", Cause::Rule(2));
         check("lm_head", "keep int8", Cause::Preset(0));
@@ -407,11 +310,7 @@ mod tests {
             match (&got, expected) {
                 (Ok(t), Ok((pattern, dtype, patch))) => {
                     assert_eq!(
-                        (
-                            t.pattern.as_str(),
-                            t.dtype.as_str(),
-                            t.patch.to_string().as_str()
-                        ),
+                        (t.pattern.as_str(), t.dtype.as_str(), t.patch.to_string().as_str()),
                         (pattern, dtype, patch)
                     );
                 }

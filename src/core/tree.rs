@@ -49,9 +49,7 @@ impl Tree {
             let name = tensor.name.as_str();
             let shared = stack
                 .iter()
-                .take_while(|(_, end)| {
-                    name.len() > *end && previous.as_bytes()[..=*end] == name.as_bytes()[..=*end]
-                })
+                .take_while(|(_, end)| name.len() > *end && previous.as_bytes()[..=*end] == name.as_bytes()[..=*end])
                 .count();
             close(&mut nodes, &mut stack, shared, t);
             let mut start = stack.last().map_or(0, |(_, end)| end + 1);
@@ -65,11 +63,7 @@ impl Tree {
             previous = name;
         }
         close(&mut nodes, &mut stack, 0, model.tensors.len());
-        let mut tree = Self {
-            nodes,
-            visible: Vec::new(),
-            hits: Vec::new(),
-        };
+        let mut tree = Self { nodes, visible: Vec::new(), hits: Vec::new() };
         tree.open_first_levels();
         tree
     }
@@ -123,25 +117,19 @@ impl Tree {
             }
             at = self.parent(n);
         }
-        self.visible
-            .partition_point(|n| *n < node)
-            .min(self.visible.len().saturating_sub(1))
+        self.visible.partition_point(|n| *n < node).min(self.visible.len().saturating_sub(1))
     }
     /// The node's label: one segment of the name.
     pub fn label<'m>(&self, node: NodeId, model: &'m Model) -> &'m str {
         let n = &self.nodes[node.index()];
         let name = &model.tensors[n.tensors.start as usize].name;
         // Labels are cut at dots, so the range ends on character boundaries.
-        name.get(n.label.start as usize..n.label.end as usize)
-            .unwrap_or_default()
+        name.get(n.label.start as usize..n.label.end as usize).unwrap_or_default()
     }
     /// The name's prefix up to this node: `blocks.2.attn`.
     pub fn path<'m>(&self, node: NodeId, model: &'m Model) -> &'m str {
         let n = &self.nodes[node.index()];
-        model.tensors[n.tensors.start as usize]
-            .name
-            .get(..n.label.end as usize)
-            .unwrap_or_default()
+        model.tensors[n.tensors.start as usize].name.get(..n.label.end as usize).unwrap_or_default()
     }
     /// The tensors at or below a node.
     pub fn tensors(&self, node: NodeId) -> impl ExactSizeIterator<Item = TensorId> + use<> {
@@ -165,16 +153,9 @@ impl Tree {
         while low < high {
             let mid = (low + high) / 2;
             let n = &self.nodes[mid];
-            if n.tensors.start < id.0 || (n.tensors.start == id.0 && !n.leaf) {
-                low = mid + 1
-            } else {
-                high = mid
-            }
+            if n.tensors.start < id.0 || (n.tensors.start == id.0 && !n.leaf) { low = mid + 1 } else { high = mid }
         }
-        self.nodes
-            .get(low)
-            .filter(|n| n.leaf && n.tensors.start == id.0)
-            .map(|_| NodeId(low as u32))
+        self.nodes.get(low).filter(|n| n.leaf && n.tensors.start == id.0).map(|_| NodeId(low as u32))
     }
     /// How deep it lies; 0 at the top.
     pub fn depth(&self, node: NodeId) -> usize {
@@ -200,9 +181,7 @@ impl Tree {
     }
     /// Opens or closes every group at or below a node, or all of them.
     pub fn set_all_open(&mut self, below: Option<NodeId>, open: bool) {
-        let range = below.map_or(0..self.nodes.len(), |n| {
-            n.index()..self.nodes[n.index()].end as usize
-        });
+        let range = below.map_or(0..self.nodes.len(), |n| n.index()..self.nodes[n.index()].end as usize);
         for node in &mut self.nodes[range] {
             node.open = open;
         }
@@ -255,28 +234,17 @@ impl Tree {
         let mut i = 0;
         while i < self.nodes.len() {
             let n = &self.nodes[i];
-            if filtered && self.hits[n.tensors.start as usize] == self.hits[n.tensors.end as usize]
-            {
+            if filtered && self.hits[n.tensors.start as usize] == self.hits[n.tensors.end as usize] {
                 i = n.end as usize;
                 continue;
             }
             self.visible.push(NodeId(i as u32));
-            i = if n.open || filtered {
-                i + 1
-            } else {
-                n.end as usize
-            };
+            i = if n.open || filtered { i + 1 } else { n.end as usize };
         }
     }
 }
 
-fn push(
-    nodes: &mut Vec<Node>,
-    stack: &[(NodeId, usize)],
-    label: Range<usize>,
-    tensor: usize,
-    leaf: bool,
-) -> NodeId {
+fn push(nodes: &mut Vec<Node>, stack: &[(NodeId, usize)], label: Range<usize>, tensor: usize, leaf: bool) -> NodeId {
     let id = NodeId(nodes.len() as u32);
     nodes.push(Node {
         parent: stack.last().map(|(n, _)| *n),
@@ -314,12 +282,7 @@ mod tests {
                     (None, true) => '-',
                     (None, false) => '+',
                 };
-                format!(
-                    "{}{glyph}{} {}\n",
-                    " ".repeat(tree.depth(*n)),
-                    tree.label(*n, model),
-                    tree.tensors(*n).len()
-                )
+                format!("{}{glyph}{} {}\n", " ".repeat(tree.depth(*n)), tree.label(*n, model), tree.tensors(*n).len())
             })
             .collect()
     }
@@ -349,10 +312,7 @@ mod tests {
         let model = example();
         let mut tree = Tree::new(&model);
         tree.filter(Some(&|id| model.tensor(id).name.contains("mlp")));
-        assert_eq!(
-            draw(&tree, &model),
-            "-model 6\n -blocks 4\n  -0 2\n   -mlp 1\n     weight 1\n"
-        );
+        assert_eq!(draw(&tree, &model), "-model 6\n -blocks 4\n  -0 2\n   -mlp 1\n     weight 1\n");
         assert_eq!(tree.shown(), 1);
         tree.filter(None);
         assert_eq!(tree.shown(), 6);
@@ -373,9 +333,7 @@ mod tests {
     fn a_folded_node_is_near_its_visible_ancestor() {
         let model = example();
         let mut tree = Tree::new(&model);
-        let id = model
-            .find("model.blocks.2.attn.q.weight")
-            .expect("it is there");
+        let id = model.find("model.blocks.2.attn.q.weight").expect("it is there");
         let leaf = tree.leaf_of(id).expect("a leaf");
         let row = tree.row_near(leaf);
         assert_eq!(tree.label(tree.visible()[row], &model), "2");

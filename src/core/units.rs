@@ -3,15 +3,9 @@ use super::{Error, Result};
 
 /// Parses `4.5GiB`, `800MB`, `123456`: binary units with an `i`, decimal ones without.
 pub fn parse_size(text: &str) -> Result<u64> {
-    let bad = || {
-        Error::usage(format!(
-            "`{text}` is not a size: write 4.5GiB, 800MB or 123456"
-        ))
-    };
+    let bad = || Error::usage(format!("`{text}` is not a size: write 4.5GiB, 800MB or 123456"));
     let text_trimmed = text.trim();
-    let end = text_trimmed
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text_trimmed.len());
+    let end = text_trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text_trimmed.len());
     let (number, unit) = text_trimmed.split_at(end);
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -30,11 +24,7 @@ pub fn parse_size(text: &str) -> Result<u64> {
     }
     let value: f64 = number.parse().map_err(|_| bad())?;
     let bytes = value * factor as f64;
-    if bytes.is_finite() && bytes >= 0.0 && bytes < u64::MAX as f64 {
-        Ok(bytes as u64)
-    } else {
-        Err(bad())
-    }
+    if bytes.is_finite() && bytes >= 0.0 && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(bad()) }
 }
 
 /// Bytes in the unit a person would say, three significant digits: `6.1 GiB`, `648 MiB`, `256 B`.
@@ -61,14 +51,7 @@ fn scaled(bytes: u64) -> (String, &'static str) {
         value /= 1024.0;
         unit += 1;
     }
-    (
-        if unit == 0 {
-            format!("{bytes}")
-        } else {
-            three_digits(value)
-        },
-        UNITS[unit],
-    )
+    (if unit == 0 { format!("{bytes}") } else { three_digits(value) }, UNITS[unit])
 }
 
 fn three_digits(value: f64) -> String {
@@ -121,11 +104,7 @@ pub fn percent(share: f64) -> String {
 
 /// A duration as `0:08`, `12:34`, `1:02:03`.
 pub fn clock(seconds: f64) -> String {
-    let s = if seconds.is_finite() {
-        seconds.max(0.0).round().min(3.6e6) as u64
-    } else {
-        0
-    };
+    let s = if seconds.is_finite() { seconds.max(0.0).round().min(3.6e6) as u64 } else { 0 };
     if s >= 3600 {
         format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
     } else {
@@ -145,16 +124,9 @@ pub fn fixed_width(value: f64) -> String {
         return "0.000000e+00".into();
     }
     let text = format!("{v:.6e}");
-    match text
-        .split_once('e')
-        .map(|(m, e)| (m.to_owned(), e.parse::<i32>().unwrap_or(0)))
-    {
+    match text.split_once('e').map(|(m, e)| (m.to_owned(), e.parse::<i32>().unwrap_or(0))) {
         Some((mantissa, exponent)) => {
-            format!(
-                "{mantissa}e{}{:02}",
-                if exponent < 0 { '-' } else { '+' },
-                exponent.abs()
-            )
+            format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
         }
         None => "0.000000e+00".into(),
     }
@@ -184,10 +156,7 @@ mod tests {
     #[test]
     fn sizes_are_written() {
         fn check(bytes: u64, long: &str, short: &str) {
-            assert_eq!(
-                (size(bytes).as_str(), size_short(bytes).as_str()),
-                (long, short)
-            );
+            assert_eq!((size(bytes).as_str(), size_short(bytes).as_str()), (long, short));
         }
         check(256, "256 B", "256");
         check(1023, "1.00 KiB", "1.00K");

@@ -27,29 +27,20 @@ impl History {
         // What was saved may lie in the future that is now forgotten.
         self.saved = base.filter(|n| *n <= self.past.len());
         self.future.clear();
-        self.past.push(Step {
-            title,
-            edit: inverse,
-        });
+        self.past.push(Step { title, edit: inverse });
     }
     /// Takes the last change back.
     pub fn undo(&mut self, s: &mut Settings) -> Option<String> {
         let step = self.past.pop()?;
         let edit = step.edit.apply(s);
-        self.future.push(Step {
-            title: step.title.clone(),
-            edit,
-        });
+        self.future.push(Step { title: step.title.clone(), edit });
         Some(step.title)
     }
     /// Makes it again.
     pub fn redo(&mut self, s: &mut Settings) -> Option<String> {
         let step = self.future.pop()?;
         let edit = step.edit.apply(s);
-        self.past.push(Step {
-            title: step.title.clone(),
-            edit,
-        });
+        self.past.push(Step { title: step.title.clone(), edit });
         Some(step.title)
     }
     /// Whether there is a change to take back.

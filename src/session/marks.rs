@@ -26,9 +26,7 @@ impl Marks {
     }
     /// How many of a range of tensors are marked.
     pub fn count_in(&self, range: std::ops::Range<usize>) -> usize {
-        self.0
-            .range(TensorId(range.start as u32)..TensorId(range.end as u32))
-            .count()
+        self.0.range(TensorId(range.start as u32)..TensorId(range.end as u32)).count()
     }
     /// The marked tensors.
     pub fn iter(&self) -> impl Iterator<Item = TensorId> {

@@ -1,10 +1,11 @@
 //! The desk's only door to heavy work: tests put a stepped fake behind it, the program the engine.
 use std::path::{Path, PathBuf};
 
-use crate::core::histogram::Histogram;
-use crate::core::plan::{Action, Totals};
-use crate::core::{Dtype, Family, Loss, Plan, Result, Row, Settings};
+use crate::core::plan::Totals;
+use crate::core::{Family, Loss, Plan, Result, Row, Settings};
+pub use crate::engine::trials::{Answer, Measure, Outcome, Priority};
 use crate::session::{Profile, TargetChoice};
+pub use crate::target::{DtypeInfo, Knob};
 
 /// What the desk asks of the engine. Queries answer at once and read headers only; trials and conversions run elsewhere.
 pub trait Backend {
@@ -13,7 +14,7 @@ pub trait Backend {
     /// Sums over a plan.
     fn totals(&self, plan: &Plan) -> Totals;
     /// The dtypes of a family, in order of bits.
-    fn dtypes(&self, family: Family) -> Vec<DtypeChoice>;
+    fn dtypes(&self, family: Family) -> Vec<DtypeInfo>;
     /// Whether a family has this knob; if not, why.
     fn can(&self, family: Family, knob: Knob) -> Result<(), String>;
     /// Everything that changes when this family is chosen.
@@ -32,72 +33,6 @@ pub trait Backend {
     fn save_profile(&self, profile: &mut Profile, target: &str) -> Result<PathBuf>;
     /// Where a conversion would go if nobody said.
     fn default_output(&self, settings: &Settings) -> PathBuf;
-}
-
-/// A dtype that can be chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DtypeChoice {
-    /// Its name.
-    pub name: Dtype,
-    /// Bits of a code, scales not counted.
-    pub bits: f64,
-    /// What it is, in a few words.
-    pub about: &'static str,
-}
-
-/// A setting that not every family has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Knob {
-    /// Values that share a scale.
-    GroupSize,
-    /// Rank of the low-rank branch.
-    SvdRank,
-}
-
-/// How soon a trial is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// The tensor under the cursor.
-    Cursor,
-    /// What was asked for.
-    Marked,
-    /// What is on screen.
-    Visible,
-    /// Everything else.
-    Rest,
-}
-
-/// The outcome of a trial, with the question it answers.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The row's name.
-    pub name: String,
-    /// What was tried.
-    pub action: Action,
-    /// What came of it.
-    pub outcome: Outcome,
-}
-
-/// What came of a trial.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Measured on some rows; the exact figures follow.
-    Sampled(Measure),
-    /// Measured on all of it.
-    Exact(Measure),
-    /// It could not be measured.
-    Failed(String),
-}
-
-/// What a trial measures.
-#[derive(Clone, Debug)]
-pub struct Measure {
-    /// The figures.
-    pub loss: Loss,
-    /// The weights.
-    pub weights: Histogram,
-    /// The differences.
-    pub errors: Histogram,
 }
 
 /// What is shown before a conversion is started.

@@ -26,6 +26,8 @@ pub struct Board {
     same_to: Vec<u32>,
     same_from: Vec<u32>,
     from: Vec<String>,
+    /// Columns that the widest label takes.
+    pub label_width: usize,
 }
 
 /// What is written in the `to` column.
@@ -50,6 +52,7 @@ impl Board {
             same_to: Vec::with_capacity(n),
             same_from: Vec::with_capacity(n),
             from: model.tensors.iter().map(|t| t.dtype_name()).collect(),
+            label_width: plan.rows.iter().map(|r| super::text::width(label(r))).max().unwrap_or(0),
             plan,
             totals,
         };
@@ -79,12 +82,14 @@ impl Board {
             board.after.push(a);
             board.quantized.push(q);
             board.elements.push(e);
-            let same = |f: &dyn Fn(usize) -> String, runs: &[u32]| match runs.last() {
-                Some(first) if f(i) == f(i - 1) => *first,
+            let to = match board.same_to.last() {
+                Some(first) if board.to(i) == board.to(i - 1) => *first,
                 _ => i as u32,
             };
-            let to = same(&|i| board.to(i).to_owned(), &board.same_to);
-            let from = same(&|i| board.from[i].clone(), &board.same_from);
+            let from = match board.same_from.last() {
+                Some(first) if board.from[i] == board.from[i - 1] => *first,
+                _ => i as u32,
+            };
             board.same_to.push(to);
             board.same_from.push(from);
         }

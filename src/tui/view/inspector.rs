@@ -246,21 +246,23 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
 
 /// What the tensors of a group become: how many and how large, the largest first.
 fn kinds(app: &App, node: NodeId) -> Vec<(String, (usize, u64))> {
-    let mut kinds = std::collections::BTreeMap::<String, (usize, u64)>::new();
+    let mut by_action = std::collections::HashMap::<&Action, (usize, u64, &str)>::new();
     for row in app.tree.tensors(node).filter_map(|id| app.board.row(id)) {
-        let what = match &row.action {
-            Action::Quantize(r) => {
-                let rank = if r.svd_rank > 0 { format!(" rank {}", r.svd_rank) } else { String::new() };
-                format!("{} group {}{rank}", r.dtype, group_size::name(r.group_size))
-            }
-            _ => board::label(row).to_owned(),
-        };
-        let slot = kinds.entry(what).or_default();
+        let slot = by_action.entry(&row.action).or_insert((0, 0, board::label(row)));
         slot.0 += 1;
         slot.1 += row.bytes_after();
     }
-    let mut kinds: Vec<_> = kinds.into_iter().collect();
-    kinds.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
+    let mut kinds: Vec<_> = by_action
+        .into_iter()
+        .map(|(action, (count, bytes, label))| match action {
+            Action::Quantize(r) => {
+                let rank = if r.svd_rank > 0 { format!(" rank {}", r.svd_rank) } else { String::new() };
+                (format!("{} group {}{rank}", r.dtype, group_size::name(r.group_size)), (count, bytes))
+            }
+            _ => (label.to_owned(), (count, bytes)),
+        })
+        .collect();
+    kinds.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(&b.0)));
     kinds
 }
 
@@ -274,7 +276,11 @@ fn worst(app: &App, node: NodeId) -> Vec<(TensorId, f64)> {
             Known::Failed(_) => None,
         })
         .collect();
-    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    all.truncate(8);
+    let order = |a: &(TensorId, f64), b: &(TensorId, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if all.len() > 8 {
+        all.select_nth_unstable_by(7, order);
+        all.truncate(8);
+    }
+    all.sort_by(order);
     all
 }

@@ -23,8 +23,7 @@ struct Columns {
 impl Columns {
     /// As many as fit beside a name of some width.
     fn fit(app: &App, width: u16) -> Self {
-        let to =
-            app.board.plan.rows.iter().map(|r| text::width(board::label(r))).max().unwrap_or(0).clamp(5, 14) as u16;
+        let to = app.board.label_width.clamp(5, 14) as u16;
         let mut c = Self { shape: 13, from: 7, to: to + 1, size: 13, loss: 10 };
         let name = 22;
         let sum = |c: &Self| c.shape + c.from + c.to + c.size + c.loss;

@@ -1,0 +1,247 @@
+//! What may be said on the command line. Help, manual page and completions come from here.
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A mixing desk for model weights: see what each setting costs, then write the file your runtime loads.
+#[derive(Debug, Parser)]
+#[command(name = "mixdown", version, about, args_conflicts_with_subcommands = true, max_term_width = 100)]
+pub struct Cli {
+    /// For every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// For the desk.
+    #[command(flatten)]
+    pub model: ModelArg,
+    /// For the desk.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Without one: the desk.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Global {
+    /// Print results only
+    #[arg(long, short, global = true, help_heading = "Everywhere")]
+    pub quiet: bool,
+    /// Say what is done, and the causes behind an error
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
+    pub verbose: u8,
+    /// Colour on the terminal
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Everywhere")]
+    pub color: Color,
+    /// Write a log to FILE
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub log: Option<PathBuf>,
+    /// Worker threads [default: all cores]; the output never depends on it
+    #[arg(long, global = true, value_name = "N", help_heading = "Everywhere")]
+    pub threads: Option<usize>,
+    /// Bound on the working set, whatever the model's size [default: 1GiB]
+    #[arg(long, global = true, value_name = "SIZE", help_heading = "Everywhere")]
+    pub memory: Option<String>,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Which model.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ModelArg {
+    /// A .safetensors file, an index, a model's or pipeline's folder, an id in the Hugging Face cache, or a short name
+    #[arg(value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The built-in model, in MODEL's place
+    #[arg(long)]
+    pub demo: bool,
+    /// The component of a pipeline folder
+    #[arg(long, value_name = "NAME")]
+    pub component: Option<String>,
+}
+
+/// What to do with the tensors.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SettingsArgs {
+    /// Target family: float, sdnq [default: sdnq]
+    #[arg(long, value_name = "FAMILY", help_heading = "Settings")]
+    pub to: Option<String>,
+    /// Dtype in the target's words, in any case [default: sdnq int8, float bf16]
+    #[arg(long, value_name = "NAME", help_heading = "Settings")]
+    pub dtype: Option<String>,
+    /// Values per scale: 0 the target's rule, -1 a row, -2 the whole tensor
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Settings")]
+    pub group_size: Option<i64>,
+    /// Rank of the low-rank branch; 0 for none
+    #[arg(long, value_name = "N", help_heading = "Settings")]
+    pub svd_rank: Option<u32>,
+    /// Power iterations of its search
+    #[arg(long, value_name = "N", help_heading = "Settings")]
+    pub svd_steps: Option<u32>,
+    /// Keep tensors whose name matches as they are (repeatable)
+    #[arg(long, value_name = "REGEX", help_heading = "Settings")]
+    pub exclude: Vec<String>,
+    /// Quantize only tensors whose name matches (repeatable)
+    #[arg(long, value_name = "REGEX", help_heading = "Settings")]
+    pub include: Vec<String>,
+    /// REGEX=DTYPE[,group_size=N][,svd_rank=N] (repeatable; the last match wins)
+    #[arg(long, value_name = "RULE", help_heading = "Settings")]
+    pub tensor_type: Vec<String>,
+    /// Rules as llama-quantize reads them: PATTERN=DTYPE, white-space separated, the first match wins
+    #[arg(long, value_name = "FILE", help_heading = "Settings")]
+    pub tensor_type_file: Option<PathBuf>,
+    /// Self-description as tensors beside the layers
+    #[arg(long, overrides_with = "no_metadata_tensors", help_heading = "Settings")]
+    pub metadata_tensors: bool,
+    /// Self-description in the file's header
+    #[arg(long, overrides_with = "metadata_tensors", help_heading = "Settings")]
+    pub no_metadata_tensors: bool,
+    /// A profile by name, or a TOML file; flags override it
+    #[arg(long, value_name = "NAME|FILE.toml", help_heading = "Settings")]
+    pub profile: Option<String>,
+    /// Write the resulting settings as a profile
+    #[arg(long, value_name = "FILE.toml", help_heading = "Settings")]
+    pub save_profile: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What is in a model: format, architecture, tensors, metadata
+    Inspect(InspectArgs),
+    /// What a conversion would do, tensor by tensor, to the byte; reads headers only
+    Plan(PlanArgs),
+    /// Quantize in memory and show the loss of each tensor; writes no model
+    Trial(TrialArgs),
+    /// Quantize and write
+    Convert(ConvertArgs),
+    /// Saved profiles and built-in presets
+    Profile(ProfileArgs),
+    /// Completions for a shell
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// The manual page
+    Man,
+}
+
+/// `inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelArg,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// One tensor, by its full name
+    #[arg(long, value_name = "NAME")]
+    pub tensor: Option<String>,
+}
+
+/// `plan`.
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelArg,
+    /// What to do.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Plan for this output: a .safetensors file, or a folder
+    #[arg(long, short, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Bytes of tensors that a shard may hold
+    #[arg(long, value_name = "SIZE")]
+    pub max_shard_size: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `trial`.
+#[derive(Args, Debug)]
+pub struct TrialArgs {
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelArg,
+    /// What to do.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Write the losses as CSV
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Try only tensors whose name matches
+    #[arg(long, value_name = "REGEX")]
+    pub tensor: Option<String>,
+}
+
+/// `convert`.
+#[derive(Args, Debug)]
+pub struct ConvertArgs {
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelArg,
+    /// What to do.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// What to write: a .safetensors file, or a folder with everything that belongs to the model
+    #[arg(long, short, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Replace what stands there
+    #[arg(long)]
+    pub force: bool,
+    /// Bytes of tensors that a shard may hold
+    #[arg(long, value_name = "SIZE")]
+    pub max_shard_size: Option<String>,
+    /// Write the loss of each tensor, as JSON or (FILE.csv) as CSV
+    #[arg(long, value_name = "FILE")]
+    pub loss_report: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `profile`.
+#[derive(Args, Debug)]
+pub struct ProfileArgs {
+    /// What about them.
+    #[command(subcommand)]
+    pub command: ProfileCommand,
+}
+
+/// What to do with profiles.
+#[derive(Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Saved profiles and built-in presets
+    List {
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// The text of one
+    Show {
+        /// A profile's or preset's name, or a TOML file
+        name: String,
+    },
+    /// Where profiles are kept, or where one is
+    Path {
+        /// A profile's name
+        name: Option<String>,
+    },
+}

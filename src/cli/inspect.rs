@@ -1,0 +1,102 @@
+//! `mixdown inspect`.
+use serde_json::{Map, Value, json};
+
+use super::args::{Global, InspectArgs};
+use super::{print_bytes, print_json};
+use crate::core::dtype::StorageExt;
+use crate::core::model::Stored;
+use crate::core::{Error, Model, Result, name, units};
+use crate::target::metadata;
+
+/// Header keys whose value is JSON: shown decoded.
+fn header(text: &str) -> Value {
+    match serde_json::from_str::<Value>(text) {
+        Ok(v @ (Value::Object(_) | Value::Array(_))) => v,
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+pub fn run(global: &Global, args: &InspectArgs) -> Result<u8> {
+    let opened = super::open(&args.model, global)?;
+    let model = &opened.model;
+    let mut metadata_of: Map<String, Value> =
+        model.metadata().into_iter().map(|(k, v)| (k.to_owned(), header(v))).collect();
+    let mut warnings = Vec::new();
+    let described = metadata::all(&opened, &mut warnings)?;
+    for (layer, facts) in &described {
+        let key = metadata::tensor_name(layer);
+        // What stands in the header is shown there already.
+        if model.stored.iter().any(|s| s.name == key) {
+            metadata_of.insert(key, Value::Object(facts.clone()));
+        }
+    }
+    let wanted: Vec<&Stored> = match &args.tensor {
+        None => model.stored.iter().collect(),
+        Some(asked) => {
+            let found = model.stored.iter().find(|s| s.name == *asked);
+            vec![found.ok_or_else(|| Error::failed(format!("{}: there is no tensor `{asked}`", model.label)))?]
+        }
+    };
+    if args.json {
+        let tensors: Vec<Value> = wanted
+            .iter()
+            .map(|s| {
+                json!({
+                    "name": s.name,
+                    "dtype": s.storage.name(),
+                    "shape": s.shape,
+                    "bytes": s.span.len,
+                    "file": model.files[s.span.file as usize].path.display().to_string(),
+                })
+            })
+            .collect();
+        return print_json(&json!({
+            "format": model.format,
+            "architecture": model.architecture,
+            "parameters": model.parameters(),
+            "bytes": model.bytes(),
+            "metadata": metadata_of,
+            "tensors": tensors,
+        }));
+    }
+    print_bytes(text(model, &wanted, &metadata_of).as_bytes())
+}
+
+fn text(model: &Model, wanted: &[&Stored], metadata: &Map<String, Value>) -> String {
+    let mut out = format!(
+        "{}\n{} · {} · {} parameters · {} tensors · {} in {}\n",
+        name::clean(&model.title),
+        model.format,
+        model.architecture.as_deref().map(name::clean).unwrap_or("unknown architecture".into()),
+        units::count(model.parameters()),
+        model.tensors.len(),
+        units::size(model.bytes()),
+        match model.files.len() {
+            1 => "1 file".to_owned(),
+            n => format!("{n} files"),
+        }
+    );
+    if !metadata.is_empty() {
+        out.push_str("\nmetadata\n");
+        for (k, v) in metadata {
+            let value = match v {
+                Value::String(s) => s.clone(),
+                other => other.to_string(),
+            };
+            out.push_str(&format!("  {} = {}\n", name::clean(k), name::clean(&value)));
+        }
+    }
+    out.push_str("\ntensors\n");
+    let width = wanted.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(80);
+    for s in wanted {
+        let shape: Vec<String> = s.shape.iter().map(ToString::to_string).collect();
+        out.push_str(&format!(
+            "  {:width$}  {:8} {:>16}  {:>9}\n",
+            name::clean(&s.name),
+            s.storage.name(),
+            if shape.is_empty() { "scalar".into() } else { shape.join("×") },
+            units::size(s.span.len)
+        ));
+    }
+    out
+}

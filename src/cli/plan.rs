@@ -1,0 +1,55 @@
+//! `mixdown plan`.
+use std::time::Instant;
+
+use super::args::{Global, PlanArgs};
+use super::report::Report;
+use super::{print_bytes, print_json};
+use crate::core::{Result, units};
+use crate::engine::convert;
+use crate::target;
+use crate::target::layout::{Context, Layout};
+
+pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
+    let started = Instant::now();
+    let opened = super::open(&args.model, global)?;
+    let profile = super::settings::profile(&args.settings, &opened.model, args.output.as_deref())?;
+    let max_shard = shard_size(args.max_shard_size.as_deref())?;
+    let output = match &args.output {
+        Some(path) => convert::output_kind(&opened, path, max_shard)?,
+        None => convert::natural_output(&opened),
+    };
+    let plan = target::plan(&opened.model, &profile.settings)?;
+    let context = Context { model: &opened.model, settings: &profile.settings, output };
+    let layout = Layout::new(&plan, &context)?;
+    let mut warnings = opened.model.warnings.clone();
+    warnings.extend(plan.warnings.iter().cloned());
+    let report = Report {
+        model: &opened.model,
+        plan: &plan,
+        output: args.output.as_deref(),
+        losses: &[],
+        file_bytes: layout.file_bytes(),
+        warnings,
+        seconds: started.elapsed().as_secs_f64(),
+        wanted: &|_| true,
+    };
+    if args.json {
+        return print_json(&report.json());
+    }
+    warn_all(&plan.warnings, global);
+    print_bytes(report.table().as_bytes())
+}
+
+/// `--max-shard-size`.
+pub fn shard_size(text: Option<&str>) -> Result<Option<u64>> {
+    text.map(|t| units::parse_size(t).map_err(|e| e.at("--max-shard-size"))).transpose()
+}
+
+/// Warnings that belong to the plan; those of opening were said already.
+pub fn warn_all(warnings: &[String], global: &Global) {
+    if !global.quiet {
+        for warning in warnings {
+            super::logging::warn(warning, global);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! From flags and profiles to settings. Flags override the profile.
+use std::path::Path;
+
+use super::args::SettingsArgs;
+use crate::core::recipe::Patch;
+use crate::core::rules::{Pattern, Rule, TensorType};
+use crate::core::{Error, Family, Model, Result, Settings};
+use crate::format::profiles;
+use crate::session::preset;
+use crate::session::profile::{PresetChoice, Profile};
+use crate::target::{self, Knob};
+
+/// The profile that the flags describe, for this model. `output` may tell the target.
+pub fn profile(args: &SettingsArgs, model: &Model, output: Option<&Path>) -> Result<Profile> {
+    let mut profile = match &args.profile {
+        Some(name) => load(name)?,
+        None => Profile::new(Settings::new(default_family(output)?)),
+    };
+    if let Some(to) = &args.to {
+        let family = parse_family(to)?;
+        if family != profile.settings.target {
+            retarget(&mut profile.settings, family);
+        }
+    }
+    let s = &mut profile.settings;
+    let target = target::get(s.target);
+    if let Some(dtype) = &args.dtype {
+        s.defaults.dtype = Some(target.parse_dtype(dtype).map_err(|e| e.at("--dtype"))?);
+    }
+    if args.group_size.is_some() {
+        require(s.target, Knob::GroupSize, "--group-size")?;
+        s.defaults.group_size = args.group_size;
+    }
+    if args.svd_rank.is_some_and(|r| r > 0) || args.svd_steps.is_some() {
+        require(s.target, Knob::SvdRank, if args.svd_rank.is_some() { "--svd-rank" } else { "--svd-steps" })?;
+    }
+    s.defaults.svd_rank = args.svd_rank.or(s.defaults.svd_rank);
+    s.defaults.svd_steps = args.svd_steps.or(s.defaults.svd_steps);
+    if args.metadata_tensors || args.no_metadata_tensors {
+        let flag = if args.metadata_tensors { "--metadata-tensors" } else { "--no-metadata-tensors" };
+        require(s.target, Knob::MetadataTensors, flag)?;
+        s.metadata_tensors = Some(args.metadata_tensors);
+    }
+    for text in &args.exclude {
+        s.exclude.push(Pattern::new(text).map_err(|e| e.at("--exclude"))?);
+    }
+    for text in &args.include {
+        s.include.push(Pattern::new(text).map_err(|e| e.at("--include"))?);
+    }
+    if let Some(path) = &args.tensor_type_file {
+        let mut rules = tensor_type_file(path, s.target)?;
+        s.rules.append(&mut rules);
+    }
+    for text in &args.tensor_type {
+        let parsed = TensorType::parse(text).map_err(|e| e.at("--tensor-type"))?;
+        if parsed.patch.group_size.is_some() {
+            require(s.target, Knob::GroupSize, "--tensor-type group_size")?;
+        }
+        if parsed.patch.svd_rank.is_some_and(|r| r > 0) {
+            require(s.target, Knob::SvdRank, "--tensor-type svd_rank")?;
+        }
+        let dtype = target.parse_dtype(&parsed.dtype).map_err(|e| e.at("--tensor-type"))?;
+        s.rules.push(parsed.rule(dtype));
+    }
+    apply_preset(&mut profile, model)?;
+    if let Some(path) = &args.save_profile {
+        profiles::write(path, &profile.to_text())?;
+    }
+    Ok(profile)
+}
+
+/// Puts the preset of the model's architecture under the profile's own rules.
+pub fn apply_preset(profile: &mut Profile, model: &Model) -> Result<()> {
+    let family = profile.settings.target;
+    let preset = match &profile.preset {
+        PresetChoice::Automatic => preset::for_class(family, model.architecture.as_deref()),
+        PresetChoice::None => None,
+        PresetChoice::Named(name) => Some(preset::by_name(name).ok_or_else(|| {
+            let names: Vec<&str> = preset::all().iter().map(|p| p.name.as_str()).collect();
+            Error::usage(format!("there is no preset `{name}`; there are {}", names.join(", ")))
+        })?),
+    };
+    profile.set_preset(preset);
+    Ok(())
+}
+
+fn require(family: Family, knob: Knob, flag: &str) -> Result<()> {
+    target::get(family).has(knob).map_err(|why| {
+        let others: Vec<&str> =
+            Family::ALL.into_iter().filter(|f| target::get(*f).has(knob).is_ok()).map(Family::name).collect();
+        Error::usage(format!("{flag}: {why}; {} has it", others.join(", ")))
+    })
+}
+
+fn parse_family(name: &str) -> Result<Family> {
+    Family::parse(name).ok_or_else(|| {
+        let names: Vec<&str> = Family::ALL.into_iter().map(Family::name).collect();
+        Error::usage(format!("--to {name}: this version writes {}", names.join(", ")))
+    })
+}
+
+fn default_family(output: Option<&Path>) -> Result<Family> {
+    match output.and_then(|o| o.extension()).map(|e| e.to_string_lossy().to_ascii_lowercase()) {
+        Some(e) if e == "gguf" => Err(Error::usage("-o *.gguf: this version writes safetensors, not GGUF")),
+        _ => Ok(Family::Sdnq),
+    }
+}
+
+/// Another target: its dtypes are others, so only what speaks of keeping survives.
+fn retarget(s: &mut Settings, family: Family) {
+    let keep_only = |p: &Patch| Patch { keep: p.keep, ..Patch::default() };
+    s.target = family;
+    s.defaults = keep_only(&s.defaults);
+    for rule in &mut s.rules {
+        rule.patch = keep_only(&rule.patch);
+    }
+    s.rules.retain(|r| !r.patch.is_empty());
+    for patch in s.overrides.values_mut() {
+        *patch = keep_only(patch);
+    }
+    s.overrides.retain(|_, p| !p.is_empty());
+}
+
+/// llama-quantize's form: entries `PATTERN=DTYPE`, separated by white space, matched in lower case, the first match
+/// wins. Ours lets the last match win, so they are taken in reverse.
+fn tensor_type_file(path: &Path, family: Family) -> Result<Vec<Rule>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::failed(format!("{}: cannot be read: {e}", path.display())).because(e))?;
+    let mut rules = Vec::new();
+    for entry in text.split_whitespace() {
+        let place = format!("{}: `{entry}`", path.display());
+        let (pattern, dtype) =
+            entry.rsplit_once('=').ok_or_else(|| Error::failed("there is no `=`; write PATTERN=DTYPE").at(&place))?;
+        rules.push(Rule {
+            pattern: Pattern::new(&pattern.to_lowercase()).map_err(|e| e.at(&place))?,
+            patch: Patch {
+                dtype: Some(target::get(family).parse_dtype(dtype).map_err(|e| e.at(&place))?),
+                ..Patch::default()
+            },
+            reason: None,
+            enabled: true,
+        });
+    }
+    rules.reverse();
+    Ok(rules)
+}
+
+/// Loads a profile by name or path.
+pub fn load(name: &str) -> Result<Profile> {
+    let path = profiles::locate(name)?;
+    let dtype = |family: Family, name: &str| target::get(family).parse_dtype(name);
+    let mut profile = Profile::parse(&profiles::read(&path)?, &path.display().to_string(), &dtype)?;
+    profile.name = profiles::name_of(&path);
+    Ok(profile)
+}

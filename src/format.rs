@@ -1,0 +1,157 @@
+//! Bytes on disk: opening models by their headers, reading spans of weights, saving atomically. Knows no quantization.
+//!
+//! Weights are read by position, never mapped: a file cut short under a map kills the process, and a map's pages
+//! cannot be budgeted.
+pub mod blob;
+pub mod demo;
+pub mod folder;
+pub mod hub;
+pub mod profiles;
+pub mod safetensors;
+pub mod save;
+pub mod shards;
+
+use std::path::{Path, PathBuf};
+
+use crate::core::model::{Encoding, FileInfo, Origin, Stored};
+use crate::core::name::natural;
+use crate::core::{Error, Model, Result, Tensor};
+
+pub use blob::Blob;
+
+/// A model and the open files behind it.
+#[derive(Debug)]
+pub struct Opened {
+    /// What the headers say.
+    pub model: Model,
+    /// One for each of the model's files.
+    pub blobs: Vec<Blob>,
+    /// Files of the model's folder that are not its weights: an output folder is complete only with them.
+    pub companions: Vec<Companion>,
+}
+
+/// A file that belongs to a model but holds no weights of it.
+#[derive(Debug)]
+pub struct Companion {
+    /// Its path within the folder.
+    pub relative: PathBuf,
+    /// Its bytes, or where they are.
+    pub content: Content,
+}
+
+/// Bytes that are at hand, or a file to copy.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In the binary.
+    Embedded(&'static [u8]),
+    /// On disk.
+    File(PathBuf),
+}
+
+impl Content {
+    /// All of it; for small files.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::Embedded(bytes) => Ok(bytes.to_vec()),
+            Self::File(path) => std::fs::read(path)
+                .map_err(|e| Error::failed(format!("{}: cannot be read: {e}", path.display())).because(e)),
+        }
+    }
+}
+
+/// Which of several things a path may mean.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// The component of a pipeline folder.
+    pub component: Option<String>,
+}
+
+/// Opens what a person calls a model: a file, an index, a folder, a cache id, a short name. Reads headers only.
+pub fn open(label: &str, options: &OpenOptions) -> Result<Opened> {
+    let path = Path::new(label);
+    if path.exists() {
+        return folder::open_path(path, label, options);
+    }
+    match hub::resolve(label)? {
+        Some(folder) => folder::open_path(&folder, label, options).map(|mut o| {
+            o.model.title = title_with(&o.model.origin, label);
+            o
+        }),
+        None => Err(Error::failed(format!(
+            "{label}: no such file or folder, and not an id of the form org/name; see `mixdown --help` for what MODEL may be"
+        ))),
+    }
+}
+
+pub(crate) fn title_with(origin: &Origin, name: &str) -> String {
+    match origin {
+        Origin::Component { name: component } => format!("{name} › {component}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// Makes a model of files whose headers were read.
+pub(crate) struct Assembly {
+    pub label: String,
+    pub title: String,
+    pub origin: Origin,
+    pub root: PathBuf,
+    pub config: Option<serde_json::Value>,
+    pub files: Vec<(Blob, FileInfo, Vec<Stored>)>,
+    pub companions: Vec<Companion>,
+    pub warnings: Vec<String>,
+}
+
+impl Assembly {
+    pub fn finish(self) -> Result<Opened> {
+        let mut blobs = Vec::new();
+        let mut infos = Vec::new();
+        let mut stored: Vec<Stored> = Vec::new();
+        for (i, (blob, info, arrays)) in self.files.into_iter().enumerate() {
+            stored.extend(arrays.into_iter().map(|mut s| {
+                s.span.file = i as u32;
+                s
+            }));
+            blobs.push(blob);
+            infos.push(info);
+        }
+        let mut tensors: Vec<Tensor> = stored
+            .iter()
+            .enumerate()
+            .map(|(i, s)| Tensor {
+                name: s.name.clone(),
+                shape: s.shape.clone(),
+                storage: s.storage,
+                bytes: s.span.len,
+                encoding: Encoding::Plain(i as u32),
+            })
+            .collect();
+        tensors.sort_by(|a, b| natural(&a.name, &b.name));
+        if let Some(pair) = tensors.windows(2).find(|w| w[0].name == w[1].name) {
+            let file = |t: &Tensor| match t.encoding {
+                Encoding::Plain(i) => infos[stored[i as usize].span.file as usize].path.display().to_string(),
+                Encoding::Packed { .. } => String::new(),
+            };
+            return Err(Error::failed(format!(
+                "{}: tensor `{}` is also in {}; each tensor must be in one file only",
+                file(&pair[1]),
+                pair[0].name,
+                file(&pair[0])
+            )));
+        }
+        let model = Model {
+            title: self.title,
+            label: self.label,
+            origin: self.origin,
+            root: self.root,
+            format: "safetensors".into(),
+            architecture: None,
+            config: self.config,
+            files: infos,
+            stored,
+            tensors,
+            warnings: self.warnings,
+        };
+        Ok(Opened { model, blobs, companions: self.companions })
+    }
+}

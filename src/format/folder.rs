@@ -1,0 +1,300 @@
+//! What a path may be: a weight file, an index, a model's folder, a pipeline's folder.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::{Assembly, Blob, Companion, Content, OpenOptions, Opened, safetensors, shards};
+use crate::core::model::{FileInfo, Origin, Stored};
+use crate::core::{Error, Result};
+
+/// Components of a pipeline that are what a person means by its model, in this order.
+const MAIN_COMPONENTS: [&str; 3] = ["transformer", "unet", "prior"];
+/// Weights in other formats of the same model; copying them would double an output for nothing.
+const OTHER_WEIGHTS: [&str; 9] = ["bin", "pt", "pth", "ckpt", "gguf", "onnx", "h5", "msgpack", "safetensors"];
+/// config.json and the like; a larger one is not a config.
+const MAX_CONFIG: u64 = 64 << 20;
+
+/// Opens whatever lies at a path that exists.
+pub fn open_path(path: &Path, label: &str, options: &OpenOptions) -> Result<Opened> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    if path.is_dir() {
+        if path.join("model_index.json").is_file() {
+            return open_pipeline(path, label, options);
+        }
+        if let Some(component) = &options.component {
+            return Err(Error::usage(format!("--component {component}: {} is not a pipeline folder", path.display())));
+        }
+        return open_folder(path, label, options);
+    }
+    if let Some(component) = &options.component {
+        return Err(Error::usage(format!(
+            "--component {component}: {} is a file, not a pipeline folder",
+            path.display()
+        )));
+    }
+    if name.ends_with(".safetensors.index.json") {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut assembly = assembly(label, &title_of(folder), Origin::Folder, folder);
+        add_index(&mut assembly, folder, path)?;
+        assembly.config = read_config(folder)?;
+        let mut opened = assembly.finish()?;
+        opened.companions = companions(folder, Path::new(""), &mut opened.model.warnings)?;
+        return Ok(opened);
+    }
+    if name.ends_with(".json") {
+        return Err(Error::failed(format!(
+            "{}: not a weight file; give its folder, or a *.safetensors.index.json",
+            path.display()
+        )));
+    }
+    let mut a = assembly(label, &name, Origin::File, path);
+    add_file(&mut a, path)?;
+    // A bare file that lies in a model's folder is described by the config beside it.
+    if let Some(folder) = path.parent().filter(|_| is_main_weight_name(&name)) {
+        a.config = read_config(folder)?;
+    }
+    a.finish()
+}
+
+fn assembly(label: &str, title: &str, origin: Origin, root: &Path) -> Assembly {
+    Assembly {
+        label: label.to_owned(),
+        title: super::title_with(&origin, title),
+        origin,
+        root: root.to_owned(),
+        config: None,
+        files: Vec::new(),
+        companions: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+fn title_of(folder: &Path) -> String {
+    let real = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    // In a cache the folder is called by its hash; the repository's name is what a person knows.
+    let repository = real.ancestors().find_map(|p| {
+        let name = p.file_name()?.to_string_lossy().into_owned();
+        name.strip_prefix("models--").map(|n| n.replace("--", "/"))
+    });
+    repository.unwrap_or_else(|| real.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned()))
+}
+
+fn is_main_weight_name(name: &str) -> bool {
+    matches!(name, "model.safetensors" | "diffusion_pytorch_model.safetensors") || name.contains("-of-")
+}
+
+fn open_folder(folder: &Path, label: &str, _: &OpenOptions) -> Result<Opened> {
+    let mut a = assembly(label, &title_of(folder), Origin::Folder, folder);
+    add_weights(&mut a, folder)?;
+    a.config = read_config(folder)?;
+    let mut opened = a.finish()?;
+    opened.companions = companions(folder, Path::new(""), &mut opened.model.warnings)?;
+    Ok(opened)
+}
+
+fn open_pipeline(folder: &Path, label: &str, options: &OpenOptions) -> Result<Opened> {
+    let found: Vec<String> = list(folder)?
+        .into_iter()
+        .filter(|p| p.is_dir() && !safetensors_in(p).is_empty())
+        .filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    let choices = found.join(", ");
+    let component = match &options.component {
+        Some(asked) if found.contains(asked) => asked.clone(),
+        Some(asked) => {
+            return Err(Error::usage(format!("--component {asked}: {} has weights for {choices}", folder.display())));
+        }
+        None => match MAIN_COMPONENTS.iter().find(|c| found.iter().any(|f| f == *c)) {
+            Some(c) => (*c).to_owned(),
+            None if found.len() == 1 => found[0].clone(),
+            None if found.is_empty() => {
+                return Err(Error::failed(format!("{}: no component has safetensors weights", folder.display())));
+            }
+            None => {
+                return Err(Error::usage(format!(
+                    "{}: choose one with --component; it has weights for {choices}",
+                    folder.display()
+                )));
+            }
+        },
+    };
+    let inner = folder.join(&component);
+    let origin = Origin::Component { name: component.clone() };
+    let mut a = assembly(label, &title_of(folder), origin, folder);
+    if options.component.is_none() && found.len() > 1 {
+        a.warnings.push(format!("opened the component `{component}`; --component takes {choices}"));
+    }
+    add_weights(&mut a, &inner)?;
+    a.config = read_config(&inner)?;
+    let mut opened = a.finish()?;
+    opened.companions = companions(folder, Path::new(&component), &mut opened.model.warnings)?;
+    Ok(opened)
+}
+
+/// The weights of a folder: by index, by the usual name, or every safetensors file in it.
+fn add_weights(a: &mut Assembly, folder: &Path) -> Result<()> {
+    let names = |suffix: &str| -> Result<Vec<PathBuf>> {
+        Ok(list(folder)?.into_iter().filter(|p| p.to_string_lossy().ends_with(suffix)).collect())
+    };
+    for stem in ["model", "diffusion_pytorch_model"] {
+        let index = folder.join(format!("{stem}.safetensors.index.json"));
+        if index.is_file() {
+            return add_index(a, folder, &index);
+        }
+        let file = folder.join(format!("{stem}.safetensors"));
+        if file.is_file() {
+            return add_file(a, &file);
+        }
+    }
+    let indexes = names(".safetensors.index.json")?;
+    if let [index] = &indexes[..] {
+        return add_index(a, folder, index);
+    }
+    if indexes.len() > 1 {
+        let all: Vec<String> = indexes.iter().map(|p| p.display().to_string()).collect();
+        return Err(Error::failed(format!(
+            "{}: several indexes ({}); open one of them",
+            folder.display(),
+            all.join(", ")
+        )));
+    }
+    let files = safetensors_in(folder);
+    if files.is_empty() {
+        let inside: Vec<String> =
+            list(folder)?.iter().filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).take(6).collect();
+        let hint = if inside.iter().any(|n| n.ends_with(".bin")) {
+            "; convert pytorch_model.bin to safetensors first"
+        } else {
+            ""
+        };
+        return Err(Error::failed(format!(
+            "{}: no safetensors weights here{hint} (found: {})",
+            folder.display(),
+            inside.join(", ")
+        )));
+    }
+    for file in files {
+        add_file(a, &file)?;
+    }
+    Ok(())
+}
+
+fn add_file(a: &mut Assembly, path: &Path) -> Result<()> {
+    if path.extension().is_some_and(|e| e == "gguf") {
+        return Err(Error::failed(format!("{}: this version reads safetensors, not GGUF", path.display())));
+    }
+    let blob = Blob::open(path)?;
+    let header = safetensors::read_header(&blob)?;
+    let info = FileInfo { path: path.to_owned(), bytes: blob.len(), metadata: header.metadata };
+    a.files.push((blob, info, header.arrays));
+    Ok(())
+}
+
+fn add_index(a: &mut Assembly, folder: &Path, index: &Path) -> Result<()> {
+    let map = shards::read_index(index)?;
+    let mut shard_of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (tensor, file) in &map {
+        shard_of.entry(file).or_default().insert(tensor);
+    }
+    for (file, tensors) in shard_of {
+        let path = folder.join(file);
+        if !path.is_file() {
+            return Err(Error::failed(format!(
+                "{}: shard {file}, which the index names, is missing; download it",
+                folder.display()
+            )));
+        }
+        add_file(a, &path)?;
+        let Some((_, _, arrays)) = a.files.last() else {
+            continue;
+        };
+        let there: BTreeSet<&str> = arrays.iter().map(|s: &Stored| s.name.as_str()).collect();
+        if let Some(missing) = tensors.iter().find(|t| !there.contains(**t)) {
+            return Err(Error::failed(format!(
+                "{}: tensor `{missing}` is not in {file}, where the index says it is",
+                index.display()
+            )));
+        }
+        let extra = there.difference(&tensors).count();
+        if extra > 0 {
+            a.warnings.push(format!("{file} holds {extra} tensors that the index does not name"));
+        }
+    }
+    Ok(())
+}
+
+/// config.json of a folder, where there is one.
+pub fn read_config(folder: &Path) -> Result<Option<serde_json::Value>> {
+    let path = folder.join("config.json");
+    let fail = |what: String| Error::failed(format!("{}: {what}", path.display()));
+    let Ok(meta) = std::fs::metadata(&path) else {
+        return Ok(None);
+    };
+    if meta.len() > MAX_CONFIG {
+        return Err(fail(format!("{} bytes are too many for a config", meta.len())));
+    }
+    let text = std::fs::read(&path).map_err(|e| fail(format!("cannot be read: {e}")).because(e))?;
+    serde_json::from_slice(&text).map(Some).map_err(|e| fail(format!("is not valid JSON: {e}")).because(e))
+}
+
+fn safetensors_in(folder: &Path) -> Vec<PathBuf> {
+    let mut files = list(folder).unwrap_or_default();
+    files.retain(|p| p.is_file() && p.extension().is_some_and(|e| e == "safetensors"));
+    files
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let fail = |e: std::io::Error| Error::failed(format!("{}: cannot be listed: {e}", folder.display())).because(e);
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        paths.push(entry.map_err(fail)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Every file of a folder but the weights that lie in `weights` (a subfolder, or empty for the folder itself).
+fn companions(root: &Path, weights: &Path, warnings: &mut Vec<String>) -> Result<Vec<Companion>> {
+    const DEEPEST: usize = 16;
+    let mut found = Vec::new();
+    let mut left_out = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(relative) = folders.pop() {
+        if relative.components().count() > DEEPEST {
+            continue;
+        }
+        for path in list(&root.join(&relative))? {
+            let Some(name) = path.file_name() else {
+                continue;
+            };
+            let here = relative.join(name);
+            let text = name.to_string_lossy();
+            if path.is_dir() {
+                // A linked folder may lead out of the model, or in circles; version control is not the model's.
+                if !path.is_symlink() && text != ".git" && text != ".cache" {
+                    folders.push(here);
+                }
+                continue;
+            }
+            let is_weight = |ext: &str| OTHER_WEIGHTS.contains(&ext);
+            if relative == weights {
+                if text.ends_with(".safetensors") || text.ends_with(".safetensors.index.json") {
+                    continue;
+                }
+                if path.extension().is_some_and(|e| is_weight(&e.to_string_lossy()))
+                    || text.ends_with(".bin.index.json")
+                {
+                    left_out.push(here.display().to_string());
+                    continue;
+                }
+            }
+            if path.is_file() {
+                found.push(Companion { relative: here, content: Content::File(path) });
+            }
+        }
+    }
+    if !left_out.is_empty() {
+        warnings.push(format!("not copied, the same weights in other formats: {}", left_out.join(", ")));
+    }
+    found.sort_by(|a, b| a.relative.cmp(&b.relative));
+    Ok(found)
+}

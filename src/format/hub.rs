@@ -1,0 +1,182 @@
+//! The Hugging Face cache and short names: where a model's snapshot lies. Never the network.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::core::{Error, Result};
+
+/// The folder of a cached model; `None` when the label is neither a short name nor `org/name[@revision]`.
+pub fn resolve(label: &str) -> Result<Option<PathBuf>> {
+    let (name, revision) = match label.split_once('@') {
+        Some((name, revision)) => (name, Some(revision)),
+        None => (label, None),
+    };
+    let id = match aliases().get(&name.to_ascii_lowercase()) {
+        Some(id) => {
+            log::info!("`{name}` is short for {id}");
+            id.as_str()
+        }
+        None => name,
+    };
+    if !is_id(id) || revision.is_some_and(|r| !is_revision(r)) {
+        return Ok(None);
+    }
+    let roots = cache_roots(&|key| std::env::var_os(key).filter(|v| !v.is_empty()).map(PathBuf::from));
+    let root = roots.first().cloned().unwrap_or_default();
+    log::info!("cache: {}", root.display());
+    find_snapshot(&root, id, revision).map(Some)
+}
+
+/// Where a cache may be, the first being the one that is used: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub,
+/// XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub.
+fn cache_roots(var: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+    let home = var("HOME").or_else(|| var("USERPROFILE"));
+    [
+        var("HF_HUB_CACHE"),
+        var("HUGGINGFACE_HUB_CACHE"),
+        var("HF_HOME").map(|p| p.join("hub")),
+        var("XDG_CACHE_HOME").map(|p| p.join("huggingface/hub")),
+        home.map(|p| p.join(".cache/huggingface/hub")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The snapshot that the revision (`main` without one) names, else the newest one that holds a model.
+fn find_snapshot(root: &Path, id: &str, revision: Option<&str>) -> Result<PathBuf> {
+    let repository = root.join(format!("models--{}", id.replace('/', "--")));
+    let snapshots = repository.join("snapshots");
+    if !snapshots.is_dir() {
+        return Err(Error::failed(format!(
+            "{id}: not in the Hugging Face cache at {}; download it first (`hf download {id}`), mixdown never does",
+            root.display()
+        )));
+    }
+    let wanted = revision.unwrap_or("main");
+    let by_ref = std::fs::read_to_string(repository.join("refs").join(wanted)).ok().map(|s| s.trim().to_owned());
+    let named = [by_ref.as_deref(), revision].into_iter().flatten().filter(|h| is_revision(h));
+    for hash in named {
+        let folder = snapshots.join(hash);
+        if folder.is_dir() && holds_model(&folder) {
+            log::info!("{id}: refs/{wanted} → snapshot {hash}");
+            return Ok(folder);
+        }
+    }
+    if let Some(revision) = revision {
+        return Err(Error::failed(format!(
+            "{id}: the cache has no snapshot of revision `{revision}` with a model in it"
+        )));
+    }
+    let mut all: Vec<(std::time::SystemTime, PathBuf)> = std::fs::read_dir(&snapshots)
+        .map_err(|e| Error::failed(format!("{}: cannot be listed: {e}", snapshots.display())).because(e))?
+        .filter_map(|e| {
+            let path = e.ok()?.path();
+            let modified = path.metadata().ok()?.modified().ok()?;
+            (path.is_dir() && holds_model(&path)).then_some((modified, path))
+        })
+        .collect();
+    all.sort();
+    match all.pop() {
+        Some((_, path)) => {
+            log::info!("{id}: newest snapshot with a model: {}", path.display());
+            Ok(path)
+        }
+        None => {
+            Err(Error::failed(format!("{id}: no snapshot in {} holds a model; download it again", snapshots.display())))
+        }
+    }
+}
+
+fn holds_model(folder: &Path) -> bool {
+    let here = |name: &str| folder.join(name).exists();
+    here("model_index.json")
+        || here("config.json")
+        || std::fs::read_dir(folder)
+            .is_ok_and(|mut d| d.any(|e| e.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors"))))
+}
+
+fn is_id(id: &str) -> bool {
+    let word = |w: &str| {
+        !w.is_empty()
+            && w != "."
+            && w != ".."
+            && w.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    matches!(id.split('/').collect::<Vec<_>>()[..], [org, name] if word(org) && word(name))
+}
+
+fn is_revision(revision: &str) -> bool {
+    super::shards::is_inside(Path::new(revision))
+}
+
+/// Short names → repositories.
+pub fn aliases() -> &'static BTreeMap<String, String> {
+    static TABLE: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let text = include_str!("../../assets/aliases.toml");
+        let document = text.parse::<toml_edit::DocumentMut>().unwrap_or_default();
+        document.iter().filter_map(|(k, v)| Some((k.to_ascii_lowercase(), v.as_str()?.to_owned()))).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_root_that_is_set_wins() {
+        fn check(vars: &[(&str, &str)], root: &str) {
+            let got = cache_roots(&|key| vars.iter().find(|(k, _)| *k == key).map(|(_, v)| PathBuf::from(v)));
+            assert_eq!(got.first(), Some(&PathBuf::from(root)), "{vars:?}");
+        }
+        check(&[("HOME", "/h"), ("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c")], "/c");
+        check(&[("HOME", "/h"), ("HF_HOME", "/f"), ("XDG_CACHE_HOME", "/x")], "/f/hub");
+        check(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub");
+        check(&[("HOME", "/h")], "/h/.cache/huggingface/hub");
+    }
+
+    #[test]
+    fn ids() {
+        fn check(id: &str, ok: bool) {
+            assert_eq!(is_id(id), ok, "{id}");
+        }
+        check("black-forest-labs/FLUX.1-dev", true);
+        check("../x", false);
+        check("a/b/c", false);
+        check("model.safetensors", false);
+        check("a/..", false);
+    }
+
+    #[test]
+    fn snapshots_are_found() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let repository = dir.path().join("models--org--name");
+        let model = |hash: &str, file: &str| {
+            let s = repository.join("snapshots").join(hash);
+            std::fs::create_dir_all(&s).expect("a snapshot");
+            std::fs::write(s.join(file), "{}").expect("a file");
+        };
+        model("aaa", "config.json");
+        model("bbb", "README.md");
+        std::fs::create_dir_all(repository.join("refs")).expect("refs");
+        std::fs::write(repository.join("refs/main"), "aaa\n").expect("a ref");
+        let find =
+            |revision| find_snapshot(dir.path(), "org/name", revision).map(|p| p.file_name().map(|n| n.to_owned()));
+        assert_eq!(find(None).expect("by refs/main"), Some("aaa".into()));
+        assert_eq!(find(Some("aaa")).expect("by hash"), Some("aaa".into()));
+        assert!(find(Some("bbb")).expect_err("no model there").to_string().contains("bbb"));
+        std::fs::write(repository.join("refs/main"), "../../..").expect("a ref");
+        assert_eq!(find(None).expect("a ref that leaves is passed over"), Some("aaa".into()));
+        assert!(
+            find_snapshot(dir.path(), "org/other", None).expect_err("not cached").to_string().contains("hf download")
+        );
+    }
+
+    #[test]
+    fn aliases_are_ids() {
+        for (short, id) in aliases() {
+            assert!(is_id(id), "{short} → {id}");
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The best few directions of a matrix: `A ≈ up · down`, from a handful of sweeps over its rows.
+//!
+//! A randomized range finder with power iterations (Halko, Martinsson, Tropp 2011, algorithm 4.4), arranged so that a
+//! matrix larger than memory can be used: each sweep reads every chunk of rows once and forms `Aᵀ(A · V)` from it, both
+//! products while the chunk is in the cache. `V` has [`OVERSAMPLING`] columns more than asked for and is made
+//! orthonormal after every sweep. The last sweep only forms `W = A · V`; the eigenvectors `Q` of `WᵀW` then turn it into
+//! the factors: `up = W · Q = U · S`, `down = (V · Q)ᵀ`, which is the best approximation within the span of `V`.
+//!
+//! The quality asked for is that of `torch.svd_lowrank(A, q = rank, niter = steps)`, which SDNQ uses (`quant_utils.py`,
+//! `apply_svdquant`): the sweeps end at `steps`, or when the next would no longer matter to the residual.
+//!
+//! # The same result every time
+//! The chunks are divided into lanes by the shape alone; a lane is summed in order by one thread, and the lanes are then
+//! added in order. So the result does not depend on the number of threads. It does depend on whether the machine fuses
+//! multiplication and addition, in the last bits; [`subtract`] and [`add`] do not.
+
+mod apply;
+mod basis;
+mod product;
+#[cfg(test)]
+mod tests;
+
+pub use apply::{add, subtract};
+
+use basis::Tall;
+use nalgebra::DMatrix;
+use product::Product;
+use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
+
+/// Columns of the search beyond the rank asked for.
+pub const OVERSAMPLING: usize = 16;
+/// The most lanes, and the most bytes their sums may take together.
+const LANES: usize = 8;
+/// The most bytes that the lanes' sums take together.
+pub const LANE_BYTES: usize = 64 << 20;
+/// Rows multiplied at a time: what is read of `A` for the first product is still near for the second.
+const ROWS: usize = 64;
+/// Columns of `A` multiplied at a time: as many rows of `V` stay in the second-level cache.
+const DEPTH: usize = 512;
+/// Columns of `A` copied together for the second product: the rows of `A` are far apart, often by a multiple of the
+/// cache's stride.
+const PANEL: usize = 64;
+
+/// The rows of a matrix, delivered chunk by chunk. Chunk boundaries come from the shape, never from threads or memory.
+///
+/// Every sweep reads every chunk once, several at a time. Chunks of 64 rows and more, and as many chunks as the machine
+/// has threads and more, make the most of it.
+pub trait Chunks: Sync {
+    /// What reading can fail with.
+    type Error: Send;
+    /// Rows of the matrix.
+    fn rows(&self) -> usize;
+    /// Columns of the matrix.
+    fn cols(&self) -> usize;
+    /// Rows of every chunk but the last, at least 1.
+    fn chunk_rows(&self) -> usize;
+    /// Make `out` the rows from `chunk · chunk_rows` on, row-major.
+    ///
+    /// # Errors
+    /// If the rows cannot be read.
+    fn read(&self, chunk: usize, out: &mut Vec<f32>) -> Result<(), Self::Error>;
+}
+
+/// Two thin factors whose product approximates a matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LowRank {
+    /// Columns of `up`, rows of `down`.
+    pub rank: usize,
+    /// `U · S`, `[rows, rank]`, the columns by falling norm.
+    pub up: Vec<f32>,
+    /// `Vᵀ`, `[rank, cols]`, orthonormal rows; the entry of largest magnitude of each row is positive. Where the matrix
+    /// has a smaller rank, rows may be zero.
+    pub down: Vec<f32>,
+}
+
+/// The best approximation of `a` with `rank` (or as many as the matrix has rows or columns), nearly.
+///
+/// `steps` is the most power iterations, at least 1 is done; 8 is ample. Runs on the current rayon pool. `cancel` is
+/// asked before every chunk; `None` is the answer to it.
+///
+/// The values should be finite and their squares within the range of f32; factors that would not be finite are returned
+/// as zeros.
+///
+/// # Errors
+/// The first error of [`Chunks::read`].
+///
+/// # Panics
+/// If a chunk has another length than the shape says.
+pub fn low_rank<C: Chunks>(
+    a: &C,
+    rank: usize,
+    steps: usize,
+    seed: u64,
+    cancel: &(dyn Fn() -> bool + Sync),
+) -> Result<Option<LowRank>, C::Error> {
+    let (rows, cols) = (a.rows(), a.cols());
+    let rank = rank.min(rows).min(cols);
+    if rank == 0 {
+        return Ok(Some(LowRank { rank, up: Vec::new(), down: Vec::new() }));
+    }
+    let mut v = random(cols, (rank + OVERSAMPLING).min(rows).min(cols), seed);
+    let (mut lanes, buffers) = (lanes(a, v.stride), Buffers::default());
+    let mut watch = Watch::new(rank, cols);
+    for step in 0..steps.max(1) {
+        let Some(found) = sweep::<C, true>(a, &mut v, &mut lanes, &buffers, step == 0, cancel)? else {
+            return Ok(None);
+        };
+        v.make_orthonormal();
+        if watch.converged(found.energy, &found.gram) {
+            break;
+        }
+    }
+    let Some(last) = sweep::<C, false>(a, &mut v, &mut lanes, &buffers, false, cancel)? else {
+        return Ok(None);
+    };
+    let (_, directions) = leading(last.gram, rank);
+    let forth = lanes.iter().flat_map(|lane| &lane.forth).copied().collect();
+    let up = Tall { cols: v.cols, stride: v.stride, values: forth }.times(&directions);
+    let down = v.times(&directions);
+    Ok(Some(factors(rank, &up, &down)))
+}
+
+/// Independent numbers of mean 0 and variance 1, nearly normal: sums of four uniform ones, each 16 bits of splitmix64
+/// (Steele, Lea, Flood 2014). A search for a range needs no better, and this has the same bits everywhere.
+fn random(rows: usize, cols: usize, seed: u64) -> Tall {
+    let mut tall = Tall::zeros(rows, cols);
+    let mut state = seed;
+    for row in tall.values.chunks_exact_mut(tall.stride) {
+        for value in &mut row[..cols] {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let z = z ^ (z >> 31);
+            let sum = (z & 0xffff) + ((z >> 16) & 0xffff) + ((z >> 32) & 0xffff) + (z >> 48);
+            *value = (sum as f32 / 65_535.0 - 2.0) * 1.732_050_8;
+        }
+    }
+    tall
+}
+
+/// When to stop: the energy `|A·V|²` of the leading directions rises from sweep to sweep, and what is left of `|A|²` is
+/// the residual's. Each sweep's rise is about the same fraction of the rise before it.
+struct Watch {
+    rank: usize,
+    cols: usize,
+    total: f64,
+    captured: f64,
+    rise: Option<f64>,
+}
+
+impl Watch {
+    fn new(rank: usize, cols: usize) -> Self {
+        Self { rank, cols, total: 0.0, captured: 0.0, rise: None }
+    }
+
+    /// `energy` of the matrix, if this is the first sweep, whose columns are not orthonormal yet.
+    fn converged(&mut self, energy: Option<f64>, gram: &DMatrix<f64>) -> bool {
+        if let Some(total) = energy {
+            self.total = total;
+            self.captured = total * self.rank as f64 / self.cols as f64;
+            return false;
+        }
+        let (captured, _) = leading(gram.clone(), self.rank);
+        let left = (self.total - captured).max(0.0);
+        let rise = (captured - self.captured).max(0.0);
+        let ratio = self.rise.map(|before| if before > 0.0 { (rise / before).min(0.99) } else { 0.0 });
+        (self.captured, self.rise) = (captured, Some(rise));
+        // Two more half steps are already paid for: the basis found last, and the factors taken from it. A residual of
+        // nothing but rounding is not worth a sweep either.
+        let ahead = ratio.map_or(f64::INFINITY, |ratio| rise * ratio * ratio / (1.0 - ratio));
+        rise <= 0.02 * left || ahead <= 0.002 * left || left <= 1e-10 * self.total
+    }
+}
+
+/// The sum of the largest eigenvalues, and their eigenvectors as columns, the largest first.
+fn leading(gram: DMatrix<f64>, rank: usize) -> (f64, DMatrix<f64>) {
+    let size = gram.nrows();
+    if !gram.iter().all(|v| v.is_finite()) {
+        return (0.0, DMatrix::zeros(size, rank));
+    }
+    let eigen = gram.symmetric_eigen();
+    let mut order: Vec<usize> = (0..size).collect();
+    order.sort_by(|&i, &j| eigen.eigenvalues[j].total_cmp(&eigen.eigenvalues[i]));
+    order.truncate(rank);
+    let sum = order.iter().map(|&i| eigen.eigenvalues[i].max(0.0)).sum();
+    (sum, DMatrix::from_fn(size, rank, |row, col| eigen.eigenvectors[(row, order[col])]))
+}
+
+/// Strip the padding, turn `down` round, settle the signs.
+fn factors(rank: usize, up: &Tall, down: &Tall) -> LowRank {
+    let (rows, cols) = (up.values.len() / up.stride, down.values.len() / down.stride);
+    let mut result = LowRank { rank, up: vec![0.0; rows * rank], down: vec![0.0; rank * cols] };
+    if !up.values.iter().chain(&down.values).all(|v| v.is_finite()) {
+        return result;
+    }
+    for (to, from) in result.up.chunks_exact_mut(rank).zip(up.values.chunks_exact(up.stride)) {
+        to.copy_from_slice(&from[..rank]);
+    }
+    // By bands of columns, so that what is read stays in the cache for the next row.
+    for (band, from) in down.values.chunks(64 * down.stride).enumerate() {
+        for (k, to) in result.down.chunks_exact_mut(cols).enumerate() {
+            let from = from.iter().skip(k).step_by(down.stride);
+            to[band * 64..].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+    }
+    for (k, row) in result.down.chunks_exact_mut(cols).enumerate() {
+        let largest = row.iter().copied().fold(0.0f32, |largest, v| if v.abs() > largest.abs() { v } else { largest });
+        if largest < 0.0 {
+            row.iter_mut().for_each(|v| *v = -*v);
+            result.up.iter_mut().skip(k).step_by(rank).for_each(|v| *v = -*v);
+        }
+    }
+    result
+}
+
+/// What a sweep over the rows of `A` yields besides the products.
+struct Sweep {
+    /// `Wᵀ · W` of `W = A · V`.
+    gram: DMatrix<f64>,
+    /// `|A|²`, if asked for.
+    energy: Option<f64>,
+}
+
+/// A contiguous part of the chunks, summed in order by one thread at a time. Kept from sweep to sweep: fresh memory costs
+/// as much as the arithmetic on it.
+#[derive(Default)]
+struct Lane {
+    /// `W = A · V` of the lane's rows, `[rows, stride]`, if the sweep goes only forth.
+    forth: Vec<f32>,
+    /// The lane's part of `Aᵀ · W`, `[cols, stride]`.
+    back: Vec<f32>,
+    /// The upper part of the lane's `Wᵀ · W`, `[stride, stride]`.
+    gram: Vec<f64>,
+    /// The lane's part of `|A|²`.
+    energy: f64,
+    work: Work,
+}
+
+/// Buffers for chunks: as many as there are threads reading at once, whatever the number of lanes.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<f32>>>);
+
+impl Buffers {
+    fn with<T>(&self, f: impl FnOnce(&mut Vec<f32>) -> T) -> T {
+        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let result = f(&mut buffer);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        result
+    }
+}
+
+/// Where the lanes of `a` are summed, as many as its shape says.
+fn lanes<C: Chunks>(a: &C, stride: usize) -> Vec<Lane> {
+    let count = (LANE_BYTES / (a.cols() * stride * 4)).clamp(1, LANES).min(a.rows().div_ceil(a.chunk_rows()));
+    (0..count).map(|_| Lane::default()).collect()
+}
+
+/// Read every chunk once. With `BACK`, `v` becomes `Aᵀ(A · v)`; without, the lanes keep `A · v`. `None`: cancelled.
+fn sweep<C: Chunks, const BACK: bool>(
+    a: &C,
+    v: &mut Tall,
+    lanes: &mut [Lane],
+    buffers: &Buffers,
+    measure: bool,
+    cancel: &(dyn Fn() -> bool + Sync),
+) -> Result<Option<Sweep>, C::Error> {
+    let (rows, cols, stride) = (a.rows(), a.cols(), v.stride);
+    let (chunks, count) = (rows.div_ceil(a.chunk_rows()), lanes.len());
+    let one = |chunk: usize, lane: &mut Lane, values: &mut Vec<f32>| -> Result<(), C::Error> {
+        a.read(chunk, values)?;
+        let chunk_rows = a.chunk_rows().min(rows - chunk * a.chunk_rows());
+        assert_eq!(values.len(), chunk_rows * cols, "chunk {chunk} is [{chunk_rows}, {cols}]");
+        for rows in values.chunks(ROWS * cols) {
+            if measure {
+                lane.energy += basis::energy(rows);
+            }
+            lane.add::<BACK>(rows, cols, v);
+        }
+        Ok(())
+    };
+    let run = |(number, lane): (usize, &mut Lane)| -> Result<bool, C::Error> {
+        lane.restart(if BACK { cols * stride } else { 0 }, stride);
+        for chunk in number * chunks / count..(number + 1) * chunks / count {
+            if cancel() {
+                return Ok(false);
+            }
+            buffers.with(|values| one(chunk, lane, values))?;
+        }
+        Ok(true)
+    };
+    let done: Vec<Result<bool, C::Error>> = lanes.par_iter_mut().enumerate().with_max_len(1).map(run).collect();
+    for done in done {
+        if !done? {
+            return Ok(None);
+        }
+    }
+    let (mut gram, mut energy) = (vec![0.0; stride * stride], 0.0);
+    for lane in &*lanes {
+        basis::add(&mut gram, &lane.gram);
+        energy += lane.energy;
+    }
+    if BACK {
+        let run = 4096;
+        v.values.par_chunks_mut(run).enumerate().for_each(|(i, sum)| {
+            sum.fill(0.0);
+            for lane in &*lanes {
+                basis::add(sum, &lane.back[i * run..]);
+            }
+        });
+    }
+    Ok(Some(Sweep { gram: basis::symmetric(&gram, stride, v.cols), energy: measure.then_some(energy) }))
+}
+
+/// Buffers of a lane.
+#[derive(Default)]
+struct Work {
+    /// `A · V` of the rows at hand.
+    forth: Vec<f32>,
+    /// A few columns of them.
+    panel: Vec<f32>,
+}
+
+impl Lane {
+    fn restart(&mut self, back: usize, stride: usize) {
+        let Self { forth, gram, energy, work, .. } = self;
+        forth.clear();
+        *energy = 0.0;
+        for (sums, len) in [(&mut self.back, back), (&mut work.forth, ROWS * stride), (&mut work.panel, ROWS * PANEL)] {
+            sums.clear();
+            sums.resize(len, 0.0);
+        }
+        gram.clear();
+        gram.resize(stride * stride, 0.0);
+    }
+
+    /// Add up to `ROWS` rows of `A`.
+    fn add<const BACK: bool>(&mut self, a: &[f32], cols: usize, v: &Tall) {
+        let (rows, stride) = (a.len() / cols, v.stride);
+        let forth = &mut self.work.forth[..rows * stride];
+        forth.fill(0.0);
+        for first in (0..cols).step_by(DEPTH) {
+            Product {
+                a: &a[first..],
+                a_row: cols,
+                a_step: 1,
+                rows,
+                depth: DEPTH.min(cols - first),
+                b: &v.values[first * stride..],
+                b_row: stride,
+                cols: stride,
+                out: forth,
+                out_row: stride,
+            }
+            .add_fused();
+        }
+        basis::add(&mut self.gram, &basis::gram(forth, stride, v.cols));
+        if !BACK {
+            self.forth.extend_from_slice(forth);
+            return;
+        }
+        let panel = &mut self.work.panel;
+        for first in (0..cols).step_by(PANEL) {
+            let width = PANEL.min(cols - first);
+            for (to, from) in panel.chunks_exact_mut(PANEL).zip(a.chunks_exact(cols)) {
+                to[..width].copy_from_slice(&from[first..first + width]);
+            }
+            Product {
+                a: panel,
+                a_row: 1,
+                a_step: PANEL,
+                rows: width,
+                depth: rows,
+                b: forth,
+                b_row: stride,
+                cols: stride,
+                out: &mut self.back[first * stride..],
+                out_row: stride,
+            }
+            .add_fused();
+        }
+    }
+}

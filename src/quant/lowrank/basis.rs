@@ -1,0 +1,216 @@
+//! Tall matrices of a few columns: their Gram matrix, and an orthonormal basis of what they span.
+//!
+//! A tall matrix is row-major with its columns padded by zeros to a multiple of [`COLUMNS`].
+
+use super::product::{COLUMNS, Product};
+use crate::quant::lanes::{Kernel, Level};
+use nalgebra::DMatrix;
+use rayon::prelude::*;
+
+/// Rows that one task sums up, whatever the number of threads.
+const RUN: usize = 512;
+
+/// A tall matrix `[rows, stride]`, of which `cols` columns are in use.
+pub(super) struct Tall {
+    pub cols: usize,
+    pub stride: usize,
+    pub values: Vec<f32>,
+}
+
+impl Tall {
+    pub(super) fn zeros(rows: usize, cols: usize) -> Self {
+        let stride = cols.next_multiple_of(COLUMNS);
+        Self { cols, stride, values: vec![0.0; rows * stride] }
+    }
+
+    /// `selfᵀ · self`, in f64: partial sums of fixed runs of rows, added in order.
+    pub(super) fn gram(&self) -> DMatrix<f64> {
+        let runs = self.values.par_chunks(RUN * self.stride);
+        let partial: Vec<Vec<f64>> = runs.map(|rows| gram(rows, self.stride, self.cols)).collect();
+        let mut sum = vec![0.0; self.stride * self.stride];
+        for partial in partial {
+            add(&mut sum, &partial);
+        }
+        symmetric(&sum, self.stride, self.cols)
+    }
+
+    /// `self · by`.
+    pub(super) fn times(&self, by: &DMatrix<f64>) -> Self {
+        let rows = self.values.len() / self.stride;
+        let mut product = Self::zeros(rows, by.ncols());
+        let (stride, by) = (product.stride, self.factor(by));
+        let runs = product.values.par_chunks_mut(RUN * stride).zip(self.values.par_chunks(RUN * self.stride));
+        runs.for_each(|(out, rows)| self.add_product(rows, &by, stride, out));
+        product
+    }
+
+    /// `self = self · by`, for a square `by`.
+    fn turn(&mut self, by: &DMatrix<f64>) {
+        let mut values = core::mem::take(&mut self.values);
+        let (stride, by) = (self.stride, self.factor(by));
+        values.par_chunks_mut(RUN * stride).for_each_init(Vec::new, |product, rows| {
+            product.clear();
+            product.resize(rows.len(), 0.0);
+            self.add_product(rows, &by, stride, product);
+            rows.copy_from_slice(product);
+        });
+        self.values = values;
+    }
+
+    /// `by` as a right factor: row-major and padded.
+    fn factor(&self, by: &DMatrix<f64>) -> Vec<f32> {
+        let stride = by.ncols().next_multiple_of(COLUMNS);
+        let mut padded = vec![0.0; self.stride * stride];
+        for (to, row) in padded.chunks_exact_mut(stride).zip(by.row_iter()) {
+            to.iter_mut().zip(row.iter()).for_each(|(to, from)| *to = *from as f32);
+        }
+        padded
+    }
+
+    fn add_product(&self, rows: &[f32], by: &[f32], stride: usize, out: &mut [f32]) {
+        Product {
+            a: rows,
+            a_row: self.stride,
+            a_step: 1,
+            rows: rows.len() / self.stride,
+            depth: self.cols,
+            b: by,
+            b_row: stride,
+            cols: stride,
+            out,
+            out_row: stride,
+        }
+        .add_fused();
+    }
+
+    /// Make the columns an orthonormal basis of their span; some become zero if the span is smaller.
+    ///
+    /// Cholesky QR, again and again until the columns were nearly orthonormal beforehand: two rounds as a rule. The
+    /// shift keeps the first round's factor regular where the columns are dependent to within rounding. What defeats
+    /// it, exactly dependent columns, goes to Gram and Schmidt.
+    pub(super) fn make_orthonormal(&mut self) {
+        let identity = DMatrix::identity(self.cols, self.cols);
+        for _ in 0..4 {
+            let gram = self.gram();
+            let near = (&gram - &identity).amax() < 0.1;
+            let shift = gram.trace() * 1e-15;
+            let Some(factor) = (gram + &identity * shift).cholesky() else {
+                break;
+            };
+            let Some(inverse) = factor.l().solve_lower_triangular(&identity) else {
+                break;
+            };
+            if !inverse.iter().all(|v| v.is_finite()) {
+                break;
+            }
+            self.turn(&inverse.transpose());
+            if near {
+                return;
+            }
+        }
+        self.gram_schmidt();
+    }
+
+    /// Columns one after another in f64, each made orthogonal to those before it twice over, which is enough; one that
+    /// has next to nothing left is set to zero.
+    fn gram_schmidt(&mut self) {
+        let mut done: Vec<Vec<f64>> = Vec::new();
+        for col in 0..self.cols {
+            let mut column: Vec<f64> = self.column(col).map(|v| f64::from(*v)).collect();
+            let before = norm(&column);
+            for _ in 0..2 {
+                for other in &done {
+                    let along: f64 = column.iter().zip(other).map(|(a, b)| a * b).sum();
+                    column.iter_mut().zip(other).for_each(|(v, other)| *v -= along * other);
+                }
+            }
+            let left = norm(&column);
+            let keep = left.is_finite() && left > before * 1e-6;
+            column.iter_mut().for_each(|v| *v = if keep { *v / left } else { 0.0 });
+            self.column(col).zip(&column).for_each(|(to, from)| *to = *from as f32);
+            if keep {
+                done.push(column);
+            }
+        }
+    }
+
+    fn column(&mut self, col: usize) -> impl Iterator<Item = &mut f32> {
+        self.values.iter_mut().skip(col).step_by(self.stride)
+    }
+}
+
+fn norm(values: &[f64]) -> f64 {
+    values.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+/// Element by element.
+pub(super) fn add<T: Copy + core::ops::AddAssign>(sum: &mut [T], other: &[T]) {
+    sum.iter_mut().zip(other).for_each(|(sum, other)| *sum += *other);
+}
+
+/// The upper part, by rows of `stride`, made whole.
+pub(super) fn symmetric(upper: &[f64], stride: usize, cols: usize) -> DMatrix<f64> {
+    DMatrix::from_fn(cols, cols, |row, col| upper[row.min(col) * stride + row.max(col)])
+}
+
+/// `rowsᵀ · rows` of a few rows, the upper part of `[stride, stride]`.
+pub(super) fn gram(rows: &[f32], stride: usize, cols: usize) -> Vec<f64> {
+    Level::best().run(Gram { rows, stride, cols })
+}
+
+struct Gram<'a> {
+    rows: &'a [f32],
+    stride: usize,
+    cols: usize,
+}
+
+impl Kernel for Gram<'_> {
+    type Output = Vec<f64>;
+    #[inline(always)]
+    fn run(self) -> Vec<f64> {
+        let Self { rows, stride, cols } = self;
+        let mut sum = vec![0.0; stride * stride];
+        let mut wide = vec![0.0f64; 2 * stride];
+        // Two rows at a time halve the traffic of the sums.
+        for rows in rows.chunks(2 * stride) {
+            wide.fill(0.0);
+            wide.iter_mut().zip(rows).for_each(|(wide, value)| *wide = f64::from(*value));
+            let (first, second) = wide.split_at(stride);
+            for i in 0..cols {
+                // From the start of a vector, so that the loop is whole vectors; what lies below the diagonal is unused.
+                let from = i / 8 * 8;
+                let sum = &mut sum[i * stride + from..(i + 1) * stride];
+                let (a, b) = (first[i], second[i]);
+                for ((sum, x), y) in sum.iter_mut().zip(&first[from..]).zip(&second[from..]) {
+                    *sum += a * x + b * y;
+                }
+            }
+        }
+        sum
+    }
+}
+
+/// The sum of squares, in eight running sums that are added in order.
+pub(super) fn energy(values: &[f32]) -> f64 {
+    Level::best().run(Energy { values })
+}
+
+struct Energy<'a> {
+    values: &'a [f32],
+}
+
+impl Kernel for Energy<'_> {
+    type Output = f64;
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let mut sums = [0.0f64; 16];
+        let (runs, rest) = self.values.as_chunks::<16>();
+        for run in runs {
+            for (sum, value) in sums.iter_mut().zip(run) {
+                *sum += f64::from(*value) * f64::from(*value);
+            }
+        }
+        let rest: f64 = rest.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+        sums.iter().sum::<f64>() + rest
+    }
+}

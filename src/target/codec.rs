@@ -1,0 +1,108 @@
+//! The two functions behind everything: values → parts, parts → values, a slab of rows at a time.
+//!
+//! Trial, conversion and reading all go through a [`Codec`]; there is no second implementation of any format. A tensor
+//! is a matrix of rows; slabs are fixed by its shape, so that neither threads nor memory move a result.
+use std::ops::Range;
+
+use crate::core::{Cancel, Result};
+
+/// About how many elements a slab has: 1 MiB of f32, which stays in a core's cache.
+const SLAB: u64 = 1 << 18;
+/// A slab has a multiple of this many rows, so that packed codes of any width end on a byte.
+const ROW_MULTIPLE: u64 = 8;
+
+/// A matrix and its division into slabs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Its rows: the first dimension.
+    pub rows: usize,
+    /// Elements of a row.
+    pub cols: usize,
+    /// Rows of every slab but the last.
+    pub slab_rows: usize,
+}
+
+impl Geometry {
+    /// Of a shape; a scalar is one row of one element.
+    pub fn of(shape: &[u64]) -> Self {
+        let rows = shape.first().copied().unwrap_or(1);
+        let cols: u64 = shape.iter().skip(1).product();
+        let fit = SLAB / cols.max(1) / ROW_MULTIPLE * ROW_MULTIPLE;
+        Self { rows: rows as usize, cols: cols as usize, slab_rows: fit.max(ROW_MULTIPLE) as usize }
+    }
+    /// Number of slabs.
+    pub fn slabs(&self) -> usize {
+        if self.cols == 0 { 0 } else { self.rows.div_ceil(self.slab_rows) }
+    }
+    /// The rows of a slab.
+    pub fn slab(&self, index: usize) -> Range<usize> {
+        let start = index * self.slab_rows;
+        start..(start + self.slab_rows).min(self.rows)
+    }
+    /// Elements of the largest slab.
+    pub fn slab_elements(&self) -> usize {
+        self.slab_rows.min(self.rows) * self.cols
+    }
+}
+
+/// The values of one tensor, wherever they come from.
+pub trait Values: Send + Sync {
+    /// Its shape as a matrix.
+    fn geometry(&self) -> Geometry;
+    /// Replaces `out` by the values of some rows.
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()>;
+}
+
+/// How the values of one tensor become parts and come back.
+pub trait Codec: Send + Sync {
+    /// The matrix it is made for.
+    fn geometry(&self) -> Geometry;
+    /// Finds what must be known of the whole tensor before any slab can be encoded: low-rank factors, a scale for all.
+    fn prepare(&self, values: &dyn Values, cancel: &Cancel) -> Result<Box<dyn Prepared>>;
+    /// The same from parts that are stored; `part` gives all bytes of a part.
+    fn load(&self, part: &dyn Fn(usize) -> Result<Vec<u8>>) -> Result<Box<dyn Prepared>>;
+    /// Whether [`prepare`](Self::prepare) reads the values; such tensors are worked on one at a time.
+    fn is_global(&self) -> bool;
+}
+
+/// A codec that knows what it must of the whole tensor.
+pub trait Prepared: Send + Sync {
+    /// The parts that hold the facts of the whole tensor, with their bytes.
+    fn whole(&self) -> Vec<(usize, Vec<u8>)>;
+    /// Which bytes of which parts hold a slab.
+    fn pieces(&self, rows: Range<usize>) -> Vec<Piece>;
+    /// The bytes of each of those pieces. `values` is used up.
+    fn encode(&self, rows: Range<usize>, values: &mut [f32]) -> Vec<Vec<u8>>;
+    /// What those bytes mean, in f32: what the file's consumer computes with.
+    fn decode(&self, rows: Range<usize>, pieces: &[Vec<u8>], out: &mut [f32]);
+}
+
+/// A range of bytes of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Which part.
+    pub part: usize,
+    /// Its bytes.
+    pub bytes: Range<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn slabs_cover_every_row_once(rows in 0u64..5000, cols in 1u64..70_000) {
+            let g = Geometry::of(&[rows, cols]);
+            let mut at = 0;
+            for i in 0..g.slabs() {
+                prop_assert_eq!(g.slab(i).start, at);
+                prop_assert!(!g.slab(i).is_empty());
+                at = g.slab(i).end;
+            }
+            prop_assert_eq!(at, g.rows);
+            prop_assert_eq!(g.slab_rows % 8, 0);
+        }
+    }
+}

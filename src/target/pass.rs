@@ -1,0 +1,145 @@
+//! One row through its codec: read, encode, decode, compare. What a trial shows and what a conversion writes.
+use rayon::prelude::*;
+
+use super::codec::{Codec, Prepared, Values};
+use crate::core::histogram::Histogram;
+use crate::core::{Cancel, Error, LossSums, Result};
+use crate::quant::affine::first_non_finite;
+
+/// Takes the bytes of parts as they are made, in any order, from any thread.
+pub trait Sink: Sync {
+    /// `bytes` of a part, from `offset` within it.
+    fn write(&self, part: usize, offset: u64, bytes: &[u8]) -> Result<()>;
+}
+
+/// A sink that keeps nothing: a trial.
+#[derive(Debug)]
+pub struct Nowhere;
+
+impl Sink for Nowhere {
+    fn write(&self, _: usize, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What comes of a row, or of a slab of it.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// The loss.
+    pub sums: LossSums,
+    /// The weights and the errors, when asked for.
+    pub histograms: Option<Box<(Histogram, Histogram)>>,
+}
+
+impl Measured {
+    /// Adds the next slab.
+    pub fn merge(&mut self, other: Self) {
+        self.sums.merge(&other.sums);
+        match (&mut self.histograms, other.histograms) {
+            (Some(mine), Some(theirs)) => {
+                mine.0.merge(&theirs.0);
+                mine.1.merge(&theirs.1);
+            }
+            (mine @ None, theirs) => *mine = theirs,
+            (Some(_), None) => {}
+        }
+    }
+}
+
+/// A row and everything a pass over it needs.
+#[derive(Clone, Copy)]
+pub struct Pass<'a> {
+    /// The row's name, for messages.
+    pub name: &'a str,
+    /// Its codec.
+    pub codec: &'a dyn Codec,
+    /// Its values.
+    pub values: &'a dyn Values,
+    /// Where its bytes go.
+    pub sink: &'a dyn Sink,
+    /// Asks it to stop.
+    pub cancel: &'a Cancel,
+    /// Whether histograms are wanted.
+    pub histograms: bool,
+}
+
+impl Pass<'_> {
+    /// What must be known of the whole tensor; its bytes are written.
+    pub fn prepare(&self) -> Result<Box<dyn Prepared>> {
+        if self.codec.is_global() {
+            // A search over values that are not numbers would fail later and say less.
+            self.check_finite()?;
+        }
+        let prepared = self.codec.prepare(self.values, self.cancel)?;
+        for (part, bytes) in prepared.whole() {
+            self.sink.write(part, 0, &bytes)?;
+        }
+        Ok(prepared)
+    }
+
+    fn check_finite(&self) -> Result<()> {
+        let g = self.codec.geometry();
+        (0..g.slabs()).into_par_iter().try_for_each(|slab| {
+            self.cancel.check()?;
+            let mut weights = Vec::new();
+            self.values.read(g.slab(slab), &mut weights)?;
+            self.refuse_non_finite(slab, &weights)
+        })
+    }
+
+    fn refuse_non_finite(&self, slab: usize, weights: &[f32]) -> Result<()> {
+        let g = self.codec.geometry();
+        match first_non_finite(weights) {
+            None => Ok(()),
+            Some(at) => {
+                let (row, col) = (g.slab(slab).start + at / g.cols.max(1), at % g.cols.max(1));
+                Err(Error::failed(format!(
+                    "tensor `{}` has the value {} at [{row}, {col}]; exclude it, or repair the source",
+                    self.name, weights[at]
+                )))
+            }
+        }
+    }
+
+    /// One slab: its bytes go to the sink, its loss comes back.
+    pub fn slab(&self, prepared: &dyn Prepared, slab: usize) -> Result<Measured> {
+        self.cancel.check()?;
+        let rows = self.codec.geometry().slab(slab);
+        let mut weights = Vec::new();
+        self.values.read(rows.clone(), &mut weights)?;
+        self.refuse_non_finite(slab, &weights)?;
+        let mut scratch = weights.clone();
+        let bytes = prepared.encode(rows.clone(), &mut scratch);
+        for (piece, bytes) in prepared.pieces(rows.clone()).iter().zip(&bytes) {
+            self.sink.write(piece.part, piece.bytes.start, bytes)?;
+        }
+        let mut decoded = scratch;
+        prepared.decode(rows, &bytes, &mut decoded);
+        let histograms = self.histograms.then(|| {
+            let mut both = Box::new((Histogram::new(), Histogram::new()));
+            both.0.add(weights.iter().copied());
+            both.1.add(weights.iter().zip(&decoded).map(|(w, d)| d - w));
+            both
+        });
+        Ok(Measured { sums: LossSums::of(&weights, &decoded), histograms })
+    }
+
+    /// The whole row, its slabs side by side on the current pool; `done` hears of the elements of each.
+    pub fn run(&self, done: &(dyn Fn(u64) + Sync)) -> Result<Measured> {
+        let prepared = self.prepare()?;
+        let slabs: Result<Vec<Measured>> = (0..self.codec.geometry().slabs())
+            .into_par_iter()
+            .map(|i| {
+                let measured = self.slab(prepared.as_ref(), i)?;
+                done(measured.sums.elements);
+                Ok(measured)
+            })
+            .collect();
+        let mut all = Measured::default();
+        for slab in slabs? {
+            // In order, whatever the threads did: floating sums are not associative.
+            all.merge(slab);
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,111 @@
+//! Recognising SDNQ layers among a model's arrays, by what mixdown's own files say of themselves.
+use crate::core::dtype::StorageExt;
+use crate::core::model::{Encoding, Stored, Tensor};
+use crate::core::name::natural;
+use crate::core::plan::Part;
+use crate::core::recipe::{Family, Recipe};
+use crate::core::{Dtype, Error, Result, Storage};
+use crate::format::Opened;
+use crate::target::metadata::{self, Settings};
+
+use super::codes::Code;
+
+/// Turns the arrays of each described layer into the tensor they came from; descriptions themselves are no tensors.
+pub fn recognise(opened: &mut Opened) -> Result<()> {
+    let descriptions = metadata::find(opened)?;
+    if descriptions.is_empty() {
+        return Ok(());
+    }
+    let model = &mut opened.model;
+    let mut by_name: std::collections::HashMap<String, u32> =
+        model.stored.iter().enumerate().map(|(i, s)| (s.name.clone(), i as u32)).collect();
+    let mut tensors = Vec::new();
+    for (layer, settings) in &descriptions {
+        by_name.remove(&metadata::tensor_name(layer));
+        if settings.target.as_deref() != Some("sdnq") {
+            continue;
+        }
+        let tensor = packed(layer, settings, &mut by_name, &model.stored)
+            .map_err(|e| e.at(format!("{}: layer `{layer}`", model.label)))?;
+        tensors.push(tensor);
+    }
+    if !tensors.is_empty() {
+        model.format = "sdnq".into();
+    }
+    model.tensors.retain(|t| by_name.contains_key(&t.name));
+    model.tensors.append(&mut tensors);
+    model.tensors.sort_by(|a, b| natural(&a.name, &b.name));
+    if let Some(pair) = model.tensors.windows(2).find(|w| w[0].name == w[1].name) {
+        return Err(Error::failed(format!("{}: tensor `{}` is described twice", model.label, pair[0].name)));
+    }
+    // The quantization is undone by reading; a config that still speaks of it would be wrong of what is written.
+    if let Some(serde_json::Value::Object(config)) = &mut model.config {
+        config.shift_remove("quantization_config");
+    }
+    opened.companions.retain(|c| !c.relative.ends_with("quantization_config.json"));
+    Ok(())
+}
+
+fn packed(
+    layer: &str,
+    settings: &Settings,
+    by_name: &mut std::collections::HashMap<String, u32>,
+    stored: &[Stored],
+) -> Result<Tensor> {
+    let need = |what: &str| Error::failed(format!("its metadata lacks `{what}`"));
+    let dtype = settings.weights_dtype.as_deref().ok_or_else(|| need("weights_dtype"))?;
+    let code = Code::parse(dtype).ok_or_else(|| Error::failed(format!("its dtype `{dtype}` is not known")))?;
+    let shape = settings.original_shape.clone().ok_or_else(|| need("original_shape"))?;
+    let storage = settings.original_dtype.as_deref().ok_or_else(|| need("original_dtype"))?;
+    let storage = <Storage as StorageExt>::parse(storage)
+        .filter(|s| s.is_float())
+        .ok_or_else(|| Error::failed(format!("its original_dtype `{storage}` is not a float type")))?;
+    let recipe = Recipe {
+        dtype: Dtype::new(&code.name()),
+        group_size: settings.group_size.ok_or_else(|| need("group_size"))?,
+        svd_rank: settings.svd_rank.unwrap_or(0),
+        svd_steps: settings.svd_steps.unwrap_or(super::SVD_STEPS),
+    };
+    let name = format!("{layer}.weight");
+    let (out, channels) = match shape[..] {
+        [out, channels] if out > 0 && channels > 0 && out.checked_mul(channels).is_some() => (out, channels),
+        _ => {
+            return Err(Error::failed(format!("its original_shape {shape:?} is not that of a linear layer")));
+        }
+    };
+    let size = recipe.group_size;
+    if code.packed_shape(out * channels).is_none()
+        || size < -2
+        || size == 0
+        || (size > 0 && channels % size as u64 != 0)
+    {
+        return Err(Error::failed(format!("group size {size} and {dtype} do not fit its shape {shape:?}")));
+    }
+    let expected: Vec<Part> = super::parts(&name, &shape, code, &recipe, super::factor_storage(storage));
+    let mut indexes = Vec::new();
+    let mut bytes = 0;
+    for part in &expected {
+        let i =
+            by_name.remove(&part.name).ok_or_else(|| Error::failed(format!("tensor `{}` is missing", part.name)))?;
+        let found = &stored[i as usize];
+        if (found.storage, &found.shape) != (part.storage, &part.shape) {
+            return Err(Error::failed(format!(
+                "tensor `{}` is {} {:?}, expected {} {:?}",
+                part.name,
+                found.storage.name(),
+                found.shape,
+                part.storage.name(),
+                part.shape
+            )));
+        }
+        bytes += found.span.len;
+        indexes.push(i);
+    }
+    Ok(Tensor {
+        name,
+        shape,
+        storage,
+        bytes,
+        encoding: Encoding::Packed { family: Family::Sdnq, recipe, parts: indexes },
+    })
+}

@@ -1,0 +1,122 @@
+//! Values of tensors: read from files as they are, or decoded as they are read.
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::codec::{Codec, Geometry, Prepared, Values};
+use crate::core::dtype::StorageExt;
+use crate::core::model::{Encoding, Stored};
+use crate::core::{Error, Result, TensorId};
+use crate::format::{Blob, Opened};
+use crate::quant::cast;
+
+/// The values of a float tensor of an opened model.
+pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
+    let tensor = opened.model.tensor(id);
+    match &tensor.encoding {
+        Encoding::Plain(i) => {
+            let stored = &opened.model.stored[*i as usize];
+            if !stored.storage.is_float() {
+                return Err(Error::failed(format!(
+                    "tensor `{}` holds {}, not floats",
+                    tensor.name,
+                    stored.storage.name()
+                )));
+            }
+            Ok(Box::new(Plain { opened: Arc::clone(opened), stored: *i, geometry: Geometry::of(&tensor.shape) }))
+        }
+        Encoding::Packed { family, recipe, parts } => {
+            let codec =
+                super::get(*family).codec(&tensor.shape, tensor.storage, &super::Action::Quantize(recipe.clone()))?;
+            let part = |i: usize| -> Result<Vec<u8>> {
+                let stored = &opened.model.stored[parts[i] as usize];
+                let mut bytes = vec![0; stored.span.len as usize];
+                blob(opened, stored).read_at(stored.span.offset, &mut bytes)?;
+                Ok(bytes)
+            };
+            let prepared = codec.load(&part).map_err(|e| e.at(format!("tensor `{}`", tensor.name)))?;
+            Ok(Box::new(Packed { opened: Arc::clone(opened), parts: parts.clone(), codec, prepared }))
+        }
+    }
+}
+
+fn blob<'a>(opened: &'a Opened, stored: &Stored) -> &'a Blob {
+    &opened.blobs[stored.span.file as usize]
+}
+
+struct Plain {
+    opened: Arc<Opened>,
+    stored: u32,
+    geometry: Geometry,
+}
+
+impl Values for Plain {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        let stored = &self.opened.model.stored[self.stored as usize];
+        let size = stored.storage.bytes().unwrap_or(1);
+        let (start, count) = ((rows.start * self.geometry.cols) as u64, rows.len() * self.geometry.cols);
+        let mut bytes = vec![0u8; count * size as usize];
+        blob(&self.opened, stored).read_at(stored.span.offset + start * size, &mut bytes)?;
+        out.clear();
+        out.resize(count, 0.0);
+        cast::decode(stored.storage, &bytes, out);
+        Ok(())
+    }
+}
+
+struct Packed {
+    opened: Arc<Opened>,
+    parts: Vec<u32>,
+    codec: Box<dyn Codec>,
+    prepared: Box<dyn Prepared>,
+}
+
+impl Values for Packed {
+    fn geometry(&self) -> Geometry {
+        self.codec.geometry()
+    }
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        let mut pieces = Vec::new();
+        for piece in self.prepared.pieces(rows.clone()) {
+            let stored = &self.opened.model.stored[self.parts[piece.part] as usize];
+            let mut bytes = vec![0; (piece.bytes.end - piece.bytes.start) as usize];
+            blob(&self.opened, stored).read_at(stored.span.offset + piece.bytes.start, &mut bytes)?;
+            pieces.push(bytes);
+        }
+        out.clear();
+        out.resize(rows.len() * self.codec.geometry().cols, 0.0);
+        self.prepared.decode(rows, &pieces, out);
+        Ok(())
+    }
+}
+
+/// Values that are at hand.
+#[derive(Debug)]
+pub struct InMemory {
+    geometry: Geometry,
+    values: Vec<f32>,
+}
+
+impl InMemory {
+    /// A matrix of that shape; `values` has its elements.
+    pub fn new(shape: &[u64], values: Vec<f32>) -> Result<Self> {
+        let elements: u64 = shape.iter().product();
+        if elements != values.len() as u64 {
+            return Err(Error::failed(format!("shape {shape:?} has {elements} elements, not {}", values.len())));
+        }
+        Ok(Self { geometry: Geometry::of(shape), values })
+    }
+}
+
+impl Values for InMemory {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        out.clear();
+        out.extend(&self.values[rows.start * self.geometry.cols..rows.end * self.geometry.cols]);
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! The engine behind the desk: what the program uses where tests use a stepped fake.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::backend::{
+    Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Priority, Progress,
+};
+use crate::core::plan::Totals;
+use crate::core::recipe::group_size;
+use crate::core::{Family, Loss, Patch, Plan, Result, Row, Settings, units};
+use crate::engine::convert::{self, Request, State};
+use crate::engine::trials::Trials;
+use crate::engine::Limits;
+use crate::format::{Opened, profiles, save};
+use crate::session::{Profile, TargetChoice, preset};
+use crate::target;
+
+/// An opened model and its workers.
+#[derive(Debug)]
+pub struct Live {
+    opened: Arc<Opened>,
+    trials: Trials,
+    limits: Limits,
+}
+
+impl Live {
+    /// Starts the trial workers; `wake` is called when there is something to drain.
+    pub fn new(opened: Arc<Opened>, limits: Limits, wake: impl Fn() + Send + Sync + 'static) -> Result<Self> {
+        let trials = Trials::new(Arc::clone(&opened), limits, wake)?;
+        Ok(Self { opened, trials, limits })
+    }
+
+    fn request_for(&self, output: &Path, force: bool) -> Request {
+        Request { output: output.to_owned(), force, max_shard: None }
+    }
+}
+
+impl Backend for Live {
+    fn plan(&self, settings: &Settings) -> Result<Plan> {
+        target::plan(&self.opened.model, settings)
+    }
+
+    fn totals(&self, plan: &Plan) -> Totals {
+        plan.totals(|row| target::is_float(&self.opened.model, row))
+    }
+
+    fn dtypes(&self, family: Family) -> Vec<DtypeChoice> {
+        let all = target::get(family).dtypes();
+        all.into_iter().map(|d| DtypeChoice { name: d.name, bits: d.bits, about: d.about }).collect()
+    }
+
+    fn can(&self, family: Family, knob: Knob) -> Result<(), String> {
+        target::get(family).has(match knob {
+            Knob::GroupSize => target::Knob::GroupSize,
+            Knob::SvdRank => target::Knob::SvdRank,
+        })
+    }
+
+    fn settings_for(&self, family: Family, from: &Settings) -> TargetChoice {
+        // Dtypes of one target mean nothing to another; what is kept stays kept.
+        let keep_only = |p: &Patch| Patch { keep: p.keep, ..Patch::default() };
+        let rules = from.rules.iter().map(|r| crate::core::Rule { patch: keep_only(&r.patch), ..r.clone() });
+        let overrides: BTreeMap<String, Patch> =
+            from.overrides.iter().map(|(n, p)| (n.clone(), keep_only(p))).filter(|(_, p)| !p.is_empty()).collect();
+        let preset = preset::for_class(family, self.opened.model.architecture.as_deref());
+        TargetChoice {
+            target: family,
+            defaults: Patch { dtype: Some(target::get(family).default_dtype()), ..Patch::default() },
+            preset: preset.map(|p| p.rules).unwrap_or_default(),
+            rules: rules.filter(|r| !r.patch.is_empty()).collect(),
+            overrides,
+        }
+    }
+
+    fn request(&self, row: &Row, priority: Priority) {
+        self.trials.request(row, priority);
+    }
+
+    fn drain(&self) -> Vec<Answer> {
+        self.trials.drain()
+    }
+
+    fn trials_running(&self) -> usize {
+        self.trials.running()
+    }
+
+    fn convert(&self, settings: &Settings, output: &Path, force: bool) -> Result<Box<dyn Job>> {
+        let request = self.request_for(output, force);
+        Ok(Box::new(Running(convert::Job::start(Arc::clone(&self.opened), settings, request, self.limits)?)))
+    }
+
+    fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage> {
+        let model = &self.opened.model;
+        let kind = convert::output_kind(&self.opened, output, None)?;
+        let plan = target::plan(model, settings)?;
+        let layout = target::layout::Layout::new(&plan, &target::layout::Context { model, settings, output: kind })?;
+        let mut warnings = plan.warnings.clone();
+        // What stands in the way is said before anybody presses Enter; `force` is asked for on its own.
+        if let Err(e) = save::check_target(output, true, &self.opened) {
+            warnings.push(e.to_string());
+        }
+        if let Err(e) = save::check_space(output, layout.file_bytes()) {
+            warnings.push(e.to_string());
+        }
+        Ok(ConvertPage {
+            loads_with: target::get(plan.family).loads_with(model),
+            file_bytes: layout.file_bytes(),
+            free_bytes: save::free_space(output),
+            warnings,
+            groups: groups(&plan),
+        })
+    }
+
+    fn save_profile(&self, profile: &mut Profile, name: &str) -> Result<PathBuf> {
+        let path = profiles::locate(name)?;
+        profiles::write(&path, &profile.to_text())?;
+        profile.name = profiles::name_of(&path);
+        Ok(path)
+    }
+
+    fn default_output(&self, settings: &Settings) -> PathBuf {
+        let model = &self.opened.model;
+        let stem = model.root.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
+        let dtype = settings.defaults.dtype.as_ref().map_or_else(String::new, |d| format!("-{d}"));
+        let name = format!("{stem}-{}{dtype}", settings.target).to_lowercase();
+        match convert::natural_output(&self.opened) {
+            target::layout::Output::File => PathBuf::from(format!("{name}.safetensors")),
+            target::layout::Output::Folder { .. } => PathBuf::from(name),
+        }
+    }
+}
+
+/// Rows with which the same is done, the largest first, the kept ones last.
+fn groups(plan: &Plan) -> Vec<PageGroup> {
+    let mut groups: Vec<PageGroup> = Vec::new();
+    for row in &plan.rows {
+        let mut what = if row.excluded { "kept".to_owned() } else { row.to.clone() };
+        if let (Some(size), false) = (row.group_size(), row.excluded) {
+            what.push_str(&match size {
+                group_size::ROW | group_size::TENSOR => format!("  {}", group_size::name(size)),
+                n => format!("  group {n}"),
+            });
+            if row.svd_rank() > 0 {
+                what.push_str(&format!("  rank {}", row.svd_rank()));
+            }
+        }
+        let group = match groups.iter_mut().find(|g| g.what == what) {
+            Some(group) => group,
+            None => {
+                groups.push(PageGroup { what, tensors: 0, before: 0, after: 0, relative_error: None });
+                match groups.last_mut() {
+                    Some(group) => group,
+                    None => continue,
+                }
+            }
+        };
+        group.tensors += 1;
+        group.before += row.bytes_before;
+        group.after += row.bytes_after();
+    }
+    groups.sort_by_key(|g| (g.what == "kept", std::cmp::Reverse(g.before)));
+    groups
+}
+
+struct Running(convert::Job);
+
+impl Job for Running {
+    fn progress(&self) -> Progress {
+        let p = &self.0.progress;
+        let (bytes_done, bytes_total) = p.bytes();
+        let (rows_done, rows_total) = p.rows();
+        let state = match p.state() {
+            State::Running => JobState::Running,
+            State::Done(bytes) => JobState::Done(format!("{} in {}", units::size(bytes), units::clock(p.seconds()))),
+            State::Failed(message) => JobState::Failed(message),
+            State::Cancelled => JobState::Cancelled,
+        };
+        Progress {
+            state,
+            bytes_done,
+            bytes_total,
+            rows_done,
+            rows_total,
+            current: p.current(),
+            elapsed: p.seconds(),
+            output: self.0.output.clone(),
+        }
+    }
+    fn cancel(&self) {
+        self.0.cancel();
+    }
+    fn take_losses(&self) -> Vec<(String, Loss)> {
+        self.0.progress.take_losses()
+    }
+}

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Writes tests/data/sdnq/{matrix,affine}.bin with the real library, for the golden tests of src/quant.
+
+    SDNQ_USE_TORCH_COMPILE=0 python tests/interop/make_sdnq_golden.py      (sdnq 0.2.8, torch on a CPU)
+
+matrix.bin   16x96 F32, row-major, little endian.
+affine.bin   for every name of NAMES, for every geometry of GEOMETRIES, one after another:
+             the stored weight (packed as sdnq packs; int8 as I8; uint1 one byte per eight values),
+             scale (F32), zero_point (F32, unsigned only), and, if the name is in DECODED, the dequantized values (F32).
+"""
+import pathlib
+
+import torch
+from sdnq.common import dtype_dict
+from sdnq.packed_int import pack_int
+from sdnq.quant_utils import quantize_weight
+
+NAMES = ["int2", "int3", "int4", "int5", "int6", "int7", "int8",
+         "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "uint8"]
+# name, the first row taken, the view of the rows from it on, the axis reduced over
+GEOMETRIES = [
+    ("row", 0, (16, 96), -1),
+    ("groups of 32", 0, (16, 3, 32), -1),
+    ("tensor", 10, (6, 96), None),
+    ("conv", 0, (16, 32, 3), 1),
+    ("conv, groups of 8", 0, (16, 4, 8, 3), 2),
+]
+DECODED = ["int4", "uint4"]
+OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "sdnq"
+
+
+def matrix():
+    torch.manual_seed(20)
+    w = torch.randn(16, 96, dtype=torch.float32)
+    w[1] = 0.0                                  # an all-zero row
+    w[2, 32:64] = 0.0                           # an all-zero group
+    w[3] = 0.75                                 # a constant row
+    w[4] *= 1e-30                               # tiny
+    w[5] *= 1e30                                # large
+    w[6] = w[6].abs() + 3.0                     # all positive, far from zero
+    w[7] = torch.arange(96) / 2.0 - 24.0        # ties of the rounding
+    w[8] *= 1e-42                               # subnormal
+    w[9, 5] = 1000.0                            # an outlier
+    w[10] = (torch.arange(96) % 16) - 8.0       # exactly the codes of int4
+    return w
+
+
+def main():
+    w = matrix()
+    OUT.mkdir(parents=True, exist_ok=True)
+    out = bytearray()
+    for name in NAMES:
+        unsigned = dtype_dict[name]["is_unsigned"]
+        for _, first, view, dim in GEOMETRIES:
+            v = w[first:].reshape(view).clone()
+            q, scale, zero_point = quantize_weight(v, dim, name)
+            # 0/0 is cast as the platform likes (and to True for uint1); the golden files hold 0 there, as mixdown writes.
+            q = torch.where((scale == 0) & (v == (0 if zero_point is None else zero_point)), torch.zeros_like(q), q)
+            if dtype_dict[name]["is_packed"]:
+                stored = pack_int(q, name)
+                stored = stored.to(torch.uint8)
+            else:
+                stored = q.to(dtype_dict[name]["torch_dtype"])
+            out += stored.contiguous().numpy().tobytes()
+            out += scale.contiguous().numpy().tobytes()
+            if unsigned:
+                out += zero_point.contiguous().numpy().tobytes()
+            if name in DECODED:
+                f = q.to(torch.float32)
+                f = f * scale if zero_point is None else torch.addcmul(zero_point, f, scale)
+                out += f.contiguous().numpy().tobytes()
+    (OUT / "matrix.bin").write_bytes(w.numpy().tobytes())
+    (OUT / "affine.bin").write_bytes(out)
+    print(len(out), "bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+//! The contract of the command line: commands, flags, JSON fields, exit codes.
+use crate::support::{Sandbox, example};
+
+#[test]
+fn exit_codes_tell_wrong_usage() {
+    fn check(words: &str, part: &str) {
+        let s = Sandbox::new();
+        s.write("m.safetensors", example());
+        let run = s.run(words);
+        assert_eq!(run.code(), 2, "{words}: {}", run.stderr());
+        assert!(run.stderr().contains(part), "{words}: {}", run.stderr());
+    }
+    check("", "terminal");
+    check("m.safetensors", "mixdown inspect");
+    check("--demo", "convert");
+    check("plan", "which model");
+    check("plan m.safetensors --demo", "--demo");
+    check("plan m.safetensors --dtype unt4", "uint4");
+    check("plan m.safetensors --to nothing", "float, sdnq");
+    check("plan m.safetensors --to float --svd-rank 4", "sdnq has it");
+    check("plan m.safetensors --to float --group-size 64", "sdnq has it");
+    check("plan m.safetensors --to float --metadata-tensors", "sdnq has it");
+    check("plan m.safetensors --exclude (", "--exclude");
+    check("plan m.safetensors --tensor-type attn", "--tensor-type");
+    check("plan m.safetensors --group-size -3", "group size -3");
+    check("plan m.safetensors --memory much --dtype int8 --threads 0 --unknown", "--unknown");
+    check("convert m.safetensors", "--output");
+    check("convert m.safetensors -o out.safetensors --max-shard-size 1MB", "--max-shard-size");
+    check("convert m.safetensors -o out.safetensors --threads 0", "--threads");
+    check("plan m.safetensors --component vae", "--component");
+}
+
+#[test]
+fn a_model_that_is_not_there_is_a_failure() {
+    let s = Sandbox::new();
+    s.run("inspect nothing.safetensors").fails(1, &["nothing.safetensors"]);
+    s.run("inspect org/name").fails(1, &["org/name", "hf download"]);
+    s.run("inspect flux.1-dev").fails(1, &["black-forest-labs/FLUX.1-dev"]);
+}
+
+#[test]
+fn inspect_says_what_is_in_a_model() {
+    let s = Sandbox::new();
+    s.write("m.safetensors", example());
+    let j = s.json("inspect m.safetensors --json");
+    assert_eq!(j["format"], "safetensors");
+    assert_eq!(j["metadata"]["format"], "pt");
+    assert_eq!(j["tensors"].as_array().map(Vec::len), Some(8));
+    assert_eq!(j["parameters"], 4 * 128 * 256 + 128 + 64 * 256 + 256 + 1);
+    let one = s.json("inspect m.safetensors --json --tensor steps");
+    assert_eq!(one["tensors"][0]["dtype"], "I64");
+    assert_eq!(one["tensors"][0]["bytes"], 8);
+    s.run("inspect m.safetensors --tensor nothing").fails(1, &["`nothing`"]);
+}
+
+#[test]
+fn a_plan_has_the_fields_of_the_contract() {
+    let s = Sandbox::new();
+    s.write("m.safetensors", example());
+    let j = s.json("plan m.safetensors --dtype uint4 --svd-rank 8 -o out.safetensors --json");
+    assert_eq!(
+        (&j["target"], &j["model"], &j["output"]),
+        (&"sdnq".into(), &"m.safetensors".into(), &"out.safetensors".into())
+    );
+    let row = &j["tensors"][1];
+    assert_eq!(row["name"], "blocks.0.attn.to_q.weight");
+    assert_eq!(row["sources"], serde_json::json!(["blocks.0.attn.to_q.weight"]));
+    assert_eq!(row["shape"], serde_json::json!([128, 256]));
+    assert_eq!((&row["from"], &row["to"], &row["excluded"]), (&"F32".into(), &"uint4".into(), &false.into()));
+    assert_eq!((&row["group_size"], &row["svd_rank"]), (&128.into(), &8.into()));
+    assert_eq!(row["bytes_before"], 128 * 256 * 4);
+    // Codes, two groups per row with scale and zero point, and two factors in the source's type.
+    assert_eq!(row["bytes_after"], 128 * 256 / 2 + 2 * 128 * 2 * 4 + 8 * (128 + 256) * 4);
+    assert!(row["mse"].is_null());
+    let bias = &j["tensors"][0];
+    assert_eq!((&bias["excluded"], &bias["to"]), (&true.into(), &"F32".into()));
+    let t = &j["totals"];
+    assert_eq!((&t["tensors"], &t["quantized"], &t["output_tensors"]), (&8.into(), &4.into(), &(4 * 5 + 4).into()));
+}
+
+#[test]
+fn settings_from_flags() {
+    /// The dtype of each matrix, `-` where it is kept.
+    fn check(options: &str, expected: [&str; 5]) {
+        let s = Sandbox::new();
+        s.write("m.safetensors", example());
+        s.write("rules.txt", "blocks.0=int4\nblocks=int5 ");
+        let j = s.json(&format!("plan m.safetensors --json {options}"));
+        let names = [
+            "blocks.0.attn.to_q.weight",
+            "blocks.0.ff.weight",
+            "blocks.1.attn.to_q.weight",
+            "blocks.1.ff.weight",
+            "embed_tokens.weight",
+        ];
+        let got = names.map(|n| {
+            let row = j["tensors"].as_array().and_then(|t| t.iter().find(|r| r["name"] == n)).expect("a row");
+            if row["excluded"] == true { "-".to_owned() } else { row["to"].as_str().expect("a dtype").to_owned() }
+        });
+        assert_eq!(got, expected, "{options}");
+    }
+    check("", ["int8", "int8", "int8", "int8", "-"]);
+    check("--dtype UINT4", ["uint4", "uint4", "uint4", "uint4", "-"]);
+    check("--dtype bool", ["uint1", "uint1", "uint1", "uint1", "-"]);
+    check("--exclude attn --exclude embed", ["-", "int8", "-", "int8", "-"]);
+    check("--include attn", ["int8", "-", "int8", "-", "-"]);
+    check("--include attn --exclude blocks.1", ["int8", "-", "-", "-", "-"]);
+    check("--tensor-type attn=int4 --tensor-type blocks.1=uint2", ["int4", "int8", "uint2", "uint2", "-"]);
+    check("--tensor-type-file rules.txt", ["int4", "int4", "int5", "int5", "-"]);
+    check("--exclude attn --tensor-type attn=int4", ["-", "int8", "-", "int8", "-"]);
+    check("--to float", ["BF16", "BF16", "BF16", "BF16", "BF16"]);
+    check("--to float --dtype fp16", ["F16", "F16", "F16", "F16", "F16"]);
+}
+
+#[test]
+fn profiles_are_saved_and_loaded() {
+    let s = Sandbox::new();
+    s.write("m.safetensors", example());
+    let flags = "--dtype uint4 --group-size 32 --exclude ff --tensor-type blocks.1=int5,svd_rank=4";
+    let by_flags = s.json(&format!("plan m.safetensors {flags} --save-profile p.toml --json"));
+    let by_file = s.json("plan m.safetensors --profile p.toml --json");
+    assert_eq!(by_flags["tensors"], by_file["tensors"]);
+    std::fs::create_dir_all(s.path("config/mixdown/profiles")).expect("a folder");
+    std::fs::copy(s.path("p.toml"), s.path("config/mixdown/profiles/mine.toml")).expect("copied");
+    assert_eq!(s.json("plan m.safetensors --profile mine --json")["tensors"], by_flags["tensors"]);
+    assert_eq!(s.json("profile list --json")["profiles"][0]["name"], "mine");
+    assert!(s.run("profile show mine").stdout().contains("uint4"));
+    assert!(s.run("profile path mine").stdout().trim_end().ends_with("mine.toml"));
+    s.run("plan m.safetensors --profile other").fails(1, &["other", "profile list"]);
+    let overridden = s.json("plan m.safetensors --profile mine --dtype int8 --json");
+    assert_eq!(overridden["tensors"][1]["to"], "int8");
+}
+
+#[test]
+fn a_wrong_profile_is_said_with_its_place() {
+    let s = Sandbox::new();
+    s.write("m.safetensors", example());
+    s.write("p.toml", "target = \"sdnq\"\n[defaults]\ngrup_size = 64\n");
+    s.run("plan m.safetensors --profile p.toml").fails(1, &["p.toml:3:1", "grup_size", "group_size"]);
+}
+
+#[test]
+fn presets_are_chosen_by_class() {
+    let s = Sandbox::new();
+    s.write("m/model.safetensors", example());
+    s.write("m/config.json", r#"{"architectures": ["LlamaForCausalLM"]}"#);
+    assert_eq!(s.json("inspect m --json")["architecture"], "LlamaForCausalLM");
+    let presets = s.json("profile list --json");
+    let names: Vec<&str> =
+        presets["presets"].as_array().expect("a list").iter().filter_map(|p| p["name"].as_str()).collect();
+    assert!(names.contains(&"common") && names.contains(&"flux"), "{names:?}");
+}
+
+#[test]
+fn help_and_completions_are_no_failure() {
+    let s = Sandbox::new();
+    for words in ["--help", "--version", "convert --help", "completions bash", "completions fish", "man"] {
+        let run = s.run(words);
+        assert_eq!(run.code(), 0, "{words}");
+        assert!(run.stdout().contains("mixdown"), "{words}");
+    }
+}
+
+#[test]
+fn the_cache_is_found_by_its_variables() {
+    let s = Sandbox::new();
+    let repository = "hub/models--org--name";
+    s.write(&format!("{repository}/snapshots/abc/model.safetensors"), example());
+    s.write(&format!("{repository}/snapshots/abc/config.json"), "{}");
+    s.write(&format!("{repository}/refs/main"), "abc");
+    for (key, value) in [("HF_HUB_CACHE", "hub"), ("HF_HOME", "."), ("XDG_CACHE_HOME", "xdg")] {
+        if key == "XDG_CACHE_HOME" {
+            std::fs::create_dir_all(s.path("xdg/huggingface")).expect("a folder");
+            std::fs::rename(s.path("hub"), s.path("xdg/huggingface/hub")).expect("moved");
+        }
+        let run =
+            s.command().env(key, s.path(value)).args(["inspect", "org/name", "--json"]).output().expect("it runs");
+        assert!(run.status.success(), "{key}: {}", String::from_utf8_lossy(&run.stderr));
+    }
+}
