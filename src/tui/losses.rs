@@ -111,7 +111,9 @@ impl Losses {
     /// Takes a loss that a conversion reports of what it wrote.
     pub fn written(&mut self, board: &Board, family: Family, name: String, action: Action, loss: Loss) {
         let known = Known::Loss(loss, Quality::Written);
-        if let Some(row) = board.find(&name).filter(|i| board.plan.family == family && board.plan.rows[*i].action == action) {
+        if let Some(row) =
+            board.find(&name).filter(|i| board.plan.family == family && board.plan.rows[*i].action == action)
+        {
             if let Some(slot) = self.now.get_mut(row) {
                 *slot = Some(known.clone());
             }

@@ -2,8 +2,8 @@
 use std::sync::Arc;
 
 use super::trials;
-use crate::core::recipe::group_size;
 use crate::core::plan::Action;
+use crate::core::recipe::group_size;
 use crate::core::{Family, Patch, Recipe, Result, TensorId};
 use crate::session::Edit;
 use crate::tui::app::App;

@@ -2,8 +2,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::core::plan::Action as What;
 use crate::core::Result;
+use crate::core::plan::Action as What;
 use crate::tui::action::Action;
 use crate::tui::app::{App, Conversion};
 use crate::tui::backend::{Job, JobState};
@@ -111,6 +111,10 @@ pub fn stop(app: &mut App, fx: &mut Vec<Effect>) {
     }
     if app.running_job().is_some() {
         app.overlays.push(Overlay::Confirm(Confirm::StopJob));
+    } else if app.backend.trials_running() > 0 {
+        app.backend.cancel_trials();
+        app.asked.clear();
+        app.say("the trials are stopped");
     } else {
         let quit = app.keymap.keys_of(Action::Quit).unwrap_or_default();
         let esc = if app.overlays.is_empty() { "" } else { "Esc closes this, " };
