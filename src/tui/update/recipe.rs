@@ -135,7 +135,7 @@ pub fn set(app: &mut App, choice: &Choice, fx: &mut Vec<Effect>) {
         let key = app.keymap.keys_of(crate::tui::action::Action::Exclude).unwrap_or_default();
         return app.complain(format!("{}: kept as it is; {key} includes it", whose(app, &ids)));
     }
-    let more = if kept > 0 { format!(" · {kept} kept ones left alone") } else { String::new() };
+    let more = if kept > 0 { format!(" · {} left as kept", tensors(kept)) } else { String::new() };
     lay(app, &word, &ids, &patch, &more, fx);
 }
 
