@@ -19,8 +19,16 @@ fn file() -> &'static PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| {
         let layers = [
-            "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2", "norm1", "norm2",
-            "norm3.linear", "attn.add_q_proj",
+            "attn.to_q",
+            "attn.to_k",
+            "attn.to_v",
+            "attn.to_out.0",
+            "ff.net.0.proj",
+            "ff.net.2",
+            "norm1",
+            "norm2",
+            "norm3.linear",
+            "attn.add_q_proj",
         ];
         let mut entries = Vec::new();
         let mut at = 0;

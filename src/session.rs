@@ -120,6 +120,14 @@ impl Session {
     pub fn redo(&mut self) -> Option<String> {
         self.history.redo(&mut self.profile.settings)
     }
+    /// Whether there is a change to take back.
+    pub fn can_undo(&self) -> bool {
+        self.history.can_undo()
+    }
+    /// Whether there is a change to make again.
+    pub fn can_redo(&self) -> bool {
+        self.history.can_redo()
+    }
     /// Whether the choices differ from what was last saved or loaded.
     pub fn is_dirty(&self) -> bool {
         self.history.is_dirty()

@@ -425,8 +425,9 @@ impl Work<'_> {
                         None => Arc::clone(slot.insert(Arc::new(self.live(row)?))),
                     }
                 };
-                let measured =
-                    self.pass(row, mine.codec.as_ref(), mine.values.as_ref(), &self.sink(row)).slab(mine.prepared.as_ref(), slab)?;
+                let measured = self
+                    .pass(row, mine.codec.as_ref(), mine.values.as_ref(), &self.sink(row))
+                    .slab(mine.prepared.as_ref(), slab)?;
                 self.advance(row, measured.sums.elements);
                 lock(&mine.measured)[slab] = Some(measured);
                 if mine.left.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -465,26 +466,14 @@ impl Work<'_> {
         let codec = self.codec(row)?;
         let values = values::of(self.opened, source(row)?)?;
         let sink = self.sink(r);
-        let sums = self.pass(r, codec.as_ref(), values.as_ref(), &sink).run(&|elements| self.advance(r, elements))?.sums;
+        let sums =
+            self.pass(r, codec.as_ref(), values.as_ref(), &sink).run(&|elements| self.advance(r, elements))?.sums;
         self.finished(r, Some(&sums));
         Ok(sums)
     }
 
-    fn pass<'p>(
-        &'p self,
-        row: usize,
-        codec: &'p dyn Codec,
-        values: &'p dyn Values,
-        sink: &'p RowSink<'p>,
-    ) -> Pass<'p> {
-        Pass {
-            name: &self.plan.rows[row].name,
-            codec,
-            values,
-            sink,
-            cancel: self.cancel,
-            histograms: false,
-        }
+    fn pass<'p>(&'p self, row: usize, codec: &'p dyn Codec, values: &'p dyn Values, sink: &'p RowSink<'p>) -> Pass<'p> {
+        Pass { name: &self.plan.rows[row].name, codec, values, sink, cancel: self.cancel, histograms: false }
     }
 
     fn sink(&self, row: usize) -> RowSink<'_> {

@@ -43,6 +43,14 @@ impl History {
         self.past.push(Step { title: step.title.clone(), edit });
         Some(step.title)
     }
+    /// Whether there is a change to take back.
+    pub fn can_undo(&self) -> bool {
+        !self.past.is_empty()
+    }
+    /// Whether there is a change to make again.
+    pub fn can_redo(&self) -> bool {
+        !self.future.is_empty()
+    }
     /// Whether what stands differs from what was saved.
     pub fn is_dirty(&self) -> bool {
         self.touched && self.saved != Some(self.past.len())

@@ -3,15 +3,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::backend::{
-    Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Priority, Progress,
-};
+use super::backend::{Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Priority, Progress};
 use crate::core::plan::Totals;
 use crate::core::recipe::group_size;
 use crate::core::{Family, Loss, Patch, Plan, Result, Row, Settings, units};
+use crate::engine::Limits;
 use crate::engine::convert::{self, Request, State};
 use crate::engine::trials::Trials;
-use crate::engine::Limits;
 use crate::format::{Opened, profiles, save};
 use crate::session::{Profile, TargetChoice, preset};
 use crate::target;

@@ -1,0 +1,186 @@
+//! The one table of actions: from it come the keymap, the help, the palette, the hints and docs/keys.md.
+use super::app::{App, Focus};
+use super::backend::Knob;
+
+macro_rules! actions {
+    ($($variant:ident $group:ident $name:literal $doc:literal [$($key:literal),*];)*) => {
+        /// A named intent that keys can be bound to.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Action { $(#[doc = $doc] $variant),* }
+        /// The table.
+        pub const TABLE: &[Spec] = &[$(Spec {
+            action: Action::$variant, group: Group::$group, name: $name, doc: $doc, keys: &[$($key),*],
+        }),*];
+    };
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Spec {
+    /// The action.
+    pub action: Action,
+    /// Under which heading it is listed.
+    pub group: Group,
+    /// Its stable name.
+    pub name: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+    /// Its keys unless they are bound otherwise.
+    pub keys: &'static [&'static str],
+}
+
+/// Headings of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Where to go.
+    Move,
+    /// What to act on.
+    Select,
+    /// What to set.
+    Recipe,
+    /// What to measure and to write.
+    Work,
+    /// What to show.
+    View,
+    /// The program.
+    Program,
+}
+
+impl Group {
+    /// As it is written above its actions.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Move => "Move",
+            Self::Select => "Select",
+            Self::Recipe => "Recipe",
+            Self::Work => "Measure and write",
+            Self::View => "View",
+            Self::Program => "Program",
+        }
+    }
+}
+
+actions! {
+    Down Move "move.down" "One row down" ["j", "Down"];
+    Up Move "move.up" "One row up" ["k", "Up"];
+    HalfDown Move "move.half_page_down" "Half a page down" ["Ctrl-d"];
+    HalfUp Move "move.half_page_up" "Half a page up" ["Ctrl-u"];
+    PageDown Move "move.page_down" "A page down" ["PgDn", "Ctrl-f"];
+    PageUp Move "move.page_up" "A page up" ["PgUp", "Ctrl-b"];
+    Top Move "move.top" "To the first row" ["g g", "Home"];
+    Bottom Move "move.bottom" "To the last row" ["G", "End"];
+    Open Move "tree.open" "Open the group, or step into it" ["l", "Right"];
+    Enter Move "tree.enter" "Open the group; on a tensor, inspect it" ["Enter"];
+    Close Move "tree.close" "Close the group, or go to the one above" ["h", "Left"];
+    CollapseAll Move "tree.collapse_all" "Close every group" ["-"];
+    ExpandAll Move "tree.expand_all" "Open every group" ["="];
+    CollapseBelow Move "tree.collapse_below" "Close the group and all below it" ["Shift-Left"];
+    ExpandBelow Move "tree.expand_below" "Open the group and all below it" ["Shift-Right"];
+
+    Mark Select "select.mark" "Mark, and move down" ["Space"];
+    MarkShown Select "select.mark_shown" "Mark everything that is shown" ["Ctrl-a"];
+    Invert Select "select.invert" "Mark what is not marked, of what is shown" ["*"];
+    Filter Select "select.filter" "Show only names that match; `re:` for a regular expression" ["/"];
+
+    Exclude Recipe "recipe.exclude" "Exclude: keep as it is; again: include" ["x"];
+    Dtype Recipe "recipe.dtype" "Choose the dtype" ["t"];
+    GroupSize Recipe "recipe.group_size" "Choose the group size" ["s"];
+    SvdRank Recipe "recipe.svd_rank" "Choose the rank of the low-rank branch" ["r"];
+    Reset Recipe "recipe.reset" "Back to what the rules say" ["R"];
+    Copy Recipe "recipe.copy" "Copy the recipe" ["y"];
+    Paste Recipe "recipe.paste" "Paste the recipe" ["p"];
+    Target Recipe "recipe.target" "Choose the target: the family of files to write" ["T"];
+    Undo Recipe "recipe.undo" "Undo" ["u"];
+    Redo Recipe "recipe.redo" "Redo" ["U", "Ctrl-r"];
+
+    Trial Work "work.trial" "Quantize in memory and measure" ["a"];
+    TrialShown Work "work.trial_shown" "Measure everything that is shown" ["A"];
+    Convert Work "work.convert" "Convert: see the plan first" ["c"];
+    Jobs Work "work.jobs" "Conversions and trials" ["w"];
+    Save Work "work.save" "Save the profile" ["Ctrl-s"];
+
+    Focus View "view.focus" "To the other pane" ["Tab", "Shift-Tab"];
+    Inspector View "view.inspector" "Show or hide the inspector" ["i"];
+    Redraw View "view.redraw" "Draw the screen anew" ["Ctrl-l"];
+    Help Program "program.help" "What can be done here; Enter does it" ["?", "F1"];
+    Palette Program "program.palette" "Find a command" [":", "Ctrl-p"];
+    Back Program "program.back" "One step back: popup, filter, marks" ["Esc"];
+    Suspend Program "program.suspend" "Suspend" ["Ctrl-z"];
+    Stop Program "program.stop" "Cancel what runs" ["Ctrl-c"];
+    Quit Program "program.quit" "Quit" ["q"];
+}
+
+impl Action {
+    /// Its row of the table.
+    pub fn spec(self) -> &'static Spec {
+        // The table has a row per variant, in their order.
+        &TABLE[self as usize]
+    }
+}
+
+/// Whether an action means something now; if not, why.
+pub fn when(action: Action, app: &App) -> Result<(), String> {
+    use Action::*;
+    let family = app.session.settings().target;
+    let tree = || {
+        if app.tree.visible().is_empty() {
+            Err(if app.tree.filtered() {
+                "no tensor matches the filter".to_owned()
+            } else {
+                "the model has no tensors".to_owned()
+            })
+        } else {
+            Ok(())
+        }
+    };
+    match action {
+        Dtype | Exclude | Mark | MarkShown | Invert | Trial | TrialShown => tree(),
+        GroupSize => tree().and_then(|()| app.backend.can(family, Knob::GroupSize)),
+        SvdRank => tree().and_then(|()| app.backend.can(family, Knob::SvdRank)),
+        Reset => tree().and_then(|()| {
+            if app.targets().iter().any(|id| app.override_of(*id).is_some()) {
+                Ok(())
+            } else {
+                Err("nothing was set by hand here".into())
+            }
+        }),
+        Copy => tree().and_then(|()| match app.tensor() {
+            Some(_) => Ok(()),
+            None => Err("go to a tensor first".into()),
+        }),
+        Paste => tree().and_then(|()| match &app.clipboard {
+            None => Err("nothing was copied yet: `y` copies a recipe".into()),
+            Some((f, _)) if *f != family => Err(format!("the copied recipe is one of {f}")),
+            Some(_) => Ok(()),
+        }),
+        Undo if !app.session.can_undo() => Err("nothing to undo".into()),
+        Redo if !app.session.can_redo() => Err("nothing to redo".into()),
+        Convert if app.running_job().is_some() => Err("a conversion is running: `w` shows it".into()),
+        Convert => tree().or_else(|e| if app.tree.filtered() { Ok(()) } else { Err(e) }),
+        Focus if !app.inspector_shown() => Err("there is one pane: `i` opens the inspector".into()),
+        Open | Close | CollapseAll | ExpandAll | CollapseBelow | ExpandBelow if app.tree.filtered() => {
+            if matches!(action, Open | Close) { Ok(()) } else { Err("the filter holds every group open".into()) }
+        }
+        CollapseBelow | ExpandBelow if app.focus == self::Focus::Inspector => Err("go to the tree first".into()),
+        _ => Ok(()),
+    }
+}
+
+/// docs/keys.md, made from the table.
+pub fn document() -> String {
+    let mut out = String::from(
+        "# Keys\n\nWritten by `mixdown` itself from its table of actions: a test fails when this page is stale.\n\n\
+         Commands act on the marks if there are any, else on the cursor; on a group, on its tensors. In a text field every \
+         printable key is text. `Esc` always goes one step back.\n",
+    );
+    let mut group = None;
+    for spec in TABLE {
+        if group != Some(spec.group) {
+            group = Some(spec.group);
+            out.push_str(&format!("\n## {}\n\n| Keys | Does | Name |\n|---|---|---|\n", spec.group.title()));
+        }
+        let keys = spec.keys.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(" ");
+        out.push_str(&format!("| {keys} | {} | `{}` |\n", spec.doc, spec.name));
+    }
+    out
+}

@@ -1,0 +1,230 @@
+//! The state of the desk. What was chosen lies in the session; here is what is on the screen and how it came there.
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::backend::{Backend, Job, JobState, Progress};
+use super::board::Board;
+use super::filter::Query;
+use super::key::Key;
+use super::keymap::Keymap;
+use super::losses::Losses;
+use super::overlay::Overlay;
+use crate::core::plan::{Action, Plan};
+use crate::core::tree::{NodeId, Tree};
+use crate::core::{Family, Patch, Result, Row, TensorId};
+use crate::session::Session;
+
+/// Which pane the keys go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Focus {
+    /// The tree.
+    #[default]
+    Tree,
+    /// The inspector.
+    Inspector,
+}
+
+/// How a message is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something was done. It goes away by itself.
+    Info,
+    /// Something could not be done. It stays until a key is pressed.
+    Error,
+}
+
+/// A line for the person.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// How it is meant.
+    pub level: Level,
+    /// What it says.
+    pub text: String,
+    /// When it goes away.
+    pub until: Option<Instant>,
+}
+
+/// A conversion that was started.
+pub struct Conversion {
+    /// The job; dropped when it has ended.
+    pub job: Option<Box<dyn Job>>,
+    /// The plan it carries out.
+    pub plan: Arc<Plan>,
+    /// How it stood when last looked at.
+    pub progress: Progress,
+    /// Whether it was asked to stop.
+    pub cancelling: bool,
+}
+
+/// What is on the screen, filled in by drawing: sizes for paging, places for clicks.
+#[derive(Clone, Debug, Default)]
+pub struct Screen {
+    /// Columns and rows.
+    pub size: (u16, u16),
+    /// First row of the tree that is drawn.
+    pub offset: usize,
+    /// Rows of the tree that fit.
+    pub page: usize,
+    /// Left, top, width, height of the tree's rows.
+    pub tree: (u16, u16, u16, u16),
+    /// First line of the inspector that is drawn, and how far it can go.
+    pub inspector: (usize, usize),
+    /// Places of the topmost list's rows: left, top, width, height, first item.
+    pub list: Option<(u16, u16, u16, u16, usize)>,
+}
+
+/// From this width on, tree and inspector stand side by side.
+pub const TWO_PANES: u16 = 100;
+/// The smallest screen that is drawn on.
+pub const SMALLEST: (u16, u16) = (20, 4);
+
+/// The desk.
+pub struct App {
+    /// What was chosen.
+    pub session: Session,
+    /// The door to heavy work.
+    pub backend: Box<dyn Backend>,
+    /// The tensors.
+    pub tree: Tree,
+    /// The plan.
+    pub board: Board,
+    /// What is known of losses.
+    pub losses: Losses,
+    /// Row of the cursor among the tree's visible rows.
+    pub cursor: usize,
+    /// Which pane the keys go to.
+    pub focus: Focus,
+    /// Whether the inspector stands beside the tree, where there is room.
+    pub beside: bool,
+    /// Whether the inspector lies over the tree, where there is none.
+    pub over: bool,
+    /// First line of the inspector.
+    pub scroll: usize,
+    /// Popups; the topmost gets the keys.
+    pub overlays: Vec<Overlay>,
+    /// The filter's text.
+    pub filter: String,
+    /// The filter, compiled.
+    pub query: Option<Query>,
+    /// The line for the person.
+    pub note: Option<Note>,
+    /// Keys of an unfinished chord.
+    pub chord: Vec<Key>,
+    /// What the keys mean.
+    pub keymap: Keymap,
+    /// The copied recipe.
+    pub clipboard: Option<(Family, Patch)>,
+    /// Conversions, the latest last.
+    pub jobs: Vec<Conversion>,
+    /// Trials asked for, by row.
+    pub asked: HashMap<String, Action>,
+    /// The time, as last told.
+    pub now: Instant,
+    /// When the cursor counts as resting.
+    pub rest_at: Option<Instant>,
+    /// What is on the screen.
+    pub screen: Screen,
+    /// The path of the last conversion page, so that it is not asked twice.
+    pub output: Option<PathBuf>,
+    /// `F12` panics, for the tests of restoring the terminal.
+    pub panic_key: bool,
+}
+
+impl App {
+    /// A desk over a session.
+    pub fn new(session: Session, backend: Box<dyn Backend>, now: Instant) -> Result<Self> {
+        let plan = Arc::new(backend.plan(session.settings())?);
+        let totals = backend.totals(&plan);
+        let board = Board::new(&session.model, plan, totals);
+        let tree = Tree::new(&session.model);
+        let mut losses = Losses::default();
+        losses.refresh(&board, session.model.tensors.len());
+        Ok(Self {
+            tree,
+            board,
+            losses,
+            session,
+            backend,
+            cursor: 0,
+            focus: Focus::Tree,
+            beside: true,
+            over: false,
+            scroll: 0,
+            overlays: Vec::new(),
+            filter: String::new(),
+            query: None,
+            note: None,
+            chord: Vec::new(),
+            keymap: Keymap::default(),
+            clipboard: None,
+            jobs: Vec::new(),
+            asked: HashMap::new(),
+            now,
+            rest_at: Some(now),
+            screen: Screen { size: (80, 24), page: 20, ..Screen::default() },
+            output: None,
+            panic_key: false,
+        })
+    }
+
+    /// The node under the cursor.
+    pub fn node(&self) -> Option<NodeId> {
+        self.tree.visible().get(self.cursor).copied()
+    }
+    /// The tensor under the cursor, where it is one.
+    pub fn tensor(&self) -> Option<TensorId> {
+        self.tree.tensor(self.node()?)
+    }
+    /// The row of the tensor under the cursor.
+    pub fn row(&self) -> Option<&Row> {
+        self.board.row(self.tensor()?)
+    }
+    /// Tensors below a node that the filter shows.
+    pub fn shown_below(&self, node: NodeId) -> Vec<TensorId> {
+        self.tree.tensors(node).filter(|id| self.tree.shows(*id)).collect()
+    }
+    /// Every tensor that the filter shows.
+    pub fn shown(&self) -> Vec<TensorId> {
+        self.session.model.ids().filter(|id| self.tree.shows(*id)).collect()
+    }
+    /// What commands act on: the marks if there are any, else the cursor's tensor or its group's.
+    pub fn targets(&self) -> Vec<TensorId> {
+        if !self.session.marks.is_empty() {
+            return self.session.marks.iter().collect();
+        }
+        self.node().map(|n| self.shown_below(n)).unwrap_or_default()
+    }
+    /// What was set by hand of a tensor.
+    pub fn override_of(&self, id: TensorId) -> Option<&Patch> {
+        self.session.settings().overrides.get(&self.session.model.tensor(id).name)
+    }
+    /// Whether the inspector is on the screen.
+    pub fn inspector_shown(&self) -> bool {
+        if self.two_panes() { self.beside } else { self.over }
+    }
+    /// Whether there is room for two panes.
+    pub fn two_panes(&self) -> bool {
+        self.screen.size.0 >= TWO_PANES
+    }
+    /// The conversion that runs.
+    pub fn running_job(&self) -> Option<&Conversion> {
+        self.jobs.iter().rev().find(|j| j.progress.state == JobState::Running)
+    }
+    /// Says something that goes away by itself.
+    pub fn say(&mut self, text: impl Into<String>) {
+        let until = Some(self.now + Duration::from_secs(6));
+        self.note = Some(Note { level: Level::Info, text: text.into(), until });
+    }
+    /// Says why something could not be done.
+    pub fn complain(&mut self, text: impl Into<String>) {
+        self.note = Some(Note { level: Level::Error, text: text.into(), until: None });
+    }
+    /// When something changes on the screen though nothing happens.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let note = self.note.as_ref().and_then(|n| n.until);
+        let job = self.running_job().map(|_| self.now + Duration::from_millis(100));
+        [note, job, self.rest_at].into_iter().flatten().min()
+    }
+}

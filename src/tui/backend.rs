@@ -1,0 +1,149 @@
+//! The desk's only door to heavy work: tests put a stepped fake behind it, the program the engine.
+use std::path::{Path, PathBuf};
+
+use crate::core::plan::Totals;
+use crate::core::{Dtype, Family, Loss, Plan, Result, Row, Settings};
+use crate::session::{Profile, TargetChoice};
+
+pub use crate::engine::trials::{Answer, Measure, Outcome, Priority};
+
+/// What the desk asks of the engine. Queries answer at once and read headers only; trials and conversions run elsewhere.
+pub trait Backend {
+    /// Resolves the settings over the model.
+    fn plan(&self, settings: &Settings) -> Result<Plan>;
+    /// Sums over a plan.
+    fn totals(&self, plan: &Plan) -> Totals;
+    /// The dtypes of a family, in order of bits.
+    fn dtypes(&self, family: Family) -> Vec<DtypeChoice>;
+    /// Whether a family has this knob; if not, why.
+    fn can(&self, family: Family, knob: Knob) -> Result<(), String>;
+    /// Everything that changes when this family is chosen.
+    fn settings_for(&self, family: Family, from: &Settings) -> TargetChoice;
+    /// Asks for a trial; the newest request of a row wins.
+    fn request(&self, row: &Row, priority: Priority);
+    /// Takes the trials that have come to an end, or to a first estimate.
+    fn drain(&self) -> Vec<Answer>;
+    /// Trials that wait or run.
+    fn trials_running(&self) -> usize;
+    /// Starts a conversion in the background.
+    fn convert(&self, settings: &Settings, output: &Path, force: bool) -> Result<Box<dyn Job>>;
+    /// What is shown before it is started.
+    fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage>;
+    /// Saves the choices under a name, or as the file `….toml`; where they went.
+    fn save_profile(&self, profile: &mut Profile, target: &str) -> Result<PathBuf>;
+    /// Where a conversion would go if nobody said.
+    fn default_output(&self, settings: &Settings) -> PathBuf;
+}
+
+/// A dtype that can be chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DtypeChoice {
+    /// Its name.
+    pub name: Dtype,
+    /// Bits of a code, scales not counted.
+    pub bits: f64,
+    /// What it is, in a few words.
+    pub about: &'static str,
+}
+
+/// A setting that not every family has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knob {
+    /// Values that share a scale.
+    GroupSize,
+    /// Rank of the low-rank branch.
+    SvdRank,
+}
+
+/// What is shown before a conversion is started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvertPage {
+    /// Who can load the result: `sdnq ≥ 0.2.2 · diffusers ≥ 0.40`.
+    pub loads_with: String,
+    /// Bytes of the weight files.
+    pub file_bytes: u64,
+    /// Bytes free where they go.
+    pub free_bytes: Option<u64>,
+    /// What a person should know before.
+    pub warnings: Vec<String>,
+    /// What is done, put together by kind.
+    pub groups: Vec<PageGroup>,
+}
+
+/// Tensors with which the same is done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PageGroup {
+    /// `uint4 group 64`, `kept`.
+    pub what: String,
+    /// How many.
+    pub tensors: usize,
+    /// Their bytes now.
+    pub before: u64,
+    /// Their bytes then.
+    pub after: u64,
+    /// Their relative error, where it is known.
+    pub relative_error: Option<f64>,
+}
+
+/// A running or ended conversion. Dropping it does not stop it.
+pub trait Job {
+    /// How far it is.
+    fn progress(&self) -> Progress;
+    /// Asks it to stop and to remove what it wrote.
+    fn cancel(&self);
+    /// Losses that became final since the last call, by row name.
+    fn take_losses(&self) -> Vec<(String, Loss)>;
+}
+
+/// How a conversion stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// It runs.
+    Running,
+    /// The file is complete; a summary.
+    Done(String),
+    /// It failed and left nothing behind.
+    Failed(String),
+    /// It was stopped and left nothing behind.
+    Cancelled,
+}
+
+/// How far a conversion is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// How it stands.
+    pub state: JobState,
+    /// Source bytes dealt with.
+    pub bytes_done: u64,
+    /// All of them.
+    pub bytes_total: u64,
+    /// Rows written.
+    pub rows_done: usize,
+    /// All of them.
+    pub rows_total: usize,
+    /// The row at work.
+    pub current: String,
+    /// Seconds since it began.
+    pub elapsed: f64,
+    /// Where it goes.
+    pub output: PathBuf,
+}
+
+impl Progress {
+    /// Share done, at most 0.99 until the file is complete.
+    pub fn share(&self) -> f64 {
+        if matches!(self.state, JobState::Done(_)) {
+            return 1.0;
+        }
+        (self.bytes_done as f64 / self.bytes_total.max(1) as f64).clamp(0.0, 0.99)
+    }
+    /// Source bytes per second.
+    pub fn speed(&self) -> f64 {
+        if self.elapsed > 0.0 { self.bytes_done as f64 / self.elapsed } else { 0.0 }
+    }
+    /// Seconds left, once there is something to reckon from.
+    pub fn left(&self) -> Option<f64> {
+        (self.bytes_done > 0 && self.elapsed > 0.5)
+            .then(|| self.bytes_total.saturating_sub(self.bytes_done) as f64 / self.speed())
+    }
+}

@@ -1,0 +1,135 @@
+//! The plan as the tree sees it: per tensor, and summed over any range of tensors at once.
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::core::plan::{Action, Totals};
+use crate::core::{Model, Plan, Row, TensorId};
+
+/// What is said of a tensor that is left as it is.
+pub const KEEP: &str = "keep";
+
+/// A plan with its look-ups. Made anew when the plan changes; every question about a group is then O(1).
+#[derive(Debug)]
+pub struct Board {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Its sums.
+    pub totals: Totals,
+    by_name: HashMap<String, u32>,
+    row_of: Vec<Option<u32>>,
+    before: Vec<u64>,
+    after: Vec<u64>,
+    quantized: Vec<u32>,
+    elements: Vec<u64>,
+    /// For each tensor the first of the run of tensors up to it that have the same label.
+    same_to: Vec<u32>,
+    same_from: Vec<u32>,
+    from: Vec<String>,
+}
+
+/// What is written in the `to` column.
+pub fn label(row: &Row) -> &str {
+    match row.action {
+        Action::Copy => KEEP,
+        _ => &row.to,
+    }
+}
+
+impl Board {
+    /// The look-ups of a plan over its model.
+    pub fn new(model: &Model, plan: Arc<Plan>, totals: Totals) -> Self {
+        let n = model.tensors.len();
+        let mut board = Self {
+            by_name: plan.rows.iter().enumerate().map(|(i, r)| (r.name.clone(), i as u32)).collect(),
+            row_of: vec![None; n],
+            before: Vec::with_capacity(n + 1),
+            after: Vec::with_capacity(n + 1),
+            quantized: Vec::with_capacity(n + 1),
+            elements: Vec::with_capacity(n + 1),
+            same_to: Vec::with_capacity(n),
+            same_from: Vec::with_capacity(n),
+            from: model.tensors.iter().map(|t| t.dtype_name()).collect(),
+            plan,
+            totals,
+        };
+        // What several tensors are fused into is counted with the first of them; what a tensor is split into, with it.
+        let mut after = vec![0u64; n];
+        for (i, row) in board.plan.rows.iter().enumerate() {
+            for (k, id) in row.sources.iter().enumerate() {
+                if let Some(slot) = board.row_of.get_mut(id.index()) {
+                    slot.get_or_insert(i as u32);
+                    if k == 0 {
+                        after[id.index()] += row.bytes_after();
+                    }
+                }
+            }
+        }
+        let (mut b, mut a, mut q, mut e) = (0, 0, 0, 0);
+        board.before.push(0);
+        board.after.push(0);
+        board.quantized.push(0);
+        board.elements.push(0);
+        for (i, tensor) in model.tensors.iter().enumerate() {
+            b += tensor.bytes;
+            a += after[i];
+            q += u32::from(board.row(TensorId(i as u32)).is_some_and(|r| !r.excluded));
+            e += tensor.elements();
+            board.before.push(b);
+            board.after.push(a);
+            board.quantized.push(q);
+            board.elements.push(e);
+            let same = |f: &dyn Fn(usize) -> String, runs: &[u32]| match runs.last() {
+                Some(first) if f(i) == f(i - 1) => *first,
+                _ => i as u32,
+            };
+            let to = same(&|i| board.to(i).to_owned(), &board.same_to);
+            let from = same(&|i| board.from[i].clone(), &board.same_from);
+            board.same_to.push(to);
+            board.same_from.push(from);
+        }
+        board
+    }
+
+    fn to(&self, tensor: usize) -> &str {
+        self.row(TensorId(tensor as u32)).map_or("─", label)
+    }
+    /// The row that a tensor goes into.
+    pub fn row(&self, id: TensorId) -> Option<&Row> {
+        self.plan.rows.get(self.index(id)?)
+    }
+    /// That row's index.
+    pub fn index(&self, id: TensorId) -> Option<usize> {
+        self.row_of.get(id.index()).copied().flatten().map(|i| i as usize)
+    }
+    /// The row of that name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).map(|i| *i as usize)
+    }
+    /// Bytes of a range of tensors now.
+    pub fn before(&self, r: &Range<usize>) -> u64 {
+        self.before[r.end] - self.before[r.start]
+    }
+    /// Their bytes in the output.
+    pub fn after(&self, r: &Range<usize>) -> u64 {
+        self.after[r.end] - self.after[r.start]
+    }
+    /// How many of them are quantized.
+    pub fn quantized(&self, r: &Range<usize>) -> usize {
+        (self.quantized[r.end] - self.quantized[r.start]) as usize
+    }
+    /// Their elements.
+    pub fn elements(&self, r: &Range<usize>) -> u64 {
+        self.elements[r.end] - self.elements[r.start]
+    }
+    /// What all of them become, or `None` where they differ.
+    pub fn becomes(&self, r: &Range<usize>) -> Option<&str> {
+        let last = r.end.checked_sub(1)?;
+        (self.same_to[last] as usize <= r.start).then(|| self.to(last))
+    }
+    /// What all of them are now, or `None` where they differ.
+    pub fn is(&self, r: &Range<usize>) -> Option<&str> {
+        let last = r.end.checked_sub(1)?;
+        (self.same_from[last] as usize <= r.start).then(|| self.from[last].as_str())
+    }
+}

@@ -1,0 +1,172 @@
+//! What is known of losses: by row and action, so that undo, redo and toggling back find it again at once.
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+use super::backend::{Answer, Measure, Outcome};
+use super::board::Board;
+use crate::core::plan::Action;
+use crate::core::{Family, Loss};
+
+/// How much a figure can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quality {
+    /// From a sample; the exact figure follows.
+    Sampled,
+    /// From every value.
+    Exact,
+    /// From what was written.
+    Written,
+}
+
+/// What is known of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Known {
+    /// Its loss.
+    Loss(Loss, Quality),
+    /// It could not be measured.
+    Failed(String),
+}
+
+/// Histograms take 80 KB a tensor, so only those of the latest trials are held.
+const MEASURES: usize = 128;
+
+/// Losses, and the histograms of the latest.
+#[derive(Debug, Default)]
+pub struct Losses {
+    known: HashMap<String, Vec<(Family, Action, Known)>>,
+    measures: VecDeque<(Family, String, Action, Measure)>,
+    /// By row of the current plan.
+    now: Vec<Option<Known>>,
+    sums: Vec<Sums>,
+}
+
+/// Sums over measured rows, from which a group's figures follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sums {
+    /// Rows measured.
+    pub measured: u32,
+    /// Of these, from a sample only.
+    pub sampled: u32,
+    /// Their elements.
+    pub elements: u64,
+    /// Σ(w−ŵ)².
+    pub squared_error: f64,
+    /// Σw², of those in which anything was lost.
+    pub squared_weight: f64,
+}
+
+impl Sums {
+    fn add(&mut self, loss: &Loss, quality: Quality, elements: u64) {
+        let error = loss.mse * elements as f64;
+        self.measured += 1;
+        self.sampled += u32::from(quality == Quality::Sampled);
+        self.elements += elements;
+        self.squared_error += error;
+        if loss.relative_error > 0.0 {
+            self.squared_weight += error / loss.relative_error;
+        }
+    }
+    /// Σ(w−ŵ)²/Σw².
+    pub fn relative_error(&self) -> f64 {
+        if self.squared_weight > 0.0 { self.squared_error / self.squared_weight } else { 0.0 }
+    }
+    /// mean((w−ŵ)²).
+    pub fn mse(&self) -> f64 {
+        self.squared_error / self.elements.max(1) as f64
+    }
+}
+
+impl Losses {
+    /// Takes a trial's answer, unless the row has another action by now: the one place where staleness is decided.
+    pub fn answer(&mut self, board: &Board, answer: Answer) -> bool {
+        let Some(row) = board.find(&answer.name) else { return false };
+        if board.plan.rows[row].action != answer.action {
+            return false;
+        }
+        let family = board.plan.family;
+        let (known, measure) = match answer.outcome {
+            Outcome::Sampled(m) => (Known::Loss(m.loss, Quality::Sampled), Some(m)),
+            Outcome::Exact(m) => (Known::Loss(m.loss, Quality::Exact), Some(m)),
+            Outcome::Failed(text) => (Known::Failed(text), None),
+        };
+        // A sample does not replace what is known exactly.
+        let better = match (&known, self.now.get(row)) {
+            (Known::Loss(_, new), Some(Some(Known::Loss(_, old)))) => new >= old,
+            _ => true,
+        };
+        if let Some(measure) = measure {
+            self.measures.retain(|(f, n, a, _)| (*f, n, a) != (family, &answer.name, &answer.action));
+            self.measures.push_front((family, answer.name.clone(), answer.action.clone(), measure));
+            self.measures.truncate(MEASURES);
+        }
+        if better {
+            self.note(family, answer.name, answer.action, known);
+        }
+        true
+    }
+
+    /// Takes a loss that a conversion reports of what it wrote.
+    pub fn written(&mut self, family: Family, name: String, action: Action, loss: Loss) {
+        self.note(family, name, action, Known::Loss(loss, Quality::Written));
+    }
+
+    fn note(&mut self, family: Family, name: String, action: Action, known: Known) {
+        let list = self.known.entry(name).or_default();
+        match list.iter_mut().find(|(f, a, _)| (*f, &*a) == (family, &action)) {
+            Some((.., slot)) => *slot = known,
+            None => list.push((family, action, known)),
+        }
+    }
+
+    /// Looks everything up again: the plan changed, or something became known.
+    pub fn refresh(&mut self, board: &Board, tensors: usize) {
+        let family = board.plan.family;
+        self.now.clear();
+        for row in &board.plan.rows {
+            let list = self.known.get(&row.name).map(Vec::as_slice).unwrap_or_default();
+            let known = list.iter().find(|(f, a, _)| *f == family && *a == row.action);
+            self.now.push(known.map(|(.., k)| k.clone()));
+        }
+        let mut own = vec![Sums::default(); tensors];
+        for (row, known) in board.plan.rows.iter().zip(&self.now) {
+            if let (Some(Known::Loss(loss, quality)), Some(id)) = (known, row.sources.first()) {
+                if let Some(sums) = own.get_mut(id.index()) {
+                    sums.add(loss, *quality, row.elements());
+                }
+            }
+        }
+        self.sums.clear();
+        let mut total = Sums::default();
+        self.sums.push(total);
+        for s in own {
+            total.measured += s.measured;
+            total.sampled += s.sampled;
+            total.elements += s.elements;
+            total.squared_error += s.squared_error;
+            total.squared_weight += s.squared_weight;
+            self.sums.push(total);
+        }
+    }
+
+    /// What is known of a row of the current plan.
+    pub fn of_row(&self, row: usize) -> Option<&Known> {
+        self.now.get(row)?.as_ref()
+    }
+    /// Sums over a range of tensors.
+    pub fn sums(&self, r: &Range<usize>) -> Sums {
+        match (self.sums.get(r.start), self.sums.get(r.end)) {
+            (Some(a), Some(b)) => Sums {
+                measured: b.measured - a.measured,
+                sampled: b.sampled - a.sampled,
+                elements: b.elements - a.elements,
+                squared_error: (b.squared_error - a.squared_error).max(0.0),
+                squared_weight: (b.squared_weight - a.squared_weight).max(0.0),
+            },
+            _ => Sums::default(),
+        }
+    }
+    /// The histograms of a row, where they are still held.
+    pub fn measure(&self, family: Family, name: &str, action: &Action) -> Option<&Measure> {
+        self.measures.iter().find(|(f, n, a, _)| *f == family && n == name && a == action).map(|(.., m)| m)
+    }
+}

@@ -1,0 +1,51 @@
+//! What happens, and what is to be done about it.
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::backend::{Answer, Job, Priority};
+use super::key::Key;
+use crate::core::{Result, Row};
+
+/// What `update` takes.
+pub enum Msg {
+    /// A key was pressed.
+    Key(Key),
+    /// Text was pasted.
+    Paste(String),
+    /// The mouse was pressed there.
+    Click(u16, u16),
+    /// The wheel was turned there, that many notches down.
+    Wheel(u16, u16, i32),
+    /// The screen has another size.
+    Resize(u16, u16),
+    /// It is now that late.
+    Tick(Instant),
+    /// Trials have come to an end.
+    Answers(Vec<Answer>),
+    /// A conversion was started, or not.
+    Started(Result<Box<dyn Job>>),
+    /// The profile was saved, or not.
+    Saved(Result<PathBuf>),
+}
+
+/// What `update` asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// A trial.
+    Request(Box<Row>, Priority),
+    /// A conversion.
+    Convert {
+        /// Where to.
+        output: PathBuf,
+        /// Over what is there.
+        force: bool,
+    },
+    /// The profile saved, under that name or as that file.
+    Save(String),
+    /// The whole screen drawn anew.
+    Redraw,
+    /// The program stopped until the shell resumes it.
+    Suspend,
+    /// The end.
+    Quit(u8),
+}

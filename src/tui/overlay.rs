@@ -1,0 +1,267 @@
+//! Popups as a stack of values: what each of them holds. Their keys are in `update::popup`, their looks in `view`.
+use std::path::PathBuf;
+
+use tui_input::{Input, InputRequest};
+
+use super::action::{Action, TABLE};
+use super::backend::ConvertPage;
+use super::filter::{Finder, Query};
+use super::key::{Code, Key, Named};
+use crate::core::recipe::group_size;
+use crate::core::{Dtype, Family};
+
+/// A popup.
+#[derive(Debug)]
+pub enum Overlay {
+    /// Every action; Enter carries one out.
+    Help(List),
+    /// One of several values.
+    Picker(Picker),
+    /// The filter's text, on the bottom line.
+    Filter(Input),
+    /// What a conversion would do.
+    Page(Page),
+    /// A line of text.
+    Prompt(Prompt),
+    /// Conversions and trials.
+    Jobs,
+    /// A question about what cannot be undone.
+    Confirm(Confirm),
+}
+
+/// A text that narrows a list, and where one is in it.
+#[derive(Debug, Default)]
+pub struct List {
+    /// The text.
+    pub input: Input,
+    /// Index among the items that are left.
+    pub at: usize,
+}
+
+impl List {
+    /// Moves among `len` items or edits the text. Whether the key meant any of this.
+    pub fn key(&mut self, key: Key, len: usize) -> bool {
+        let last = len.saturating_sub(1);
+        let at = match key {
+            k if k.is(Named::Down) || k == Key::ctrl('n') || k == Key::ctrl('j') => self.at.saturating_add(1),
+            k if k.is(Named::Up) || k == Key::ctrl('p') || k == Key::ctrl('k') => self.at.saturating_sub(1),
+            k if k.is(Named::PageDown) => self.at.saturating_add(10),
+            k if k.is(Named::PageUp) => self.at.saturating_sub(10),
+            _ => {
+                let typed = type_into(&mut self.input, key);
+                if typed == Typed::Changed {
+                    self.at = 0;
+                }
+                return typed != Typed::Nothing;
+            }
+        };
+        self.at = at.min(last);
+        true
+    }
+}
+
+/// The actions that a text leaves in the list of all.
+pub fn actions(text: &str) -> Vec<Action> {
+    let all = || TABLE.iter().map(|s| s.action);
+    match Query::parse(text.trim_start_matches("re:")) {
+        Ok(Some(query)) => {
+            let mut finder = Finder::default();
+            let mut hits: Vec<_> = all()
+                .filter_map(|a| {
+                    let spec = a.spec();
+                    let by_key = spec.keys.contains(&text).then_some(u32::MAX);
+                    by_key.or(finder.score(&query, &format!("{} {}", spec.doc, spec.name))).map(|s| (s, a))
+                })
+                .collect();
+            hits.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+            hits.into_iter().map(|(_, a)| a).collect()
+        }
+        _ => all().collect(),
+    }
+}
+
+/// A value that a picker offers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice {
+    /// A dtype.
+    Dtype(Dtype),
+    /// A group size.
+    GroupSize(i64),
+    /// A rank.
+    SvdRank(u32),
+    /// A family.
+    Target(Family),
+}
+
+/// A value with what is said of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Its name.
+    pub label: String,
+    /// A figure, right-aligned.
+    pub figure: String,
+    /// What it is.
+    pub about: String,
+    /// It.
+    pub choice: Choice,
+}
+
+/// One of several values.
+#[derive(Debug)]
+pub struct Picker {
+    /// What is chosen: `dtype`.
+    pub title: String,
+    /// For what: `38 tensors`.
+    pub whose: String,
+    /// What can be chosen.
+    pub items: Vec<Item>,
+    /// The one that holds now.
+    pub current: Option<Choice>,
+    /// Where one is.
+    pub list: List,
+}
+
+impl Picker {
+    /// A picker that begins at the current value.
+    pub fn new(title: &str, whose: String, items: Vec<Item>, current: Option<Choice>) -> Self {
+        let at = items.iter().position(|i| Some(&i.choice) == current.as_ref()).unwrap_or(0);
+        Self { title: title.into(), whose, items, current, list: List { at, ..List::default() } }
+    }
+
+    /// What the typed text leaves, the best first; a number that is not listed is offered too.
+    pub fn shown(&self) -> Vec<Item> {
+        let text = self.list.input.value().trim().to_lowercase();
+        if text.is_empty() {
+            return self.items.clone();
+        }
+        let mut hits: Vec<(u8, &Item)> = self
+            .items
+            .iter()
+            .filter_map(|item| {
+                let label = item.label.to_lowercase();
+                let rank = if label == text {
+                    0
+                } else if label.starts_with(&text) {
+                    1
+                } else if label.contains(&text) {
+                    2
+                } else if is_subsequence(&text, &label) {
+                    3
+                } else {
+                    return None;
+                };
+                Some((rank, item))
+            })
+            .collect();
+        hits.sort_by_key(|(rank, _)| *rank);
+        let typed = self.typed(&text).filter(|t| !hits.iter().any(|(_, i)| i.choice == t.choice));
+        typed.into_iter().chain(hits.into_iter().map(|(_, i)| i.clone())).collect()
+    }
+
+    fn typed(&self, text: &str) -> Option<Item> {
+        let choice = match self.items.first()?.choice {
+            Choice::GroupSize(_) => Choice::GroupSize(text.parse().ok().filter(|n| *n >= group_size::TENSOR)?),
+            Choice::SvdRank(_) => Choice::SvdRank(text.parse().ok()?),
+            Choice::Dtype(_) | Choice::Target(_) => return None,
+        };
+        if let Some(item) = self.items.iter().find(|i| i.choice == choice) {
+            return Some(item.clone());
+        }
+        Some(Item { label: text.into(), figure: String::new(), about: String::new(), choice })
+    }
+}
+
+fn is_subsequence(text: &str, of: &str) -> bool {
+    let mut chars = of.chars();
+    text.chars().all(|c| chars.any(|d| d == c))
+}
+
+/// What a conversion would do.
+#[derive(Debug)]
+pub struct Page {
+    /// Where to.
+    pub output: PathBuf,
+    /// Over what is there.
+    pub force: bool,
+    /// What it would do, or why not.
+    pub page: Result<ConvertPage, String>,
+    /// Why it was not started.
+    pub error: Option<String>,
+    /// First line of the warnings.
+    pub scroll: usize,
+}
+
+/// What a line of text is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The path of a conversion.
+    Output,
+    /// The name of the profile.
+    Profile,
+}
+
+/// A line of text.
+#[derive(Debug)]
+pub struct Prompt {
+    /// What for.
+    pub asked: Asked,
+    /// The text.
+    pub input: Input,
+}
+
+/// A question about what cannot be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// Whether to stop a conversion.
+    StopJob,
+    /// Whether to stop a conversion and to quit.
+    QuitWhileConverting,
+    /// Whether to quit though the choices are not saved.
+    QuitUnsaved,
+}
+
+/// What a key did to a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// It changed it.
+    Changed,
+    /// It moved in it.
+    Moved,
+    /// The key means nothing to a text.
+    Nothing,
+}
+
+/// Edits a text. Every printable key is text.
+pub fn type_into(input: &mut Input, key: Key) -> Typed {
+    use InputRequest as R;
+    let request = match (key.text(), key.code) {
+        (Some(c), _) => R::InsertChar(c),
+        (None, Code::Char('h')) if key.ctrl => R::DeletePrevChar,
+        (None, Code::Char('w')) if key.ctrl => R::DeletePrevWord,
+        (None, Code::Char('u')) if key.ctrl => R::DeleteLine,
+        (None, Code::Char('k')) if key.ctrl => R::DeleteTillEnd,
+        (None, Code::Char('a')) if key.ctrl => R::GoToStart,
+        (None, Code::Char('e')) if key.ctrl => R::GoToEnd,
+        (_, Code::Named(Named::Backspace)) if key.ctrl || key.alt => R::DeletePrevWord,
+        (_, Code::Named(Named::Backspace)) => R::DeletePrevChar,
+        (_, Code::Named(Named::Delete)) => R::DeleteNextChar,
+        (_, Code::Named(Named::Left)) if key.ctrl || key.alt => R::GoToPrevWord,
+        (_, Code::Named(Named::Right)) if key.ctrl || key.alt => R::GoToNextWord,
+        (_, Code::Named(Named::Left)) => R::GoToPrevChar,
+        (_, Code::Named(Named::Right)) => R::GoToNextChar,
+        (_, Code::Named(Named::Home)) => R::GoToStart,
+        (_, Code::Named(Named::End)) => R::GoToEnd,
+        _ => return Typed::Nothing,
+    };
+    match input.handle(request) {
+        Some(changed) if changed.value => Typed::Changed,
+        _ => Typed::Moved,
+    }
+}
+
+/// Inserts pasted text; line breaks and control characters are left out.
+pub fn paste_into(input: &mut Input, text: &str) {
+    for c in text.chars().filter(|c| !c.is_control()) {
+        input.handle(InputRequest::InsertChar(c));
+    }
+}

@@ -1,0 +1,122 @@
+//! Every switch of the terminal's modes is here: what is put on is taken off, once, on every way out.
+use std::io::{self, BufWriter, Stdout, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ThreadId;
+
+use crossterm::event::{DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture};
+use crossterm::terminal::{
+    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode,
+};
+use crossterm::{cursor, execute, queue};
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
+
+use super::app::App;
+use super::view;
+
+/// Whether the modes are on.
+static ON: AtomicBool = AtomicBool::new(false);
+
+fn enter() -> io::Result<()> {
+    ON.store(true, Ordering::SeqCst);
+    enable_raw_mode()?;
+    execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste, cursor::Hide)
+}
+
+/// Takes everything off again, if it is on. Errors are passed over: there may be no terminal any more.
+pub fn restore() {
+    if ON.swap(false, Ordering::SeqCst) {
+        let mut out = io::stdout();
+        let _ = execute!(
+            out,
+            EndSynchronizedUpdate,
+            DisableBracketedPaste,
+            DisableMouseCapture,
+            LeaveAlternateScreen,
+            cursor::Show
+        );
+        let _ = disable_raw_mode();
+        let _ = out.flush();
+    }
+}
+
+type Hook = Box<dyn Fn(&std::panic::PanicHookInfo<'_>) + Send + Sync + 'static>;
+
+/// Restores the terminal before a panic of the thread that draws is reported. A worker's panic is caught where it
+/// works and becomes a failed trial or job; reporting it here would write over the screen.
+fn hook_panics(ui: ThreadId) {
+    let before: Hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() == ui || !ON.load(Ordering::SeqCst) {
+            restore();
+            before(info);
+        } else {
+            log::error!("{info}");
+        }
+    }));
+}
+
+/// The screen, for as long as it is held.
+pub struct Screen {
+    terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+}
+
+impl Screen {
+    /// Takes the terminal.
+    pub fn new() -> io::Result<Self> {
+        hook_panics(std::thread::current().id());
+        let taken = enter().and_then(|()| {
+            // A frame goes out in one write.
+            Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout())))
+        });
+        match taken {
+            Ok(terminal) => Ok(Self { terminal }),
+            Err(e) => {
+                restore();
+                Err(e)
+            }
+        }
+    }
+    /// Draws a frame.
+    pub fn draw(&mut self, app: &mut App) -> io::Result<()> {
+        queue!(self.terminal.backend_mut(), BeginSynchronizedUpdate)?;
+        self.terminal.draw(|frame| view::draw(app, frame))?;
+        execute!(self.terminal.backend_mut(), EndSynchronizedUpdate)
+    }
+    /// Forgets what is on the screen, so that the next frame draws all of it.
+    ///
+    /// Not `Terminal::clear`, which asks the terminal for its cursor and waits for an answer that the input thread eats.
+    pub fn forget(&mut self) -> io::Result<()> {
+        let (w, h) = crossterm::terminal::size()?;
+        self.terminal.resize(Rect::new(0, 0, w, h))
+    }
+    /// Gives the terminal back to the shell until it resumes us. `Err` says why that cannot be.
+    pub fn suspend(&mut self) -> Result<(), String> {
+        #[cfg(unix)]
+        {
+            if is_session_leader() {
+                return Err("cannot suspend: no shell would resume it".into());
+            }
+            restore();
+            let stopped = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP);
+            enter().and_then(|()| self.forget()).map_err(|e| format!("the terminal did not come back: {e}"))?;
+            stopped.map_err(|e| format!("cannot suspend: {e}"))
+        }
+        #[cfg(not(unix))]
+        Err("cannot suspend here".into())
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Whether no shell stands behind us: then the kernel would ignore the stop, or nobody could end it.
+#[cfg(unix)]
+fn is_session_leader() -> bool {
+    rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid())
+}

@@ -1,0 +1,177 @@
+//! What happens to the desk: `update` takes a message, changes the state, and says what is to be done outside.
+//!
+//! Queries of the backend are made here; whatever acts on the outside is an [`Effect`].
+mod mouse;
+mod moves;
+pub(crate) mod popup;
+mod recipe;
+mod trials;
+mod work;
+
+pub use work::perform;
+
+use super::action::{self, Action};
+use super::app::{App, Level};
+use super::key::{Code, Key, Named};
+use super::keymap::Found;
+use super::msg::{Effect, Msg};
+use super::overlay::{List, Overlay};
+use crate::session::Session;
+
+/// Takes a message.
+pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
+    let mut fx = Vec::new();
+    let under = trials::under_cursor(app);
+    match msg {
+        Msg::Key(k) => key(app, k, &mut fx),
+        Msg::Paste(text) => popup::paste(app, &text),
+        Msg::Click(x, y) => mouse::click(app, x, y, &mut fx),
+        Msg::Wheel(x, y, notches) => mouse::wheel(app, x, y, notches),
+        Msg::Resize(w, h) => app.screen.size = (w, h),
+        Msg::Tick(now) => {
+            app.now = now;
+            if app.note.as_ref().and_then(|n| n.until).is_some_and(|t| t <= now) {
+                app.note = None;
+            }
+            work::look_at_jobs(app);
+            trials::rest(app, &mut fx);
+        }
+        Msg::Answers(answers) => trials::answers(app, answers),
+        Msg::Started(started) => work::started(app, started),
+        Msg::Saved(saved) => work::saved(app, saved, &mut fx),
+    }
+    if trials::under_cursor(app) != under {
+        app.scroll = 0;
+        trials::rest_soon(app);
+    }
+    fx
+}
+
+fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
+    if app.panic_key && key.code == Code::F(12) {
+        panic!("asked for by MIXDOWN_TEST_PANIC=ui");
+    }
+    if app.note.as_ref().is_some_and(|n| n.level == Level::Error) {
+        app.note = None;
+    }
+    if key == Key::ctrl('c') {
+        app.chord.clear();
+        return work::stop(app, fx);
+    }
+    if key == Key::ctrl('z') {
+        return fx.push(Effect::Suspend);
+    }
+    if !app.overlays.is_empty() {
+        return popup::key(app, key, fx);
+    }
+    if !app.chord.is_empty() && key.is(Named::Esc) {
+        return app.chord.clear();
+    }
+    app.chord.push(key);
+    match app.keymap.find(&app.chord) {
+        Found::Prefix => {}
+        Found::Nothing => app.chord.clear(),
+        Found::Action(action) => {
+            app.chord.clear();
+            run(app, action, fx);
+        }
+    }
+}
+
+/// Carries out an action, or says why it means nothing now.
+pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
+    if let Err(why) = action::when(action, app) {
+        let key = app.keymap.keys_of(action).unwrap_or_else(|| action.spec().name.into());
+        return app.complain(format!("{key}: {why}"));
+    }
+    match action {
+        Action::Down
+        | Action::Up
+        | Action::HalfDown
+        | Action::HalfUp
+        | Action::PageDown
+        | Action::PageUp
+        | Action::Top
+        | Action::Bottom => moves::go(app, action),
+        Action::Open => moves::open(app),
+        Action::Enter => moves::enter(app),
+        Action::Close => moves::close(app),
+        Action::CollapseAll => moves::fold(app, None, false),
+        Action::ExpandAll => moves::fold(app, None, true),
+        Action::CollapseBelow => moves::fold(app, app.node(), false),
+        Action::ExpandBelow => moves::fold(app, app.node(), true),
+        Action::Mark => {
+            if let Some(node) = app.node() {
+                let ids = app.shown_below(node);
+                app.session.marks.toggle(ids);
+                moves::go(app, Action::Down);
+            }
+        }
+        Action::MarkShown => {
+            let ids = app.shown();
+            app.session.marks.toggle(ids);
+        }
+        Action::Invert => {
+            for id in app.shown() {
+                app.session.marks.toggle([id]);
+            }
+        }
+        Action::Filter => app.overlays.push(Overlay::Filter(app.filter.clone().into())),
+        Action::Exclude => recipe::exclude(app, fx),
+        Action::Dtype => recipe::pick_dtype(app),
+        Action::GroupSize => recipe::pick_group_size(app),
+        Action::SvdRank => recipe::pick_rank(app),
+        Action::Target => recipe::pick_target(app),
+        Action::Reset => recipe::reset(app, fx),
+        Action::Copy => recipe::copy(app),
+        Action::Paste => recipe::paste(app, fx),
+        Action::Undo => history(app, Session::undo, "undid"),
+        Action::Redo => history(app, Session::redo, "did again"),
+        Action::Trial => trials::targets(app, fx),
+        Action::TrialShown => trials::shown(app, fx),
+        Action::Convert => work::open_page(app),
+        Action::Jobs => app.overlays.push(Overlay::Jobs),
+        Action::Save => work::save(app, fx),
+        Action::Focus => {
+            app.focus = match app.focus {
+                super::app::Focus::Tree => super::app::Focus::Inspector,
+                super::app::Focus::Inspector => super::app::Focus::Tree,
+            }
+        }
+        Action::Inspector => moves::toggle_inspector(app),
+        Action::Redraw => fx.push(Effect::Redraw),
+        Action::Help | Action::Palette => app.overlays.push(Overlay::Help(List::default())),
+        Action::Back => back(app),
+        Action::Suspend => fx.push(Effect::Suspend),
+        Action::Stop => work::stop(app, fx),
+        Action::Quit => work::quit(app, fx),
+    }
+}
+
+/// One step back: the inspector that lies over the tree, the focus, the filter, the marks.
+fn back(app: &mut App) {
+    if app.note.take().is_some() {
+        return;
+    }
+    if app.over && !app.two_panes() {
+        moves::toggle_inspector(app);
+    } else if app.focus != super::app::Focus::Tree {
+        app.focus = super::app::Focus::Tree;
+    } else if !app.filter.is_empty() {
+        popup::set_filter(app, "");
+    } else if !app.session.marks.is_empty() {
+        app.session.marks.clear();
+    } else {
+        let quit = app.keymap.keys_of(Action::Quit).unwrap_or_default();
+        app.say(format!("nothing to go back from: {quit} quits"));
+    }
+}
+
+fn history(app: &mut App, step: impl Fn(&mut Session) -> Option<String>, word: &str) {
+    if let Some(title) = step(&mut app.session) {
+        match recipe::replan(app) {
+            Ok(()) => app.say(format!("{word}: {title}")),
+            Err(e) => app.complain(e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The mouse: a click selects, a click on what is selected opens it, the wheel scrolls.
+use super::{moves, popup};
+use crate::tui::app::App;
+use crate::tui::msg::Effect;
+
+fn inside(x: u16, y: u16, (left, top, width, height): (u16, u16, u16, u16)) -> Option<usize> {
+    (x >= left && x < left.saturating_add(width) && y >= top && y < top.saturating_add(height))
+        .then(|| usize::from(y - top))
+}
+
+/// A press.
+pub fn click(app: &mut App, x: u16, y: u16, fx: &mut Vec<Effect>) {
+    if !app.overlays.is_empty() {
+        if let Some((l, t, w, h, first)) = app.screen.list {
+            if let Some(row) = inside(x, y, (l, t, w, h)) {
+                popup::choose(app, first + row, fx);
+            }
+        }
+        return;
+    }
+    if let Some(row) = inside(x, y, app.screen.tree) {
+        let row = app.screen.offset + row;
+        if row >= app.tree.visible().len() {
+            return;
+        }
+        app.focus = crate::tui::app::Focus::Tree;
+        if row == app.cursor {
+            moves::enter(app);
+        } else {
+            app.cursor = row;
+        }
+    }
+}
+
+/// A turn of the wheel.
+pub fn wheel(app: &mut App, x: u16, y: u16, notches: i32) {
+    let step = |at: usize, last: usize| {
+        let by = notches.unsigned_abs() as usize * 3;
+        if notches < 0 { at.saturating_sub(by) } else { at.saturating_add(by).min(last) }
+    };
+    if let Some(overlay) = app.overlays.last_mut() {
+        popup::scroll(overlay, notches);
+    } else if inside(x, y, app.screen.tree).is_some() {
+        app.cursor = step(app.cursor, app.tree.visible().len().saturating_sub(1));
+    } else if app.inspector_shown() {
+        app.scroll = step(app.scroll, app.screen.inspector.1);
+    }
+}

@@ -1,0 +1,235 @@
+//! Keys in popups. The topmost gets them; Esc closes it.
+use super::{moves, recipe, run, work};
+use crate::core::TensorId;
+use crate::tui::app::App;
+use crate::tui::filter::{Finder, Query};
+use crate::tui::key::{Key, Named};
+use crate::tui::msg::Effect;
+use crate::tui::overlay::{self, Asked, Confirm, Overlay, Prompt, Typed, paste_into, type_into};
+
+/// A key for the topmost popup.
+pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
+    if key.is(Named::Esc) {
+        if matches!(app.overlays.pop(), Some(Overlay::Filter(_))) {
+            set_filter(app, "");
+        }
+        return;
+    }
+    if key == Key::ctrl('l') {
+        return fx.push(Effect::Redraw);
+    }
+    let Some(top) = app.overlays.last_mut() else { return };
+    match top {
+        Overlay::Help(list) => {
+            let shown = overlay::actions(list.input.value());
+            if key.is(Named::Enter) {
+                let at = list.at;
+                choose(app, at, fx);
+            } else {
+                list.key(key, shown.len());
+            }
+        }
+        Overlay::Picker(picker) => {
+            if key.is(Named::Enter) {
+                let at = picker.list.at;
+                choose(app, at, fx);
+            } else {
+                let len = picker.shown().len();
+                picker.list.key(key, len);
+            }
+        }
+        Overlay::Filter(input) => {
+            if key.is(Named::Enter) {
+                app.overlays.pop();
+            } else if key.is(Named::Down) || key.is(Named::Up) {
+                use crate::tui::action::Action;
+                moves::go(app, if key.is(Named::Down) { Action::Down } else { Action::Up });
+            } else if type_into(input, key) == Typed::Changed {
+                let text = input.value().to_owned();
+                set_filter(app, &text);
+            }
+        }
+        Overlay::Page(_) => page(app, key, fx),
+        Overlay::Prompt(prompt) => {
+            if key.is(Named::Enter) {
+                let (asked, text) = (prompt.asked, prompt.input.value().trim().to_owned());
+                answer(app, asked, &text, fx);
+            } else {
+                type_into(&mut prompt.input, key);
+            }
+        }
+        Overlay::Jobs => match key.text() {
+            Some('x') => work::stop(app, fx),
+            Some('q' | 'w') => {
+                app.overlays.pop();
+            }
+            _ => {}
+        },
+        Overlay::Confirm(what) => {
+            let again = match what {
+                Confirm::StopJob => 'y',
+                Confirm::QuitWhileConverting | Confirm::QuitUnsaved => 'q',
+            };
+            if key == Key::ctrl('s') && *what == Confirm::QuitUnsaved {
+                if app.session.profile.name.is_none() {
+                    app.overlays.pop();
+                }
+                work::save(app, fx);
+            } else if key.is(Named::Enter) || key.text() == Some(again) || key.text() == Some('y') {
+                confirm(app, fx);
+            } else if key.text() == Some('n') {
+                app.overlays.pop();
+            }
+        }
+    }
+}
+
+/// Yes.
+pub fn confirm(app: &mut App, fx: &mut Vec<Effect>) {
+    if let Some(Overlay::Confirm(what)) = app.overlays.pop() {
+        match what {
+            Confirm::StopJob => work::cancel(app),
+            Confirm::QuitWhileConverting => {
+                work::cancel(app);
+                fx.push(Effect::Quit(0));
+            }
+            Confirm::QuitUnsaved => fx.push(Effect::Quit(0)),
+        }
+    }
+}
+
+/// Takes an item of the topmost list.
+pub fn choose(app: &mut App, at: usize, fx: &mut Vec<Effect>) {
+    match app.overlays.last() {
+        Some(Overlay::Help(list)) => {
+            if let Some(action) = overlay::actions(list.input.value()).get(at).copied() {
+                app.overlays.pop();
+                run(app, action, fx);
+            }
+        }
+        Some(Overlay::Picker(picker)) => {
+            if let Some(item) = picker.shown().get(at) {
+                app.overlays.pop();
+                recipe::set(app, &item.choice, fx);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Scrolls a popup by notches of the wheel.
+pub fn scroll(overlay: &mut Overlay, notches: i32) {
+    let key = Key::named(if notches < 0 { Named::Up } else { Named::Down });
+    match overlay {
+        Overlay::Help(list) => {
+            let len = overlay::actions(list.input.value()).len();
+            list.key(key, len);
+        }
+        Overlay::Picker(picker) => {
+            let len = picker.shown().len();
+            picker.list.key(key, len);
+        }
+        Overlay::Page(page) if notches < 0 => page.scroll = page.scroll.saturating_sub(1),
+        Overlay::Page(page) => page.scroll = page.scroll.saturating_add(1),
+        _ => {}
+    }
+}
+
+fn page(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
+    let Some(Overlay::Page(page)) = app.overlays.last_mut() else { return };
+    if key.is(Named::Enter) {
+        match &page.page {
+            Ok(_) => {
+                page.error = None;
+                fx.push(Effect::Convert { output: page.output.clone(), force: page.force });
+            }
+            Err(why) => page.error = Some(why.clone()),
+        }
+        return;
+    }
+    match key.text() {
+        Some('p') => {
+            let input = page.output.display().to_string().into();
+            app.overlays.push(Overlay::Prompt(Prompt { asked: Asked::Output, input }));
+        }
+        Some('f') => {
+            page.force = !page.force;
+            page.error = None;
+        }
+        Some('j') => page.scroll = page.scroll.saturating_add(1),
+        Some('k') => page.scroll = page.scroll.saturating_sub(1),
+        Some('q') => {
+            app.overlays.pop();
+        }
+        _ if key.is(Named::Down) => page.scroll = page.scroll.saturating_add(1),
+        _ if key.is(Named::Up) => page.scroll = page.scroll.saturating_sub(1),
+        _ => {}
+    }
+}
+
+fn answer(app: &mut App, asked: Asked, text: &str, fx: &mut Vec<Effect>) {
+    if text.is_empty() {
+        return app.complain(match asked {
+            Asked::Output => "write where the conversion goes: a folder, or a file that ends in .safetensors",
+            Asked::Profile => "write a name, or a path that ends in .toml",
+        });
+    }
+    app.overlays.pop();
+    match asked {
+        Asked::Output => work::set_output(app, text),
+        Asked::Profile => fx.push(Effect::Save(text.to_owned())),
+    }
+}
+
+/// Text from the clipboard, where there is a text field.
+pub fn paste(app: &mut App, text: &str) {
+    match app.overlays.last_mut() {
+        Some(Overlay::Help(list)) => paste_into(&mut list.input, text),
+        Some(Overlay::Picker(picker)) => paste_into(&mut picker.list.input, text),
+        Some(Overlay::Prompt(prompt)) => paste_into(&mut prompt.input, text),
+        Some(Overlay::Filter(input)) => {
+            paste_into(input, text);
+            let text = input.value().to_owned();
+            set_filter(app, &text);
+        }
+        _ => {}
+    }
+}
+
+/// Filters the tree. A broken expression leaves the tree as it was and says what is wrong.
+pub fn set_filter(app: &mut App, text: &str) {
+    app.filter = text.to_owned();
+    let query = match Query::parse(text) {
+        Ok(query) => query,
+        Err(e) => return app.complain(e),
+    };
+    app.note = None;
+    let mut finder = Finder::default();
+    let scores: Option<Vec<Option<u32>>> =
+        query.as_ref().map(|query| app.session.model.tensors.iter().map(|t| finder.score(query, &t.name)).collect());
+    app.query = query;
+    let node = app.node();
+    moves::keeping(app, |app| match &scores {
+        Some(scores) => app.tree.filter(Some(&|id: TensorId| scores[id.index()].is_some())),
+        None => {
+            if let Some(node) = node {
+                app.tree.reveal(node);
+            }
+            app.tree.filter(None);
+        }
+    });
+    // Where the cursor's own tensor is not shown any more, the best hit is the place to be.
+    if let (Some(scores), Some(node)) = (scores, node) {
+        if app.tree.row_of(node).is_none() {
+            let best = scores
+                .iter()
+                .enumerate()
+                .filter_map(|(i, s)| s.map(|s| (s, std::cmp::Reverse(i))))
+                .max()
+                .and_then(|(_, i)| app.tree.leaf_of(TensorId(i.0 as u32)));
+            if let Some(row) = best.and_then(|leaf| app.tree.row_of(leaf)) {
+                app.cursor = row;
+            }
+        }
+    }
+}

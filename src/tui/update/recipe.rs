@@ -1,0 +1,264 @@
+//! Changing what becomes of tensors.
+use std::sync::Arc;
+
+use super::trials;
+use crate::core::recipe::group_size;
+use crate::core::{Family, Patch, Result, TensorId};
+use crate::session::Edit;
+use crate::tui::app::App;
+use crate::tui::backend::Priority;
+use crate::tui::board::Board;
+use crate::tui::msg::Effect;
+use crate::tui::overlay::{Choice, Item, Overlay, Picker};
+use crate::tui::text::tensors;
+
+/// Up to so many tensors are measured anew without being asked for.
+const AT_ONCE: usize = 64;
+
+/// Resolves the settings anew.
+pub fn replan(app: &mut App) -> Result<()> {
+    let plan = Arc::new(app.backend.plan(app.session.settings())?);
+    let totals = app.backend.totals(&plan);
+    app.board = Board::new(&app.session.model, plan, totals);
+    app.losses.refresh(&app.board, app.session.model.tensors.len());
+    Ok(())
+}
+
+/// Makes a change that can be undone, and has measured what it touched. `title` says what, without how many.
+fn change(app: &mut App, title: String, edit: Edit, ids: &[TensorId], more: &str, fx: &mut Vec<Effect>) {
+    let known: Vec<bool> =
+        ids.iter().map(|id| app.board.index(*id).is_some_and(|i| app.losses.of_row(i).is_some())).collect();
+    app.session.edit(title.clone(), edit);
+    if let Err(e) = replan(app) {
+        app.session.undo();
+        return app.complain(e.to_string());
+    }
+    let again: Vec<TensorId> =
+        ids.iter().zip(&known).filter(|(_, known)| ids.len() <= AT_ONCE || **known).map(|(id, _)| *id).collect();
+    trials::ask_all(app, &again, |_| Priority::Marked, fx);
+    app.say(format!("{title}{more}"));
+}
+
+/// `to_q.weight`, `38 tensors`.
+pub fn whose(app: &App, ids: &[TensorId]) -> String {
+    match ids {
+        [id] => crate::core::name::clean(&app.session.model.tensor(*id).name).into_owned(),
+        _ => tensors(ids.len()),
+    }
+}
+
+fn names<'a>(app: &'a App, id: TensorId) -> Vec<&'a str> {
+    let source = app.session.model.tensor(id).name.as_str();
+    let output = app.board.row(id).map(|r| r.name.as_str()).filter(|n| *n != source);
+    std::iter::once(source).chain(output).collect()
+}
+
+fn is_kept(app: &App, id: TensorId) -> bool {
+    app.board.row(id).is_none_or(|r| r.excluded)
+}
+
+/// Why tensors are still kept after they were asked to be quantized.
+fn stuck(app: &App, ids: &[TensorId]) -> Option<String> {
+    let rows: Vec<_> = ids.iter().filter_map(|id| app.board.row(*id)).filter(|r| r.excluded).collect();
+    let reason = rows.iter().find_map(|r| r.reason.clone()).unwrap_or_else(|| "it cannot be quantized".into());
+    match (rows.len(), ids.len()) {
+        (0, _) => None,
+        (_, 1) => Some(format!("stays as it is: {reason}")),
+        (n, _) => Some(format!("{n} stay as they are: {reason}")),
+    }
+}
+
+/// Overrides by which tensors are kept or not, and that say no more than they must.
+fn set_keep(app: &App, ids: &[TensorId], keep: bool) -> Edit {
+    let mut bare = app.session.settings().clone();
+    let mut list = Vec::new();
+    for id in ids {
+        let name = app.session.model.tensor(*id).name.clone();
+        let mut patch = bare.overrides.remove(&name).unwrap_or_default();
+        patch.keep = None;
+        if !patch.is_empty() {
+            bare.overrides.insert(name.clone(), patch.clone());
+        }
+        if bare.decide(&names(app, *id)).keeps() != keep {
+            patch.keep = Some(keep);
+        }
+        list.push((name, (!patch.is_empty()).then_some(patch)));
+    }
+    Edit::Overrides(list)
+}
+
+/// `x`: keeps them as they are, or, when all are, no longer.
+pub fn exclude(app: &mut App, fx: &mut Vec<Effect>) {
+    let all = app.targets();
+    let free: Vec<TensorId> = all.iter().copied().filter(|id| !is_kept(app, *id)).collect();
+    if !free.is_empty() {
+        let edit = set_keep(app, &free, true);
+        return change(app, format!("exclude {}", whose(app, &free)), edit, &free, "", fx);
+    }
+    let settings = app.session.settings();
+    let said: Vec<TensorId> = all.iter().copied().filter(|id| settings.decide(&names(app, *id)).keeps()).collect();
+    if said.is_empty() {
+        let why = stuck(app, &all).unwrap_or_default();
+        return app.complain(format!("{}: {why}", whose(app, &all)));
+    }
+    let edit = set_keep(app, &said, false);
+    change(app, format!("include {}", whose(app, &said)), edit, &said, "", fx);
+    if let Some(why) = stuck(app, &said) {
+        app.say(format!("{} · {why}", whose(app, &said)));
+    }
+}
+
+/// The tensors that a recipe is set on: of several, those that are not kept; the kept ones when there are no others.
+fn reach(app: &App) -> (Vec<TensorId>, usize) {
+    let all = app.targets();
+    let free: Vec<TensorId> = all.iter().copied().filter(|id| !is_kept(app, *id)).collect();
+    let kept = all.len() - free.len();
+    if free.is_empty() { (all, 0) } else { (free, kept) }
+}
+
+/// Sets what was chosen.
+pub fn set(app: &mut App, choice: &Choice, fx: &mut Vec<Effect>) {
+    let (word, patch) = match choice {
+        Choice::Target(family) => return target(app, *family),
+        Choice::Dtype(dtype) => (dtype.to_string(), Patch { dtype: Some(dtype.clone()), ..Patch::default() }),
+        Choice::GroupSize(n) => {
+            (format!("group {}", group_size::name(*n)), Patch { group_size: Some(*n), ..Patch::default() })
+        }
+        Choice::SvdRank(n) => (format!("rank {n}"), Patch { svd_rank: Some(*n), ..Patch::default() }),
+    };
+    let (ids, kept) = reach(app);
+    if ids.is_empty() {
+        return;
+    }
+    if !matches!(choice, Choice::Dtype(_)) && ids.iter().all(|id| is_kept(app, *id)) {
+        let key = app.keymap.keys_of(crate::tui::action::Action::Exclude).unwrap_or_default();
+        return app.complain(format!("{}: kept as it is; {key} includes it", whose(app, &ids)));
+    }
+    let more = if kept > 0 { format!(" · {kept} kept ones left alone") } else { String::new() };
+    lay(app, &word, &ids, &patch, &more, fx);
+}
+
+/// Lays a patch over the overrides of tensors; one that names a dtype means to quantize.
+fn lay(app: &mut App, word: &str, ids: &[TensorId], patch: &Patch, more: &str, fx: &mut Vec<Effect>) {
+    let mut edit = app.session.patch(ids.iter().copied(), patch);
+    if patch.dtype.is_some() && patch.keep.is_none() {
+        let mut after = app.session.settings().clone();
+        edit.clone().apply(&mut after);
+        if let Edit::Overrides(list) = &mut edit {
+            for ((_, patch), id) in list.iter_mut().zip(ids) {
+                if after.decide(&names(app, *id)).keeps() {
+                    patch.get_or_insert_with(Patch::default).keep = Some(false);
+                }
+            }
+        }
+    }
+    let title = format!("{word} on {}", whose(app, ids));
+    change(app, title.clone(), edit, ids, more, fx);
+    if patch.keep != Some(true) {
+        if let Some(why) = stuck(app, ids) {
+            app.say(format!("{title} · {why}"));
+        }
+    }
+}
+
+fn target(app: &mut App, family: Family) {
+    if family == app.session.settings().target {
+        return app.say(format!("{family} is the target already"));
+    }
+    let choice = app.backend.settings_for(family, app.session.settings());
+    app.session.edit(format!("target {family}"), Edit::Target(Box::new(choice)));
+    match replan(app) {
+        Ok(()) => {
+            app.output = None;
+            app.say(format!("target {family}"));
+        }
+        Err(e) => {
+            app.session.undo();
+            app.complain(e.to_string());
+        }
+    }
+}
+
+/// `R`: back to what the rules say.
+pub fn reset(app: &mut App, fx: &mut Vec<Effect>) {
+    let ids: Vec<TensorId> = app.targets().into_iter().filter(|id| app.override_of(*id).is_some()).collect();
+    let list = ids.iter().map(|id| (app.session.model.tensor(*id).name.clone(), None)).collect();
+    change(app, format!("back to the rules on {}", whose(app, &ids)), Edit::Overrides(list), &ids, "", fx);
+}
+
+/// `y`: copies what was asked for of this tensor, by whatever rule.
+pub fn copy(app: &mut App) {
+    let Some(id) = app.tensor() else { return };
+    let decision = app.session.settings().decide(&names(app, id));
+    let patch = Patch { keep: Some(decision.keeps()), ..decision.patch };
+    app.say(format!("copied: {patch}"));
+    app.clipboard = Some((app.session.settings().target, patch));
+}
+
+/// `p`: pastes it.
+pub fn paste(app: &mut App, fx: &mut Vec<Effect>) {
+    let Some((_, patch)) = app.clipboard.clone() else { return };
+    let ids = app.targets();
+    lay(app, &patch.to_string(), &ids, &patch, "", fx);
+}
+
+fn item(label: String, figure: String, about: &str, choice: Choice) -> Item {
+    Item { label, figure, about: about.into(), choice }
+}
+
+fn open(app: &mut App, title: &str, items: Vec<Item>, current: impl Fn(&App, TensorId) -> Option<Choice>) {
+    let (ids, _) = reach(app);
+    let first = ids.first().and_then(|id| current(app, *id));
+    let same = ids.iter().all(|id| current(app, *id) == first);
+    let picker = Picker::new(title, whose(app, &ids), items, first.filter(|_| same));
+    app.overlays.push(Overlay::Picker(picker));
+}
+
+/// `t`
+pub fn pick_dtype(app: &mut App) {
+    let items = app
+        .backend
+        .dtypes(app.session.settings().target)
+        .into_iter()
+        .map(|d| item(d.name.to_string(), format!("{} bit", d.bits), d.about, Choice::Dtype(d.name.clone())))
+        .collect();
+    open(app, "Dtype", items, |app, id| app.session.settings().decide(&names(app, id)).patch.dtype.map(Choice::Dtype));
+}
+
+/// `s`
+pub fn pick_group_size(app: &mut App) {
+    let words = [
+        (group_size::AUTO, "what the target finds best"),
+        (group_size::ROW, "one scale a row"),
+        (group_size::TENSOR, "one scale for all"),
+    ];
+    let items = words
+        .into_iter()
+        .chain([16, 32, 64, 128, 256, 512].map(|n| (n, "")))
+        .map(|(n, about)| item(group_size::name(n), String::new(), about, Choice::GroupSize(n)))
+        .collect();
+    open(app, "Group size", items, |app, id| {
+        app.session.settings().decide(&names(app, id)).patch.group_size.map(Choice::GroupSize)
+    });
+}
+
+/// `r`
+pub fn pick_rank(app: &mut App) {
+    let items = [0, 4, 8, 16, 32, 64, 128, 256]
+        .into_iter()
+        .map(|n: u32| {
+            item(n.to_string(), String::new(), if n == 0 { "no low-rank branch" } else { "" }, Choice::SvdRank(n))
+        })
+        .collect();
+    open(app, "SVD rank", items, |app, id| {
+        app.session.settings().decide(&names(app, id)).patch.svd_rank.map(Choice::SvdRank)
+    });
+}
+
+/// `T`
+pub fn pick_target(app: &mut App) {
+    let items = Family::ALL.into_iter().map(|f| item(f.name().into(), String::new(), "", Choice::Target(f))).collect();
+    let current = Some(Choice::Target(app.session.settings().target));
+    let whose = crate::core::name::clean(&app.session.model.title).into_owned();
+    app.overlays.push(Overlay::Picker(Picker::new("Target", whose, items, current)));
+}

@@ -1,0 +1,120 @@
+//! When trials are asked for, and what becomes of their answers.
+use std::time::Duration;
+
+use crate::core::TensorId;
+use crate::core::plan::Action;
+use crate::tui::app::App;
+use crate::tui::backend::{Answer, Outcome, Priority};
+use crate::tui::losses::{Known, Quality};
+use crate::tui::msg::Effect;
+use crate::tui::text::tensors;
+
+/// How long the cursor stays at a tensor before its loss is wanted.
+const REST: Duration = Duration::from_millis(80);
+
+/// The tensor under the cursor and what is to become of it.
+pub fn under_cursor(app: &App) -> Option<(TensorId, Action)> {
+    Some((app.tensor()?, app.row()?.action.clone()))
+}
+
+/// The cursor has come to something new.
+pub fn rest_soon(app: &mut App) {
+    app.rest_at = app.tensor().map(|_| app.now + REST);
+}
+
+/// Asks for the trial of the tensor where the cursor rests.
+pub fn rest(app: &mut App, fx: &mut Vec<Effect>) {
+    if app.rest_at.is_none_or(|t| t > app.now) {
+        return;
+    }
+    app.rest_at = None;
+    let Some(id) = app.tensor() else { return };
+    let Some(row) = app.board.row(id) else { return };
+    let failed = matches!(app.board.index(id).and_then(|i| app.losses.of_row(i)), Some(Known::Failed(_)));
+    let seen = app.losses.measure(app.board.plan.family, &row.name, &row.action).is_some();
+    if !failed && (!seen || !is_exact(app, id)) {
+        ask(app, id, Priority::Cursor, fx);
+    }
+}
+
+fn is_exact(app: &App, id: TensorId) -> bool {
+    let known = app.board.index(id).and_then(|i| app.losses.of_row(i));
+    matches!(known, Some(Known::Loss(_, quality)) if *quality >= Quality::Exact)
+}
+
+/// Asks for a tensor's trial, unless the same is asked already or there is nothing to measure.
+fn ask(app: &mut App, id: TensorId, priority: Priority, fx: &mut Vec<Effect>) -> bool {
+    let Some(row) = app.board.row(id) else { return false };
+    if !row.is_lossy() {
+        return false;
+    }
+    if app.asked.get(&row.name) == Some(&row.action) && priority != Priority::Cursor {
+        return false;
+    }
+    app.asked.insert(row.name.clone(), row.action.clone());
+    fx.push(Effect::Request(Box::new(row.clone()), priority));
+    true
+}
+
+/// Asks for those that are not known exactly; how many there were to ask for.
+pub fn ask_all(
+    app: &mut App,
+    ids: &[TensorId],
+    priority: impl Fn(TensorId) -> Priority,
+    fx: &mut Vec<Effect>,
+) -> usize {
+    let mut asked = 0;
+    for id in ids {
+        // Of what is fused from several tensors, one asks.
+        if app.board.row(*id).is_some_and(|r| r.sources.first() != Some(id)) || is_exact(app, *id) {
+            continue;
+        }
+        asked += usize::from(ask(app, *id, priority(*id), fx));
+    }
+    asked
+}
+
+/// `a`: the marks, or what is under the cursor.
+pub fn targets(app: &mut App, fx: &mut Vec<Effect>) {
+    let ids = app.targets();
+    let asked = ask_all(app, &ids, |_| Priority::Marked, fx);
+    say(app, &ids, asked);
+}
+
+/// `A`: everything that is shown, what is on the screen first.
+pub fn shown(app: &mut App, fx: &mut Vec<Effect>) {
+    let ids = app.shown();
+    let first = app.screen.offset;
+    let on_screen: std::collections::HashSet<TensorId> =
+        app.tree.visible().iter().skip(first).take(app.screen.page).filter_map(|n| app.tree.tensor(*n)).collect();
+    let asked = ask_all(app, &ids, |id| if on_screen.contains(&id) { Priority::Visible } else { Priority::Rest }, fx);
+    say(app, &ids, asked);
+}
+
+fn say(app: &mut App, ids: &[TensorId], asked: usize) {
+    let lossy = ids.iter().filter(|id| app.board.row(**id).is_some_and(|r| r.is_lossy())).count();
+    match (lossy, asked) {
+        (0, _) => app.say(format!(
+            "nothing to measure: {} kept as {}",
+            tensors(ids.len()),
+            if ids.len() == 1 { "it is" } else { "they are" }
+        )),
+        (n, 0) => app.say(format!("{} measured already, or being measured", tensors(n))),
+        (_, n) => app.say(format!("measuring {}", tensors(n))),
+    }
+}
+
+/// Takes answers.
+pub fn answers(app: &mut App, answers: Vec<Answer>) {
+    let mut news = false;
+    for answer in answers {
+        let last = !matches!(answer.outcome, Outcome::Sampled(_));
+        if last && app.asked.get(&answer.name) == Some(&answer.action) {
+            app.asked.remove(&answer.name);
+        }
+        news |= app.losses.answer(&app.board, answer);
+    }
+    if news {
+        app.losses.refresh(&app.board, app.session.model.tensors.len());
+    }
+}

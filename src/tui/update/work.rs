@@ -1,0 +1,186 @@
+//! Converting, saving, stopping, quitting.
+use std::path::PathBuf;
+
+use crate::core::plan::Action as What;
+use crate::core::{Result, Row};
+use crate::tui::action::Action;
+use crate::tui::app::{App, Conversion};
+use crate::tui::backend::{Job, JobState};
+use crate::tui::msg::{Effect, Msg};
+use crate::tui::overlay::{Asked, Confirm, Overlay, Page, Prompt};
+
+/// `c`: what would be done, before it is.
+pub fn open_page(app: &mut App) {
+    let output = app.output.clone().unwrap_or_else(|| app.backend.default_output(app.session.settings()));
+    let page = Page { output, force: false, page: Err(String::new()), error: None, scroll: 0 };
+    app.overlays.push(Overlay::Page(page));
+    refresh_page(app);
+}
+
+/// Asks anew what would be done.
+pub fn refresh_page(app: &mut App) {
+    if let Some(Overlay::Page(page)) = app.overlays.last_mut() {
+        page.page = app.backend.page(app.session.settings(), &page.output).map_err(|e| e.to_string());
+    }
+}
+
+/// The page's path was given.
+pub fn set_output(app: &mut App, text: &str) {
+    if let Some(Overlay::Page(page)) = app.overlays.last_mut() {
+        page.output = PathBuf::from(text);
+        page.force = false;
+        page.error = None;
+        app.output = Some(page.output.clone());
+    }
+    refresh_page(app);
+}
+
+/// A conversion was started, or not.
+pub fn started(app: &mut App, started: Result<Box<dyn Job>>) {
+    match started {
+        Ok(job) => {
+            if let Some(Overlay::Page(page)) = app.overlays.last() {
+                app.output = Some(page.output.clone());
+                app.overlays.pop();
+            }
+            let progress = job.progress();
+            app.say(format!("converting into {}", progress.output.display()));
+            let plan = app.board.plan.clone();
+            app.jobs.push(Conversion { job: Some(job), plan, progress, cancelling: false });
+        }
+        Err(e) => match app.overlays.last_mut() {
+            Some(Overlay::Page(page)) => page.error = Some(e.to_string()),
+            _ => app.complain(e.to_string()),
+        },
+    }
+}
+
+/// Looks how the conversions stand.
+pub fn look_at_jobs(app: &mut App) {
+    let mut ended = Vec::new();
+    let mut news = false;
+    for conversion in &mut app.jobs {
+        let Some(job) = &conversion.job else { continue };
+        conversion.progress = job.progress();
+        for (name, loss) in job.take_losses() {
+            let row: Option<&Row> = conversion.plan.rows.iter().find(|r| r.name == name);
+            if let Some(row) = row.filter(|r| r.action != What::Copy) {
+                app.losses.written(conversion.plan.family, name, row.action.clone(), loss);
+                news = true;
+            }
+        }
+        if conversion.progress.state != JobState::Running {
+            conversion.job = None;
+            ended.push(conversion.progress.clone());
+        }
+    }
+    if news {
+        app.losses.refresh(&app.board, app.session.model.tensors.len());
+    }
+    for progress in ended {
+        if matches!(app.overlays.last(), Some(Overlay::Confirm(Confirm::StopJob | Confirm::QuitWhileConverting))) {
+            app.overlays.pop();
+        }
+        let output = progress.output.display();
+        match progress.state {
+            JobState::Done(summary) => app.say(format!("{output} is written: {summary}")),
+            JobState::Failed(why) => app.complain(format!("{output} was not written: {why}")),
+            JobState::Cancelled => app.say(format!("cancelled; {output} was not written")),
+            JobState::Running => {}
+        }
+    }
+}
+
+/// Asks the running conversion to stop.
+pub fn cancel(app: &mut App) {
+    for conversion in &mut app.jobs {
+        if let Some(job) = &conversion.job {
+            conversion.cancelling = true;
+            job.cancel();
+        }
+    }
+    app.say("cancelling");
+}
+
+/// `Ctrl-c`: asks once whether to cancel what runs; the second press is the answer.
+pub fn stop(app: &mut App, fx: &mut Vec<Effect>) {
+    if matches!(app.overlays.last(), Some(Overlay::Confirm(_))) {
+        return super::popup::confirm(app, fx);
+    }
+    if app.running_job().is_some() {
+        app.overlays.push(Overlay::Confirm(Confirm::StopJob));
+    } else {
+        let quit = app.keymap.keys_of(Action::Quit).unwrap_or_default();
+        let esc = if app.overlays.is_empty() { "" } else { "Esc closes this, " };
+        app.say(format!("nothing to cancel: {esc}{quit} quits"));
+    }
+}
+
+/// `q`: asks only about what would be lost.
+pub fn quit(app: &mut App, fx: &mut Vec<Effect>) {
+    if app.running_job().is_some() {
+        app.overlays.push(Overlay::Confirm(Confirm::QuitWhileConverting));
+    } else if app.session.is_dirty() {
+        app.overlays.push(Overlay::Confirm(Confirm::QuitUnsaved));
+    } else {
+        fx.push(Effect::Quit(0));
+    }
+}
+
+/// `Ctrl-s`: saves where the profile came from, or asks for a name.
+pub fn save(app: &mut App, fx: &mut Vec<Effect>) {
+    match &app.session.profile.name {
+        Some(name) => fx.push(Effect::Save(name.clone())),
+        None => app.overlays.push(Overlay::Prompt(Prompt { asked: Asked::Profile, input: Default::default() })),
+    }
+}
+
+/// The profile was saved, or not.
+pub fn saved(app: &mut App, saved: Result<PathBuf>, fx: &mut Vec<Effect>) {
+    match saved {
+        Ok(path) => {
+            app.session.mark_saved();
+            app.say(format!("saved {}", path.display()));
+            if matches!(app.overlays.last(), Some(Overlay::Confirm(Confirm::QuitUnsaved))) {
+                fx.push(Effect::Quit(0));
+            }
+        }
+        Err(e) => {
+            if matches!(app.overlays.last(), Some(Overlay::Confirm(Confirm::QuitUnsaved))) {
+                app.overlays.pop();
+            }
+            app.complain(e.to_string());
+        }
+    }
+}
+
+/// Carries out what needs no terminal, through the backend; what is left needs one. New messages come from some effects.
+pub fn perform(app: &mut App, effects: Vec<Effect>) -> Vec<Effect> {
+    let mut left = Vec::new();
+    let mut waiting = std::collections::VecDeque::from(effects);
+    while let Some(effect) = waiting.pop_front() {
+        let msg = match effect {
+            Effect::Request(row, priority) => {
+                app.backend.request(&row, priority);
+                continue;
+            }
+            Effect::Convert { output, force } => {
+                Msg::Started(app.backend.convert(app.session.settings(), &output, force))
+            }
+            Effect::Save(target) => {
+                let mut profile = app.session.profile.clone();
+                let saved = app.backend.save_profile(&mut profile, &target);
+                if saved.is_ok() {
+                    app.session.profile = profile;
+                }
+                Msg::Saved(saved)
+            }
+            other => {
+                left.push(other);
+                continue;
+            }
+        };
+        waiting.extend(super::update(app, msg));
+    }
+    left
+}

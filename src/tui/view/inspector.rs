@@ -1,0 +1,280 @@
+//! The inspector: of a tensor its recipe, loss and histograms; of a group what it is made of.
+use ratatui::style::Style;
+
+use super::pen::Pen;
+use super::{histogram, tree};
+use crate::core::dtype::StorageExt;
+use crate::core::name::clean;
+use crate::core::plan::Action;
+use crate::core::recipe::group_size;
+use crate::core::tree::NodeId;
+use crate::core::{Loss, Row, TensorId, units};
+use crate::tui::app::{App, Focus, Screen};
+use crate::tui::backend::Measure;
+use crate::tui::losses::{Known, Quality};
+use crate::tui::{board, text, theme};
+
+/// A line of the inspector.
+enum Line<'a> {
+    Text(String, Style),
+    /// Two words with their figures.
+    Pairs(Vec<(&'static str, String)>),
+    Head(&'static str),
+    /// Two histograms, of that height.
+    Histograms(&'a Measure, u16),
+    Blank,
+}
+
+impl Line<'_> {
+    fn height(&self) -> usize {
+        match self {
+            Self::Histograms(_, h) => usize::from(*h),
+            _ => 1,
+        }
+    }
+}
+
+/// Draws it.
+pub fn draw(app: &App, screen: &mut Screen, pen: &mut Pen) {
+    let focused = app.focus == Focus::Inspector && app.overlays.is_empty();
+    let title = match app.node() {
+        Some(node) => clean(app.tree.path(node, &app.session.model)).into_owned(),
+        None => "Nothing here".into(),
+    };
+    let mut inside = pen.framed(&title, theme::frame(focused), theme::heading());
+    let (w, h) = (inside.width(), inside.height());
+    let mut inside = inside.part(1, 0, w.saturating_sub(2), h);
+    let w = inside.width();
+    let Some(node) = app.node() else { return };
+    let lines = match app.tree.tensor(node) {
+        Some(id) => tensor(app, id, w, h),
+        None => group(app, node, w),
+    };
+    let tall: usize = lines.iter().map(Line::height).sum();
+    let last = tall.saturating_sub(usize::from(h));
+    let first = app.scroll.min(last);
+    screen.inspector = (first, last);
+    let mut y = 0usize;
+    for line in &lines {
+        let next = y + line.height();
+        // What begins above the first line is left out as a whole.
+        if y >= first && y - first < usize::from(h) {
+            put(line, (y - first) as u16, &mut inside);
+        }
+        y = next;
+    }
+    if last > 0 {
+        pen.footnote(&format!("{}–{}/{tall}", first + 1, (first + usize::from(h)).min(tall)), theme::dim());
+    }
+}
+
+fn put(line: &Line, y: u16, pen: &mut Pen) {
+    let w = pen.width();
+    match line {
+        Line::Blank => {}
+        Line::Text(text, style) => {
+            pen.put(0, y, text, *style);
+        }
+        Line::Head(title) => {
+            let x = pen.put(0, y, title, theme::heading());
+            pen.put(x + 1, y, &"─".repeat(usize::from(w.saturating_sub(x + 1))), theme::dim());
+        }
+        Line::Pairs(pairs) => {
+            let column = w / pairs.len().max(1) as u16;
+            for (i, (word, figure)) in pairs.iter().enumerate() {
+                let x = column * i as u16;
+                pen.put(x, y, word, theme::dim());
+                pen.right((x + column).saturating_sub(u16::from(i + 1 < pairs.len()) * 2), y, figure, Style::new());
+            }
+        }
+        Line::Histograms(measure, height) => {
+            let half = w.saturating_sub(2) / 2;
+            histogram::draw(&measure.weights, "Weights", &mut pen.part(0, y, half, *height));
+            histogram::draw(&measure.errors, "Errors", &mut pen.part(half + 2, y, half, *height));
+        }
+    }
+}
+
+fn wrapped(lines: &mut Vec<Line>, text: &str, w: u16, style: Style) {
+    lines.extend(text::wrap(&clean(text), usize::from(w)).into_iter().map(|l| Line::Text(l, style)));
+}
+
+fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
+    let tensor = app.session.model.tensor(id);
+    let mut lines = Vec::new();
+    let Some(row) = app.board.row(id) else {
+        lines.push(Line::Text("not part of the output".into(), theme::dim()));
+        return lines;
+    };
+    lines.push(Line::Text(recipe(row), theme::accent()));
+    wrapped(&mut lines, &format!("by {}", app.session.settings().explain(&row.cause)), w, theme::dim());
+    if let Some(reason) = &row.reason {
+        wrapped(&mut lines, &format!("! {reason}"), w, theme::warn());
+    }
+    let after = row.bytes_after();
+    let share = units::percent(after as f64 / row.bytes_before.max(1) as f64);
+    wrapped(
+        &mut lines,
+        &format!(
+            "{} {} · {} → {} ({share})",
+            tensor.dtype_name(),
+            tree::shape(&tensor.shape),
+            units::size(row.bytes_before),
+            units::size(after)
+        ),
+        w,
+        Style::new(),
+    );
+    lines.push(Line::Blank);
+    lines.push(Line::Head("Loss"));
+    loss(app, id, row, w, &mut lines);
+    if row.is_lossy() {
+        if let Some(measure) = app.losses.measure(app.board.plan.family, &row.name, &row.action) {
+            lines.push(Line::Blank);
+            let used: usize = lines.iter().map(Line::height).sum();
+            let room = usize::from(h).saturating_sub(used).clamp(5, 9);
+            lines.push(Line::Histograms(measure, room as u16));
+        }
+    }
+    lines.push(Line::Blank);
+    lines.push(Line::Head("Written as"));
+    for part in &row.parts {
+        let name = clean(&part.name);
+        let facts = format!("{} {}", part.storage.name(), tree::shape(&part.shape));
+        let room = usize::from(w).saturating_sub(text::width(&facts) + 1);
+        let name = text::cut_left(&name, room);
+        let gap = " ".repeat((usize::from(w)).saturating_sub(text::width(&name) + text::width(&facts)));
+        lines.push(Line::Text(format!("{name}{gap}{facts}"), Style::new()));
+    }
+    lines
+}
+
+fn recipe(row: &Row) -> String {
+    match &row.action {
+        Action::Copy => format!("keep as it is ({})", row.from),
+        Action::Cast(to) => format!("cast to {}", to.name()),
+        Action::Quantize(r) => {
+            format!("{}   group {}   rank {}", r.dtype, group_size::name(r.group_size), r.svd_rank)
+        }
+    }
+}
+
+fn figures(loss: &Loss, lines: &mut Vec<Line>) {
+    let sqnr = if loss.sqnr_db.is_finite() { format!("{:.1} dB", loss.sqnr_db) } else { "lossless".into() };
+    lines.push(Line::Pairs(vec![("MSE", units::error(loss.mse)), ("SQNR", sqnr)]));
+    lines.push(Line::Pairs(vec![
+        ("max error", units::error(loss.max_error)),
+        ("relative", units::percent(loss.relative_error)),
+    ]));
+}
+
+fn loss(app: &App, id: TensorId, row: &Row, w: u16, lines: &mut Vec<Line>) {
+    let waiting = app.asked.get(&row.name) == Some(&row.action);
+    match app.board.index(id).and_then(|i| app.losses.of_row(i)) {
+        _ if !row.is_lossy() => lines.push(Line::Text("nothing is lost: it is kept".into(), theme::dim())),
+        Some(Known::Loss(loss, quality)) => {
+            figures(loss, lines);
+            let how = match quality {
+                Quality::Sampled => "~ from a sample of its rows; exact figures follow",
+                Quality::Exact => "from every value",
+                Quality::Written => "of what was written",
+            };
+            wrapped(lines, how, w, theme::dim());
+        }
+        Some(Known::Failed(why)) => wrapped(lines, &format!("the trial failed: {why}"), w, theme::bad()),
+        None if waiting => lines.push(Line::Text("measuring…".into(), theme::dim())),
+        None => lines.push(Line::Text("not measured yet: a measures it".into(), theme::dim())),
+    }
+}
+
+fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
+    let range = app.tree.range(node);
+    let quantized = app.board.quantized(&range);
+    let (before, after) = (app.board.before(&range), app.board.after(&range));
+    let mut lines = vec![Line::Text(
+        format!("{} · {quantized} quantized, {} kept", text::tensors(range.len()), range.len() - quantized),
+        theme::accent(),
+    )];
+    let share = units::percent(after as f64 / before.max(1) as f64);
+    lines.push(Line::Text(format!("{} → {} ({share})", units::size(before), units::size(after)), Style::new()));
+    let elements = app.board.elements(&range);
+    lines.push(Line::Text(
+        format!("{} parameters · {:.2} bits each", units::count(elements), 8.0 * after as f64 / elements.max(1) as f64),
+        Style::new(),
+    ));
+    let sums = app.losses.sums(&range);
+    lines.push(Line::Blank);
+    lines.push(Line::Head("Loss"));
+    if sums.measured == 0 {
+        let text = if quantized == 0 { "nothing is lost: all is kept" } else { "not measured yet: a measures it" };
+        lines.push(Line::Text(text.into(), theme::dim()));
+    } else {
+        lines.push(Line::Pairs(vec![
+            ("MSE", units::error(sums.mse())),
+            ("relative", units::percent(sums.relative_error())),
+        ]));
+        let of = format!(
+            "of {} of {quantized}{}",
+            sums.measured,
+            if sums.sampled > 0 { ", some from a sample" } else { "" }
+        );
+        lines.push(Line::Text(of, theme::dim()));
+    }
+    lines.push(Line::Blank);
+    lines.push(Line::Head("Made of"));
+    for (what, (count, bytes)) in kinds(app, node) {
+        let text = text::cut(&what, usize::from(w).saturating_sub(24));
+        let figures = format!("{:>15} {:>8}", text::tensors(count), units::size(bytes));
+        let gap = " ".repeat(usize::from(w).saturating_sub(text::width(&text) + text::width(&figures)));
+        lines.push(Line::Text(format!("{text}{gap}{figures}"), Style::new()));
+    }
+    let worst = worst(app, node);
+    if !worst.is_empty() {
+        lines.push(Line::Blank);
+        lines.push(Line::Head("Worst"));
+        let prefix = app.tree.path(node, &app.session.model).len() + 1;
+        for (id, relative) in worst {
+            let name = app.session.model.tensor(id).name.get(prefix..).unwrap_or_default();
+            let figure = units::percent(relative);
+            let name = text::cut_left(&clean(name), usize::from(w).saturating_sub(text::width(&figure) + 1));
+            let gap = " ".repeat(usize::from(w).saturating_sub(text::width(&name) + text::width(&figure)));
+            lines.push(Line::Text(format!("{name}{gap}{figure}"), Style::new()));
+        }
+    }
+    lines
+}
+
+/// What the tensors of a group become: how many and how large, the largest first.
+fn kinds(app: &App, node: NodeId) -> Vec<(String, (usize, u64))> {
+    let mut kinds = std::collections::BTreeMap::<String, (usize, u64)>::new();
+    for row in app.tree.tensors(node).filter_map(|id| app.board.row(id)) {
+        let what = match &row.action {
+            Action::Quantize(r) => {
+                let rank = if r.svd_rank > 0 { format!(" rank {}", r.svd_rank) } else { String::new() };
+                format!("{} group {}{rank}", r.dtype, group_size::name(r.group_size))
+            }
+            _ => board::label(row).to_owned(),
+        };
+        let slot = kinds.entry(what).or_default();
+        slot.0 += 1;
+        slot.1 += row.bytes_after();
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
+    kinds
+}
+
+/// The tensors of a group that lose most.
+fn worst(app: &App, node: NodeId) -> Vec<(TensorId, f64)> {
+    let mut all: Vec<_> = app
+        .tree
+        .tensors(node)
+        .filter_map(|id| match app.losses.of_row(app.board.index(id)?)? {
+            Known::Loss(loss, _) => Some((id, loss.relative_error)),
+            Known::Failed(_) => None,
+        })
+        .collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    all.truncate(8);
+    all
+}

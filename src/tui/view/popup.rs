@@ -1,0 +1,321 @@
+//! Popups: a frame in the middle, over what is below.
+use ratatui::style::Style;
+
+use super::pen::Pen;
+use super::status;
+use crate::core::name::clean;
+use crate::core::units;
+use crate::tui::action::{self, Group};
+use crate::tui::app::{App, Screen};
+use crate::tui::backend::{ConvertPage, JobState};
+use crate::tui::overlay::{self, Asked, Confirm, List, Overlay, Page, Picker, Prompt};
+use crate::tui::{text, theme};
+
+type Cursor = Option<(u16, u16)>;
+
+/// Draws a popup; where its text cursor is, if it has one.
+pub fn draw(app: &App, overlay: &Overlay, screen: &mut Screen, pen: &mut Pen) -> Cursor {
+    match overlay {
+        Overlay::Filter(_) => None,
+        Overlay::Help(list) => help(app, list, screen, pen),
+        Overlay::Picker(picker) => self::picker(picker, screen, pen),
+        Overlay::Page(page) => self::page(app, page, pen),
+        Overlay::Prompt(prompt) => self::prompt(prompt, pen),
+        Overlay::Jobs => jobs(app, pen),
+        Overlay::Confirm(what) => confirm(app, *what, pen),
+    }
+}
+
+fn frame<'a>(pen: &'a mut Pen, width: u16, height: u16, title: &str, foot: &str) -> (Pen<'a>, u16, u16) {
+    // A second borrow of the same rectangle is needed for the frame and for what is inside of it.
+    let (w, h) = (width.min(pen.width()), height.min(pen.height()));
+    let (x, y) = ((pen.width() - w) / 2, (pen.height() - h) / 2);
+    {
+        let mut all = pen.part(x, y, w, h);
+        all.clear();
+        all.framed(title, Style::new(), theme::heading());
+        all.footnote(foot, theme::dim());
+    }
+    let inner = pen.part(x.saturating_add(2), y.saturating_add(1), w.saturating_sub(4), h.saturating_sub(2));
+    let (w, h) = (inner.width(), inner.height());
+    (inner, w, h)
+}
+
+fn field(pen: &mut Pen, x: u16, y: u16, input: &tui_input::Input) -> Cursor {
+    let (left, top, w, _) = pen.place();
+    let room = usize::from(w.saturating_sub(x)).max(1);
+    let scroll = input.visual_scroll(room);
+    let shown: String = clean(input.value()).chars().skip(scroll).collect();
+    pen.put(x, y, &shown, Style::new());
+    let at = input.visual_cursor().saturating_sub(scroll).min(usize::from(u16::MAX)) as u16;
+    Some((left.saturating_add(x).saturating_add(at), top.saturating_add(y)))
+}
+
+/// The first item to draw so that `at` is in sight.
+fn first(at: usize, rows: usize) -> usize {
+    at.saturating_sub(rows.saturating_sub(1))
+}
+
+fn picker(picker: &Picker, screen: &mut Screen, pen: &mut Pen) -> Cursor {
+    let items = picker.shown();
+    let label = picker.items.iter().map(|i| text::width(&i.label)).max().unwrap_or(0).max(6) as u16;
+    let figure = picker.items.iter().map(|i| text::width(&i.figure)).max().unwrap_or(0) as u16;
+    let about = picker.items.iter().map(|i| text::width(&i.about)).max().unwrap_or(0) as u16;
+    let title = format!("{} of {}", picker.title, picker.whose);
+    let width = (label + figure + about + 12).max(text::width(&title) as u16 + 6).max(30);
+    let height = picker.items.len() as u16 + 3;
+    let (mut pen, w, h) = frame(pen, width, height, &title, "Enter sets it");
+    let cursor = field(&mut pen, 2, 0, &picker.list.input);
+    pen.put(0, 0, "›", theme::accent());
+    let rows = usize::from(h.saturating_sub(1));
+    let first = first(picker.list.at, rows);
+    let (l, t, ..) = pen.place();
+    screen.list = Some((l, t.saturating_add(1), w, h.saturating_sub(1), first));
+    for (i, item) in items.iter().enumerate().skip(first).take(rows) {
+        let y = (i - first) as u16 + 1;
+        let current = picker.current.as_ref() == Some(&item.choice);
+        pen.put(2, y, &text::cut(&item.label, usize::from(w.saturating_sub(2))), theme::accent());
+        pen.right(3 + label + figure, y, &item.figure, Style::new());
+        let x = 5 + label + figure;
+        pen.put(x, y, &text::cut(&item.about, usize::from(w.saturating_sub(x))), theme::dim());
+        if current {
+            pen.put(1, y, "•", theme::mark());
+        }
+        if i == picker.list.at {
+            pen.put(0, y, theme::CURSOR, Style::new());
+            pen.style_row(y, theme::cursor());
+        }
+    }
+    if items.is_empty() {
+        pen.put(2, 1, "nothing matches", theme::dim());
+    }
+    cursor
+}
+
+fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
+    enum Line {
+        Head(Group),
+        Item(usize),
+    }
+    let actions = overlay::actions(list.input.value());
+    let grouped = list.input.value().trim().is_empty();
+    let mut lines = Vec::new();
+    let mut group = None;
+    for (i, a) in actions.iter().enumerate() {
+        if grouped && group != Some(a.spec().group) {
+            group = Some(a.spec().group);
+            lines.push(Line::Head(a.spec().group));
+        }
+        lines.push(Line::Item(i));
+    }
+    let (mut pen, w, h) =
+        frame(pen, 76, pen.height().saturating_sub(2).max(6), "Help", "type to find · Enter does it · Esc closes");
+    let cursor = field(&mut pen, 2, 0, &list.input);
+    pen.put(0, 0, "›", theme::accent());
+    let rows = usize::from(h.saturating_sub(1));
+    let at = lines.iter().position(|l| matches!(l, Line::Item(i) if *i == list.at)).unwrap_or(0);
+    // The heading above the first item is worth a row.
+    let first = if list.at == 0 { 0 } else { first(at, rows) };
+    if !grouped {
+        let (l, t, ..) = pen.place();
+        screen.list = Some((l, t.saturating_add(1), w, h.saturating_sub(1), first));
+    }
+    for (i, line) in lines.iter().enumerate().skip(first).take(rows) {
+        let y = (i - first) as u16 + 1;
+        match line {
+            Line::Head(group) => {
+                pen.put(0, y, group.title(), theme::heading());
+            }
+            Line::Item(item) => {
+                let Some(a) = actions.get(*item) else { continue };
+                let why = action::when(*a, app).err();
+                let style = if why.is_some() { theme::dim() } else { Style::new() };
+                pen.put(2, y, &app.keymap.all_keys_of(*a), theme::accent().patch(style));
+                let text = match why {
+                    Some(why) => format!("{} ({why})", a.spec().doc),
+                    None => a.spec().doc.to_owned(),
+                };
+                pen.put(20, y, &text::cut(&text, usize::from(w.saturating_sub(20))), style);
+                if *item == list.at {
+                    pen.put(0, y, theme::CURSOR, Style::new());
+                    pen.style_row(y, theme::cursor());
+                }
+            }
+        }
+    }
+    if lines.is_empty() {
+        pen.put(2, 1, "nothing matches", theme::dim());
+    }
+    cursor
+}
+
+fn prompt(prompt: &Prompt, pen: &mut Pen) -> Cursor {
+    let (title, about) = match prompt.asked {
+        Asked::Output => ("Convert into", "a folder, or a file that ends in .safetensors"),
+        Asked::Profile => ("Save the profile as", "a name, or a path that ends in .toml"),
+    };
+    let width = pen.width().saturating_sub(4).clamp(24, 76);
+    let (mut pen, w, _) = frame(pen, width, 4, title, "Enter · Esc");
+    pen.put(0, 1, &text::cut(about, usize::from(w)), theme::dim());
+    field(&mut pen, 0, 0, &prompt.input)
+}
+
+fn confirm(app: &App, what: Confirm, pen: &mut Pen) -> Cursor {
+    let running = app.running_job().map(|j| (j.progress.share() * 100.0).floor()).unwrap_or_default();
+    let (title, question, answers) = match what {
+        Confirm::StopJob => (
+            "Cancel the conversion?",
+            format!("It is at {running} %; what it wrote is removed."),
+            "Ctrl-c y  cancel it      Esc  let it run",
+        ),
+        Confirm::QuitWhileConverting => (
+            "Quit while converting?",
+            format!("It is at {running} %; what it wrote is removed."),
+            "q  cancel it and quit      Esc  stay",
+        ),
+        Confirm::QuitUnsaved => (
+            "Quit without saving?",
+            "The choices were changed and not saved.".to_owned(),
+            "q  quit      Ctrl-s  save and quit      Esc  stay",
+        ),
+    };
+    let (mut pen, w, _) = frame(pen, 60, 5, title, "");
+    pen.put(0, 0, &text::cut(&question, usize::from(w)), Style::new());
+    pen.put(0, 2, &text::cut(answers, usize::from(w)), theme::accent());
+    None
+}
+
+fn jobs(app: &App, pen: &mut Pen) -> Cursor {
+    let height = (app.jobs.len() as u16).saturating_mul(3).clamp(3, 18) + 4;
+    let (mut pen, w, h) = frame(pen, 76, height, "Jobs", "x cancels · Esc closes");
+    let trials = app.backend.trials_running();
+    pen.put(
+        0,
+        0,
+        &format!("trials: {}", if trials == 0 { "none running".into() } else { format!("{trials} running") }),
+        Style::new(),
+    );
+    if app.jobs.is_empty() {
+        pen.put(0, 2, "no conversion was started yet", theme::dim());
+    }
+    let mut y = 2;
+    for conversion in app.jobs.iter().rev() {
+        if y >= h {
+            break;
+        }
+        let p = &conversion.progress;
+        let (word, style) = match &p.state {
+            JobState::Running if conversion.cancelling => ("cancelling", theme::warn()),
+            JobState::Running => ("running", theme::accent()),
+            JobState::Done(_) => ("done", theme::good()),
+            JobState::Failed(_) => ("failed", theme::bad()),
+            JobState::Cancelled => ("cancelled", theme::warn()),
+        };
+        let x = pen.put(0, y, &format!("{word:<11}"), style);
+        pen.put(
+            x,
+            y,
+            &text::cut_left(&clean(&p.output.display().to_string()), usize::from(w.saturating_sub(x))),
+            Style::new(),
+        );
+        match &p.state {
+            JobState::Running => {
+                let x = status::bar(&mut pen, 0, y + 1, 20, p.share());
+                let left = p.left().map_or(String::new(), |s| format!(" · {} left", units::clock(s)));
+                let text = format!(
+                    " {:>3} % · {}/{} · {}/s{left}",
+                    (p.share() * 100.0).floor(),
+                    p.rows_done,
+                    text::tensors(p.rows_total),
+                    units::size(p.speed() as u64)
+                );
+                pen.put(x, y + 1, &text::cut(&text, usize::from(w.saturating_sub(x))), Style::new());
+                y += 3;
+            }
+            JobState::Done(text) | JobState::Failed(text) => {
+                for line in text::wrap(&clean(text), usize::from(w)) {
+                    y += 1;
+                    pen.put(0, y, &line, theme::dim());
+                }
+                y += 2;
+            }
+            JobState::Cancelled => y += 2,
+        }
+    }
+    None
+}
+
+fn page(app: &App, page: &Page, pen: &mut Pen) -> Cursor {
+    let width = pen.width().saturating_sub(4).clamp(20, 92);
+    let inner = usize::from(width.saturating_sub(4));
+    let mut lines: Vec<(String, Style)> = Vec::new();
+    let title = clean(&app.session.model.title).into_owned();
+    let output = clean(&page.output.display().to_string()).into_owned();
+    let room = inner.saturating_sub(text::width(&title) + 7);
+    lines.push((format!("{title}   →   {}", text::cut_left(&output, room.max(8))), theme::heading()));
+    let mut warnings = Vec::new();
+    match &page.page {
+        Err(why) => lines.extend(text::wrap(&clean(why), inner).into_iter().map(|l| (l, theme::bad()))),
+        Ok(p) => {
+            lines.push((p.loads_with.clone(), theme::dim()));
+            lines.push((String::new(), Style::new()));
+            table(app, p, inner, &mut lines);
+            lines.push((String::new(), Style::new()));
+            for warning in &p.warnings {
+                warnings.extend(text::wrap(&format!("! {}", clean(warning)), inner));
+            }
+        }
+    }
+    let mut tail: Vec<(String, Style)> = Vec::new();
+    if let Ok(p) = &page.page {
+        let free = p.free_bytes.map_or(String::new(), |f| format!(", {} free", units::size(f)));
+        let short = p.free_bytes.is_some_and(|f| f < p.file_bytes);
+        let style = if short { theme::bad() } else { Style::new() };
+        let sign = if short { "! " } else { "" };
+        tail.push((format!("{sign}disk: {} needed{free}", units::size(p.file_bytes)), style));
+    }
+    if page.force {
+        tail.push(("what is there is overwritten (f: do not)".into(), theme::warn()));
+    }
+    if let Some(error) = &page.error {
+        tail.extend(text::wrap(&format!("! {}", clean(error)), inner).into_iter().map(|l| (l, theme::bad())));
+    }
+    tail.push((String::new(), Style::new()));
+    tail.push(("Enter  convert      p  change path      f  overwrite      Esc  back".into(), theme::accent()));
+    let wanted = lines.len() + warnings.len() + tail.len() + 2;
+    let (mut pen, w, h) = frame(pen, width, wanted.min(usize::from(u16::MAX)) as u16, "Convert", "");
+    let room = usize::from(h).saturating_sub(lines.len() + tail.len());
+    let first = page.scroll.min(warnings.len().saturating_sub(room));
+    let more = warnings.len().saturating_sub(first + room);
+    let mut shown: Vec<(String, Style)> =
+        warnings.into_iter().skip(first).take(room).map(|l| (l, theme::warn())).collect();
+    if more > 0 {
+        if let Some(last) = shown.last_mut() {
+            *last = (format!("… {} more lines: j and k scroll", more + 1), theme::warn());
+        }
+    }
+    // Where there is no room for all, the keys and the errors are what stays.
+    let head = usize::from(h).saturating_sub(tail.len() + shown.len()).min(lines.len());
+    lines.truncate(head);
+    for (y, (text, style)) in lines.into_iter().chain(shown).chain(tail).take(usize::from(h)).enumerate() {
+        pen.put(0, y as u16, &text::cut(&text, usize::from(w)), style);
+    }
+    None
+}
+
+fn table(app: &App, p: &ConvertPage, inner: usize, lines: &mut Vec<(String, Style)>) {
+    let what = p.groups.iter().map(|g| text::width(&g.what)).max().unwrap_or(0).clamp(5, 30);
+    let put = |what_: &str, tensors: usize, before: u64, after: u64, last: String| {
+        let name = text::cut(what_, what);
+        let pad = " ".repeat(what.saturating_sub(text::width(&name)));
+        let sizes = format!("{:>8} → {:>8}", units::size(before), units::size(after));
+        text::cut(&format!("{name}{pad}  {:>13}  {sizes}  {last}", text::tensors(tensors)), inner)
+    };
+    for g in &p.groups {
+        let error = g.relative_error.map_or(String::new(), |e| format!("relative error {}", units::percent(e)));
+        lines.push((put(&g.what, g.tensors, g.before, g.after, error), Style::new()));
+    }
+    let t = &app.board.totals;
+    let bits = format!("{:.2} bits/weight", t.bits_per_weight);
+    lines.push((put("total", t.tensors as usize, t.bytes_before, t.bytes_after, bits), theme::heading()));
+}
