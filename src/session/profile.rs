@@ -3,6 +3,7 @@
 //! A profile that was read keeps the text it came from. Saving changes only what was changed: the difference between
 //! what the file said and what holds now is carried into the document, so that comments and order survive, and an
 //! untouched profile gives back its own bytes. `docs/profile.md` describes the form.
+mod list;
 pub(super) mod read;
 #[cfg(test)]
 mod tests;

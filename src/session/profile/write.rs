@@ -1,7 +1,7 @@
 //! Carries what was changed into a profile's document and leaves everything else alone.
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, Value, value};
+use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value, value};
 
-use super::{PresetChoice, Said};
+use super::{PresetChoice, Said, list};
 use crate::core::name;
 use crate::core::recipe::group_size;
 use crate::core::rules::Pattern;
@@ -21,6 +21,7 @@ pub(super) fn template(target: Family) -> DocumentMut {
 /// Makes a document that says `old` say `new`.
 pub(super) fn update(document: &mut DocumentMut, old: &Said, new: &Said) {
     let root = document.as_table_mut();
+    let above = above(root);
     let (was, is) = (&old.settings, &new.settings);
     if was.target != is.target || !root.contains_key("target") {
         set(root, "target", is.target.name());
@@ -29,7 +30,7 @@ pub(super) fn update(document: &mut DocumentMut, old: &Said, new: &Said) {
         set_or_remove(root, "architecture", new.architecture.as_deref());
     }
     if (&old.preset, &old.off) != (&new.preset, &new.off) {
-        preset(root, &new.preset, &new.off);
+        preset(root, (&old.preset, &old.off), (&new.preset, &new.off));
     }
     list(root, "exclude", &texts(&was.exclude), &texts(&is.exclude));
     list(root, "include", &texts(&was.include), &texts(&is.include));
@@ -42,16 +43,23 @@ pub(super) fn update(document: &mut DocumentMut, old: &Said, new: &Said) {
     }
     rules(root, &was.rules, &is.rules);
     overrides(root, old, new);
+    if let Some(above) = above {
+        restore(root, above);
+    }
 }
 
-fn preset(root: &mut Table, choice: &PresetChoice, off: &[String]) {
+fn preset(
+    root: &mut Table,
+    (old, old_off): (&PresetChoice, &[String]),
+    (choice, off): (&PresetChoice, &[String]),
+) {
     let as_table = root.get("preset").is_some_and(Item::is_table_like);
     match choice {
         PresetChoice::None => {
             clear(root, "preset", as_table);
             set(root, "preset", false);
         }
-        PresetChoice::Automatic if off.is_empty() => remove(root, "preset"),
+        PresetChoice::Automatic if off.is_empty() => drop(root.remove("preset")),
         PresetChoice::Named(name) if off.is_empty() && !as_table => {
             set(root, "preset", name.as_str());
         }
@@ -63,21 +71,10 @@ fn preset(root: &mut Table, choice: &PresetChoice, off: &[String]) {
                     PresetChoice::Named(name) => Some(name.as_str()),
                     _ => None,
                 };
-                if table.get("name").and_then(Item::as_str) != name {
+                if !as_table || old != choice {
                     set_or_remove(table, "name", name);
                 }
-                let was: Vec<String> = table
-                    .get("off")
-                    .and_then(Item::as_array)
-                    .map(|a| {
-                        a.iter()
-                            .filter_map(|v| v.as_str().map(str::to_owned))
-                            .collect()
-                    })
-                    .unwrap_or_default();
-                let was: Vec<&str> = was.iter().map(String::as_str).collect();
-                let is: Vec<&str> = off.iter().map(String::as_str).collect();
-                list(table, "off", &was, &is);
+                list(table, "off", &strings(old_off), &strings(off));
             }
         }
     }
@@ -86,76 +83,44 @@ fn preset(root: &mut Table, choice: &PresetChoice, off: &[String]) {
 /// Removes an entry whose form does not fit.
 fn clear(root: &mut Table, key: &str, unfit: bool) {
     if unfit {
-        remove(root, key);
+        root.remove(key);
     }
+}
+
+fn strings(list: &[String]) -> Vec<&str> {
+    list.iter().map(String::as_str).collect()
 }
 
 fn texts(patterns: &[Pattern]) -> Vec<&str> {
     patterns.iter().map(Pattern::as_str).collect()
 }
 
-/// An array of strings. Entries that stay keep their comments; an array over several lines stays one.
 fn list(table: &mut dyn TableLike, key: &str, old: &[&str], new: &[&str]) {
-    if old == new {
-        return;
+    if old != new {
+        list::update(table, key, new);
     }
-    if new.is_empty() {
-        table.remove(key);
-        return;
-    }
-    if table.get(key).is_none() {
-        set(table, key, Array::new());
-    }
-    let Some(array) = table.get_mut(key).and_then(Item::as_array_mut) else {
-        return;
-    };
-    let decor = |v: &Value| {
-        v.decor()
-            .prefix()
-            .and_then(|p| p.as_str())
-            .map(str::to_owned)
-    };
-    let indent = array
-        .iter()
-        .find_map(|v| decor(v).filter(|p| p.contains('\n')))
-        .and_then(|p| p.rsplit('\n').next().map(str::to_owned));
-    let mut free: Vec<Option<Value>> = array.iter().cloned().map(Some).collect();
-    let (trailing, comma) = (array.trailing().clone(), array.trailing_comma());
-    array.clear();
-    for text in new {
-        let same = free
-            .iter_mut()
-            .find(|v| v.as_ref().and_then(Value::as_str) == Some(text))
-            .and_then(Option::take);
-        let mut entry = same.unwrap_or_else(|| {
-            let mut entry = Value::from(*text);
-            if let Some(indent) = &indent {
-                entry.decor_mut().set_prefix(format!("\n{indent}"));
-            }
-            entry
-        });
-        // On one line the places between entries are the writer's.
-        if indent.is_none() && !has_comment(&entry) {
-            entry.decor_mut().clear();
-        }
-        array.push_formatted(entry);
-    }
-    array.set_trailing(trailing);
-    array.set_trailing_comma(comma);
-}
-
-fn has_comment(v: &Value) -> bool {
-    [v.decor().prefix(), v.decor().suffix()]
-        .into_iter()
-        .flatten()
-        .any(|p| p.as_str().is_some_and(|p| p.contains('#')))
 }
 
 /// Field by field.
 fn patch(item: &mut Item, old: &Patch, new: &Patch) {
-    if let Some(table) = item.as_table_like_mut() {
+    if let Some(table) = item.as_inline_table_mut() {
+        // The space before the closing brace belongs to the last value, whichever that is.
+        let end = last(table).and_then(|v| {
+            let end = v.decor().suffix()?.as_str()?.to_owned();
+            v.decor_mut().set_suffix("");
+            Some(end)
+        });
+        patch_in(table, old, new);
+        if let (Some(end), Some(v)) = (end, last(table)) {
+            v.decor_mut().set_suffix(end);
+        }
+    } else if let Some(table) = item.as_table_like_mut() {
         patch_in(table, old, new);
     }
+}
+
+fn last(table: &mut InlineTable) -> Option<&mut Value> {
+    table.iter_mut().last().map(|(_, v)| v)
 }
 
 fn patch_in(table: &mut dyn TableLike, old: &Patch, new: &Patch) {
@@ -185,7 +150,7 @@ fn rules(root: &mut Table, old: &[Rule], new: &[Rule]) {
         return;
     }
     if new.is_empty() {
-        remove(root, "rule");
+        root.remove("rule");
         return;
     }
     let item = root
@@ -292,7 +257,7 @@ fn overrides(root: &mut Table, old: &Said, new: &Said) {
         let before = was.get(n);
         if before.is_none() {
             let empty = match inline {
-                true => value(toml_edit::InlineTable::new()),
+                true => value(InlineTable::new()),
                 false => toml_edit::table(),
             };
             tensors.insert(n, empty);
@@ -302,7 +267,7 @@ fn overrides(root: &mut Table, old: &Said, new: &Said) {
         }
     }
     if is.is_empty() {
-        remove(root, "tensor");
+        root.remove("tensor");
     }
 }
 
@@ -329,18 +294,25 @@ fn set_or_remove(table: &mut dyn TableLike, key: &str, new: Option<impl Into<Val
     }
 }
 
-/// Removes an entry of the root. What stands above the first one speaks of the whole file: it moves on to the next.
-fn remove(root: &mut Table, key: &str) {
-    let first = root.iter().next().is_some_and(|(k, _)| k == key);
-    let Some((key, _)) = root.remove_entry(key) else {
+/// What stands above the first entry of the root speaks of the whole file.
+fn above(root: &Table) -> Option<(String, String)> {
+    let (key, _) = root.iter().find(|(_, item)| item.is_value())?;
+    let prefix = root.key(key)?.leaf_decor().prefix()?.as_str()?;
+    Some((key.to_owned(), prefix.to_owned()))
+}
+
+/// Puts it above what comes first now, when the entry it stood above is gone.
+fn restore(root: &mut Table, (key, text): (String, String)) {
+    if root.get(&key).is_some_and(Item::is_value) {
+        return;
+    }
+    let own = above(root);
+    let first = root.iter().find(|(_, item)| item.is_value());
+    let Some(first) = first.map(|(k, _)| k.to_owned()) else {
         return;
     };
-    let above = key.leaf_decor().prefix().and_then(|p| p.as_str());
-    let next = root.iter().next().map(|(k, _)| k.to_owned());
-    if let (true, Some(above), Some(mut next)) = (first, above, next.and_then(|n| root.key_mut(&n)))
-    {
-        let own = next.leaf_decor().prefix().and_then(|p| p.as_str());
-        let both = format!("{above}{}", own.unwrap_or_default());
-        next.leaf_decor_mut().set_prefix(both);
+    if let Some(mut key) = root.key_mut(&first) {
+        let own = own.map(|(_, text)| text).unwrap_or_default();
+        key.leaf_decor_mut().set_prefix(text + &own);
     }
 }
