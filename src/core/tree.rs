@@ -82,8 +82,7 @@ impl Tree {
             };
             let above = self.nodes[i].parent.map_or(0, |p| level[p.index()]);
             level[i] = above + u16::from(!alone);
-            let numbered =
-                || self.siblings(Some(id)).all(|c| self.label(c, model).bytes().all(|b| b.is_ascii_digit()));
+            let numbered = || self.siblings(Some(id)).all(|c| self.label(c, model).bytes().all(|b| b.is_ascii_digit()));
             let chain = self.siblings(Some(id)).take(2).count() == 1;
             self.nodes[i].open = !self.nodes[i].leaf && (chain || level[i] < 2 || (level[i] < 4 && numbered()));
         }
