@@ -21,6 +21,7 @@ use crate::core::error::Kind;
 use crate::core::{Error, Result};
 use crate::engine::Limits;
 use crate::format::{OpenOptions, Opened};
+use crate::session::Session;
 use crate::{target, tui};
 use args::{Cli, Command, Global, ModelArg};
 
@@ -96,7 +97,13 @@ fn desk(global: &Global, model: &ModelArg, choices: &args::SettingsArgs) -> Resu
     }
     let opened = open(model, global)?;
     let profile = settings::profile(choices, &opened.model, None)?;
-    tui::run(opened, profile, limits(global)?)
+    let limits = limits(global)?;
+    let make = move |wake: tui::Waker| {
+        let session = Session::new(Arc::new(opened.model.clone()), profile);
+        let live = tui::Live::new(opened, limits, move || wake.wake())?;
+        Ok((session, Box::new(live) as Box<dyn tui::backend::Backend>))
+    };
+    tui::run(make, tui::Options::default())
 }
 
 /// Opens what MODEL names, or the built-in model.

@@ -10,6 +10,8 @@ pub mod sdnq;
 pub mod state_dict;
 pub mod values;
 
+use rayon::prelude::*;
+
 use crate::core::model::Encoding;
 use crate::core::plan::{Action, Part, Row};
 use crate::core::rules::Decision;
@@ -95,11 +97,12 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
 pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
     let target = get(settings.target);
     let mut warnings = Vec::new();
-    let mut rows = Vec::with_capacity(model.tensors.len());
-    for id in model.ids() {
-        let decision = settings.decide(&[model.tensor(id).name.as_str()]);
-        rows.push(target.row(model, id, &decision, settings)?);
-    }
+    let ids: Vec<TensorId> = model.ids().collect();
+    let row = |id: &TensorId| {
+        let decision = settings.decide(&[model.tensor(*id).name.as_str()]);
+        target.row(model, *id, &decision, settings)
+    };
+    let rows = ids.par_iter().map(row).collect::<Result<Vec<Row>>>()?;
     for name in settings.overrides.keys().filter(|n| model.find(n).is_none()) {
         warnings.push(format!("the profile sets `{name}`, which this model does not have"));
     }

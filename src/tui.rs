@@ -4,11 +4,11 @@ pub mod action;
 pub mod app;
 pub mod backend;
 pub mod board;
-pub mod engine;
 pub mod event;
 pub mod filter;
 pub mod key;
 pub mod keymap;
+mod live;
 pub mod losses;
 pub mod msg;
 pub mod overlay;
@@ -23,17 +23,15 @@ pub mod update;
 mod view;
 
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 pub use event::Waker;
+pub use live::Live;
 
 use crate::core::{Error, Result};
-use crate::engine::Limits;
-use crate::format::Opened;
-use crate::session::{Profile, Session};
+use crate::session::Session;
 use app::App;
 use backend::{Backend, JobState};
 use event::Event;
@@ -52,18 +50,8 @@ const FRAME: Duration = Duration::from_millis(33);
 /// How long a conversion may take to clean up when the program is told to end.
 const CLEAN_UP: Duration = Duration::from_secs(20);
 
-/// Opens the desk over a model; the exit code.
-pub fn run(opened: Arc<Opened>, profile: Profile, limits: Limits) -> Result<u8> {
-    let make = |waker| {
-        let session = Session::new(Arc::new(opened.model.clone()), profile);
-        let engine: Box<dyn Backend> = Box::new(engine::Engine::new(opened, limits, waker)?);
-        Ok((session, engine))
-    };
-    run_over(make, Options::default())
-}
-
-/// Opens the desk over any backend. What `make` reports is reported before the screen is taken.
-pub fn run_over(make: impl FnOnce(Waker) -> Result<(Session, Box<dyn Backend>)>, options: Options) -> Result<u8> {
+/// Opens the desk and runs it to its end; the exit code. What `make` reports is reported before the screen is taken.
+pub fn run(make: impl FnOnce(Waker) -> Result<(Session, Box<dyn Backend>)>, options: Options) -> Result<u8> {
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         return Err(Error::usage(
             "there is no terminal; without one use `mixdown inspect`, `plan`, `trial` or `convert`",

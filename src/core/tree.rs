@@ -64,12 +64,14 @@ impl Tree {
         }
         close(&mut nodes, &mut stack, 0, model.tensors.len());
         let mut tree = Self { nodes, visible: Vec::new(), hits: Vec::new() };
-        tree.open_first_levels();
+        tree.open_first_levels(model);
         tree
     }
 
-    fn open_first_levels(&mut self) {
-        // Depth counted without the chains of only children, so that blocks are on screen at once.
+    /// Opens the first level, chains of only children, and lists of numbered blocks near the top, so that a model's
+    /// blocks are on screen at once.
+    fn open_first_levels(&mut self, model: &Model) {
+        // Levels are counted without the chains of only children.
         let mut level = vec![0u16; self.nodes.len()];
         let roots = self.siblings(None).count();
         for i in 0..self.nodes.len() {
@@ -80,8 +82,9 @@ impl Tree {
             };
             let above = self.nodes[i].parent.map_or(0, |p| level[p.index()]);
             level[i] = above + u16::from(!alone);
-            let only_groups = || self.siblings(Some(id)).all(|c| !self.nodes[c.index()].leaf);
-            self.nodes[i].open = alone || level[i] < 2 && (only_groups() || level[i] == 0);
+            let numbered = || self.siblings(Some(id)).all(|c| self.label(c, model).bytes().all(|b| b.is_ascii_digit()));
+            let chain = self.siblings(Some(id)).take(2).count() == 1;
+            self.nodes[i].open = !self.nodes[i].leaf && (chain || level[i] < 2 || (level[i] < 4 && numbered()));
         }
         self.refresh();
     }

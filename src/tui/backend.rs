@@ -2,10 +2,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::core::plan::Totals;
-use crate::core::{Family, Loss, Plan, Result, Row, Settings};
-pub use crate::engine::trials::{Answer, Measure, Outcome, Priority};
+use crate::core::{Dtype, Family, Loss, Plan, Result, Row, Settings};
 use crate::session::{Profile, TargetChoice};
-pub use crate::target::{DtypeInfo, Knob};
+
+pub use crate::engine::trials::{Answer, Measure, Outcome, Priority};
 
 /// What the desk asks of the engine. Queries answer at once and read headers only; trials and conversions run elsewhere.
 pub trait Backend {
@@ -14,7 +14,7 @@ pub trait Backend {
     /// Sums over a plan.
     fn totals(&self, plan: &Plan) -> Totals;
     /// The dtypes of a family, in order of bits.
-    fn dtypes(&self, family: Family) -> Vec<DtypeInfo>;
+    fn dtypes(&self, family: Family) -> Vec<DtypeChoice>;
     /// Whether a family has this knob; if not, why.
     fn can(&self, family: Family, knob: Knob) -> Result<(), String>;
     /// Everything that changes when this family is chosen.
@@ -35,6 +35,26 @@ pub trait Backend {
     fn save_profile(&self, profile: &mut Profile, target: &str) -> Result<PathBuf>;
     /// Where a conversion would go if nobody said.
     fn default_output(&self, settings: &Settings) -> PathBuf;
+}
+
+/// A dtype that can be chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DtypeChoice {
+    /// Its name.
+    pub name: Dtype,
+    /// Bits of a code, scales not counted.
+    pub bits: f64,
+    /// What it is, in a few words.
+    pub about: &'static str,
+}
+
+/// A setting that not every family has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knob {
+    /// Values that share a scale.
+    GroupSize,
+    /// Rank of the low-rank branch.
+    SvdRank,
 }
 
 /// What is shown before a conversion is started.

@@ -3,15 +3,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::backend::{
-    Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Priority, Progress,
-};
+use super::backend::{Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Priority, Progress};
 use crate::core::plan::Totals;
 use crate::core::recipe::group_size;
 use crate::core::{Family, Loss, Patch, Plan, Result, Row, Settings, units};
+use crate::engine::Limits;
 use crate::engine::convert::{self, Request, State};
 use crate::engine::trials::Trials;
-use crate::engine::Limits;
 use crate::format::{Opened, profiles, save};
 use crate::session::{Profile, TargetChoice, preset};
 use crate::target;
@@ -85,6 +83,10 @@ impl Backend for Live {
         self.trials.running()
     }
 
+    fn cancel_trials(&self) {
+        self.trials.cancel_all();
+    }
+
     fn convert(&self, settings: &Settings, output: &Path, force: bool) -> Result<Box<dyn Job>> {
         let request = self.request_for(output, force);
         Ok(Box::new(Running(convert::Job::start(Arc::clone(&self.opened), settings, request, self.limits)?)))
@@ -115,7 +117,8 @@ impl Backend for Live {
     fn save_profile(&self, profile: &mut Profile, name: &str) -> Result<PathBuf> {
         let path = profiles::locate(name)?;
         profiles::write(&path, &profile.to_text())?;
-        profile.name = profiles::name_of(&path);
+        // The name is what the next save goes to: a path stays one.
+        profile.name = Some(name.to_owned());
         Ok(path)
     }
 

@@ -122,9 +122,9 @@ impl Backend for Fake {
     fn totals(&self, plan: &Plan) -> Totals {
         plan.totals(|_| true)
     }
-    fn dtypes(&self, family: Family) -> Vec<DtypeInfo> {
+    fn dtypes(&self, family: Family) -> Vec<DtypeChoice> {
         let one =
-            |name: &str, about| DtypeInfo { name: Dtype::new(name), bits: f64::from(bits(&Dtype::new(name))), about };
+            |name: &str, about| DtypeChoice { name: Dtype::new(name), bits: f64::from(bits(&Dtype::new(name))), about };
         match family {
             Family::Float => vec![one("float16", "half")],
             _ => vec![one("int8", "near lossless"), one("int6", ""), one("uint4", "the usual 4 bit"), one("int4", "")],
