@@ -137,7 +137,7 @@ impl App {
     pub fn new(session: Session, backend: Box<dyn Backend>, now: Instant) -> Result<Self> {
         let plan = Arc::new(backend.plan(session.settings())?);
         let totals = backend.totals(&plan);
-        let board = Arc::new(Board::new(&session.model, plan, totals));
+        let board = Arc::new(Board::new(&session.model, plan, totals, None));
         let tree = Tree::new(&session.model);
         let mut losses = Losses::default();
         losses.refresh(&board, session.model.tensors.len());

@@ -16,7 +16,7 @@ pub struct Board {
     pub plan: Arc<Plan>,
     /// Its sums.
     pub totals: Totals,
-    by_name: HashMap<String, u32>,
+    by_name: Arc<HashMap<String, u32>>,
     row_of: Vec<Option<u32>>,
     before: Vec<u64>,
     after: Vec<u64>,
@@ -27,7 +27,7 @@ pub struct Board {
     same_from: Vec<u32>,
     /// The same of the quantized ones alone, with the last of these.
     same_quantized: Vec<(u32, u32)>,
-    from: Vec<String>,
+    from: Arc<Vec<String>>,
     /// Columns that the widest label takes.
     pub label_width: usize,
     /// Columns that the widest source dtype takes.
@@ -43,11 +43,20 @@ pub fn label(row: &Row) -> &str {
 }
 
 impl Board {
-    /// The look-ups of a plan over its model.
-    pub fn new(model: &Model, plan: Arc<Plan>, totals: Totals) -> Self {
+    /// The look-ups of a plan over its model. What does not change from one plan to the next is taken over.
+    pub fn new(model: &Model, plan: Arc<Plan>, totals: Totals, before: Option<&Self>) -> Self {
         let n = model.tensors.len();
+        let same_rows = |b: &&Self| {
+            b.plan.rows.len() == plan.rows.len() && b.plan.rows.iter().zip(&plan.rows).all(|(a, b)| a.name == b.name)
+        };
+        let by_name = before.filter(same_rows).map(|b| Arc::clone(&b.by_name)).unwrap_or_else(|| {
+            Arc::new(plan.rows.iter().enumerate().map(|(i, r)| (r.name.clone(), i as u32)).collect())
+        });
+        let from = before
+            .map(|b| Arc::clone(&b.from))
+            .unwrap_or_else(|| Arc::new(model.tensors.iter().map(|t| t.dtype_name()).collect()));
         let mut board = Self {
-            by_name: plan.rows.iter().enumerate().map(|(i, r)| (r.name.clone(), i as u32)).collect(),
+            by_name,
             row_of: vec![None; n],
             before: Vec::with_capacity(n + 1),
             after: Vec::with_capacity(n + 1),
@@ -56,7 +65,7 @@ impl Board {
             same_to: Vec::with_capacity(n),
             same_from: Vec::with_capacity(n),
             same_quantized: Vec::with_capacity(n),
-            from: model.tensors.iter().map(|t| t.dtype_name()).collect(),
+            from,
             label_width: plan.rows.iter().map(|r| super::text::width(label(r))).max().unwrap_or(0),
             from_width: 0,
             plan,

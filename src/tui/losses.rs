@@ -47,7 +47,9 @@ pub struct Sums {
     pub measured: u32,
     /// Of these, from a sample only.
     pub sampled: u32,
-    /// Their elements.
+    /// Rows that could not be measured.
+    pub failed: u32,
+    /// Elements of the measured ones.
     pub elements: u64,
     /// Σ(w−ŵ)².
     pub squared_error: f64,
@@ -113,17 +115,16 @@ impl Losses {
         let known = Known::Loss(loss, Quality::Written);
         if let Some(row) =
             board.find(&name).filter(|i| board.plan.family == family && board.plan.rows[*i].action == action)
+            && let Some(slot) = self.now.get_mut(row)
         {
-            if let Some(slot) = self.now.get_mut(row) {
-                *slot = Some(known.clone());
-            }
+            *slot = Some(known.clone());
         }
         self.note(family, name, action, known);
     }
 
     fn note(&mut self, family: Family, name: String, action: Action, known: Known) {
         let list = self.known.entry(name).or_default();
-        match list.iter_mut().find(|(f, a, _)| (*f, &*a) == (family, &action)) {
+        match list.iter_mut().find(|(f, a, _)| (*f, a) == (family, &action)) {
             Some((.., slot)) => *slot = known,
             None => list.push((family, action, known)),
         }
@@ -145,10 +146,11 @@ impl Losses {
     pub fn sum_up(&mut self, board: &Board, tensors: usize) {
         let mut own = vec![Sums::default(); tensors];
         for (row, known) in board.plan.rows.iter().zip(&self.now) {
-            if let (Some(Known::Loss(loss, quality)), Some(id)) = (known, row.sources.first()) {
-                if let Some(sums) = own.get_mut(id.index()) {
-                    sums.add(loss, *quality, row.elements());
-                }
+            let Some(sums) = row.sources.first().and_then(|id| own.get_mut(id.index())) else { continue };
+            match known {
+                Some(Known::Loss(loss, quality)) => sums.add(loss, *quality, row.elements()),
+                Some(Known::Failed(_)) => sums.failed += 1,
+                None => {}
             }
         }
         self.sums.clear();
@@ -157,6 +159,7 @@ impl Losses {
         for s in own {
             total.measured += s.measured;
             total.sampled += s.sampled;
+            total.failed += s.failed;
             total.elements += s.elements;
             total.squared_error += s.squared_error;
             total.squared_weight += s.squared_weight;
@@ -174,6 +177,7 @@ impl Losses {
             (Some(a), Some(b)) => Sums {
                 measured: b.measured - a.measured,
                 sampled: b.sampled - a.sampled,
+                failed: b.failed - a.failed,
                 elements: b.elements - a.elements,
                 squared_error: (b.squared_error - a.squared_error).max(0.0),
                 squared_weight: (b.squared_weight - a.squared_weight).max(0.0),

@@ -2,5 +2,8 @@
 mod cli;
 mod convert;
 mod faults;
+mod keys;
+mod pty;
+mod screen;
 mod support;
 mod tidy;

@@ -1,4 +1,7 @@
 //! A sandbox per test, models made on the spot, and the program run as a person would.
+#[cfg(unix)]
+pub mod terminal;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -86,7 +86,7 @@ fn every_edit_says_what_it_did() {
     check("j t u 4 Enter", "uint4 on 3 tensors · 1 tensor left as kept");
     check("G x u", "undid: exclude embed.weight");
     check("G x u U", "did again: exclude embed.weight");
-    check("G y", "! y: go to a tensor first");
+    check("g g y", "! y: go to a tensor first");
     check("p", "! p: nothing was copied yet: `y` copies a recipe");
     check("R", "! R: nothing was set by hand here");
     check("u", "! u: nothing to undo");

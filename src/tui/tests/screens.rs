@@ -11,17 +11,17 @@ fn a_group_and_what_it_is_made_of() {
 │  ▾ blocks              8 tensors   BF16 mixed  96.2K→47.2K   0.39 %~ ││ 16.0 KiB → 4.50 KiB (28 %)                   │
 │    ▾ 0                 4 tensors   BF16 mixed  48.1K→21.6K   0.39 %~ ││ 8.19 K parameters · 4.50 bits each           │
 │▌     ▾ attn            2 tensors   BF16 uint4  16.0K→4.50K   0.39 %  ││                                              │
-│        ▸ to_k          1 tensor    BF16 uint4  8.00K→2.25K   0.39 %  ││ Loss ─────────────────────────────────────── │
-│        ▸ to_q          1 tensor    BF16 uint4  8.00K→2.25K   0.39 %  ││ MSE          3.91e-6  relative        0.39 % │
-│      ▸ ff              1 tensor    BF16 int8   32.0K→17.0K           ││ of 2 of 2                                    │
-│      ▸ norm            1 tensor    BF16 keep           128        ─  ││                                              │
-│    ▸ 1                 4 tensors   BF16 int8   48.1K→25.6K           ││ Made of ──────────────────────────────────── │
-│  ▸ embed               1 tensor    BF16 int8   64.0K→34.0K           ││ uint4 group 64            2 tensors 4.50 KiB │
-│                                                                      ││                                              │
-│                                                                      ││ Worst ────────────────────────────────────── │
-│                                                                      ││ to_k.weight                           0.39 % │
-│                                                                      ││ to_q.weight                           0.39 % │
-│                                                                      ││                                              │
+│        ▾ to_k          1 tensor    BF16 uint4  8.00K→2.25K   0.39 %  ││ Loss ─────────────────────────────────────── │
+│            weight      64×64       BF16 uint4  8.00K→2.25K   0.39 %  ││ MSE          3.91e-6  relative        0.39 % │
+│        ▾ to_q          1 tensor    BF16 uint4  8.00K→2.25K   0.39 %  ││ of 2 of 2                                    │
+│            weight      64×64       BF16 uint4  8.00K→2.25K   0.39 %  ││                                              │
+│      ▾ ff              1 tensor    BF16 int8   32.0K→17.0K           ││ Made of ──────────────────────────────────── │
+│          weight        256×64      BF16 int8   32.0K→17.0K           ││ uint4 group 64            2 tensors 4.50 KiB │
+│      ▾ norm            1 tensor    BF16 keep           128        ─  ││                                              │
+│          weight        64          BF16 keep           128        ─  ││ Worst ────────────────────────────────────── │
+│    ▸ 1                 4 tensors   BF16 int8   48.1K→25.6K           ││ to_k.weight                           0.39 % │
+│  ▾ embed               1 tensor    BF16 int8   64.0K→34.0K           ││ to_q.weight                           0.39 % │
+│      weight            512×64      BF16 int8   64.0K→34.0K           ││                                              │
 │                                                                      ││                                              │
 │                                                                      ││                                              │
 └───────────────────────────────────────────────────────────────── 9/9 ┘└──────────────────────────────────────────────┘
@@ -40,12 +40,12 @@ fn one_pane_at_eighty_columns() {
 │▌ ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K 0.0015 %  │
 │    ▸ 0                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %  │
 │    ▸ 1                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %  │
-│ ●▸ embed                       1 tensor    BF16 int8   64.0K→34.0K 0.0015 %  │
-│                                                                              │
+│ ●▾ embed                       1 tensor    BF16 int8   64.0K→34.0K 0.0015 %  │
+│ ●    weight                    512×64      BF16 int8   64.0K→34.0K 0.0015 %  │
 │                                                                              │
 └────────────────────────────────────────────────────────────── 9/9 · 1 marked ┘
  160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8
- measuring 7 tensors
+ measuring 6 tensors
 reversed: 4:1-78
 ");
 }
@@ -132,7 +132,7 @@ fn a_chord_says_what_can_follow() {
 │▌ ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K           │
 │    ▸ 0                         4 tensors   BF16 int8   48.1K→25.6K           │
 │    ▸ 1                         4 tensors   BF16 int8   48.1K→25.6K           │
-│  ▸ embed                       1 tensor    BF16 int8   64.0K→34.0K           │
+│  ▾ embed                       1 tensor    BF16 int8   64.0K→34.0K           │
 └───────────────────────────────────────────────────────────────────────── 9/9 ┘
  160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
  g  g To the first row
@@ -189,8 +189,8 @@ fn a_picker() {
 │▌ ▾ blocks       │   row      one scale a row               │→51.2K           │
 │    ▸ 0          │   tensor   one scale for all             │→25.6K           │
 │    ▸ 1          │   16                                     │→25.6K           │
-│  ▸ embed        │   32                                     │→34.0K           │
-│                 │   64                                     │                 │
+│  ▾ embed        │   32                                     │→34.0K           │
+│      weight     │   64                                     │→34.0K           │
 │                 │   128                                    │                 │
 │                 │   256                                    │                 │
 │                 │   512                                    │                 │
@@ -222,15 +222,15 @@ fn excluded_by_hand() {
  mixdown  test · 82.0 K parameters · 9 tensors                                               sdnq *
 ┌ Tensors ─────────────────────────────────────────────┐┌ embed.weight ────────────────────────────┐
 │  name                   to            size    error  ││ keep as it is (BF16)                     │
-│  ▾ blocks               int8   96.2K→51.2K           ││ by set by hand                           │
-│    ▸ 0                  int8   48.1K→25.6K           ││ BF16 512×64 · 64.0 KiB → 64.0 KiB (100   │
-│    ▸ 1                  int8   48.1K→25.6K           ││ %)                                       │
-│  ▾ embed                keep         64.0K        ─  ││                                          │
-│▌     weight             keep         64.0K        ─  ││ Loss ─────────────────────────────────── │
-│                                                      ││ nothing is lost: it is kept              │
+│  ▾ blocks               int8   96.2K→51.2K           ││ set by hand                              │
+│    ▸ 0                  int8   48.1K→25.6K           ││ BF16 512×64 · 64.0 KiB                   │
+│    ▸ 1                  int8   48.1K→25.6K           ││                                          │
+│  ▾ embed                keep         64.0K        ─  ││ Loss ─────────────────────────────────── │
+│▌     weight             keep         64.0K        ─  ││ nothing is lost: it is kept              │
 │                                                      ││                                          │
 │                                                      ││ Written as ───────────────────────────── │
 │                                                      ││ embed.weight                  BF16 32768 │
+│                                                      ││                                          │
 │                                                      ││                                          │
 │                                                      ││                                          │
 │                                                      ││                                          │

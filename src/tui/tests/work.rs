@@ -88,7 +88,7 @@ fn converting_fills_the_tree_with_final_losses() {
     driver.pass(100);
     let screen = driver.screen();
     assert!(screen.contains("./test-sdnq.safetensors is written: 5.0 KiB in 0:08"), "{screen}");
-    assert_eq!(driver.app.running_job().is_some(), false);
+    assert!(driver.app.running_job().is_none());
 }
 
 #[test]
@@ -160,4 +160,13 @@ fn the_profile_is_saved_under_the_name_it_has() {
     assert!(!driver.app.session.is_dirty());
     driver.keys("x Ctrl-s");
     assert_eq!(*state.saved.borrow(), ["mine", "mine"]);
+}
+
+#[test]
+fn a_group_says_that_something_below_it_failed() {
+    let (mut driver, state) = desk(SMALL, (80, 12));
+    *state.broken.borrow_mut() = Some("no".into());
+    driver.keys("j a").settle();
+    let screen = driver.screen();
+    assert!(screen.contains("failed!") && screen.contains("! 3 failed"), "{screen}");
 }

@@ -11,10 +11,10 @@ fn inside(x: u16, y: u16, (left, top, width, height): (u16, u16, u16, u16)) -> O
 /// A press.
 pub fn click(app: &mut App, x: u16, y: u16, fx: &mut Vec<Effect>) {
     if !app.overlays.is_empty() {
-        if let Some((l, t, w, h, first)) = app.screen.list {
-            if let Some(row) = inside(x, y, (l, t, w, h)) {
-                popup::choose(app, first + row, fx);
-            }
+        if let Some((l, t, w, h, first)) = app.screen.list
+            && let Some(row) = inside(x, y, (l, t, w, h))
+        {
+            popup::choose(app, first + row, fx);
         }
         return;
     }

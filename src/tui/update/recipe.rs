@@ -20,7 +20,7 @@ const AT_ONCE: usize = 64;
 pub fn replan(app: &mut App) -> Result<()> {
     let plan = Arc::new(app.backend.plan(app.session.settings())?);
     let totals = app.backend.totals(&plan);
-    app.board = Arc::new(Board::new(&app.session.model, plan, totals));
+    app.board = Arc::new(Board::new(&app.session.model, plan, totals, Some(&app.board)));
     app.losses.refresh(&app.board, app.session.model.tensors.len());
     Ok(())
 }
@@ -48,7 +48,7 @@ pub fn whose(app: &App, ids: &[TensorId]) -> String {
     }
 }
 
-fn names<'a>(app: &'a App, id: TensorId) -> Vec<&'a str> {
+fn names(app: &App, id: TensorId) -> Vec<&str> {
     let source = app.session.model.tensor(id).name.as_str();
     let output = app.board.row(id).map(|r| r.name.as_str()).filter(|n| *n != source);
     std::iter::once(source).chain(output).collect()
@@ -155,10 +155,10 @@ fn lay(app: &mut App, word: &str, ids: &[TensorId], patch: &Patch, more: &str, f
     }
     let title = format!("{word} on {}", whose(app, ids));
     change(app, title.clone(), edit, ids, more, fx);
-    if patch.keep != Some(true) {
-        if let Some(why) = stuck(app, ids) {
-            app.say(format!("{title} · {why}"));
-        }
+    if patch.keep != Some(true)
+        && let Some(why) = stuck(app, ids)
+    {
+        app.say(format!("{title} · {why}"));
     }
 }
 

@@ -119,13 +119,13 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
     lines.push(Line::Blank);
     lines.push(Line::Head("Loss"));
     loss(app, id, row, w, &mut lines);
-    if row.is_lossy() {
-        if let Some(measure) = app.losses.measure(app.board.plan.family, &row.name, &row.action) {
-            lines.push(Line::Blank);
-            let used: usize = lines.iter().map(Line::height).sum();
-            let room = usize::from(h).saturating_sub(used).clamp(5, 9);
-            lines.push(Line::Histograms(measure, room as u16));
-        }
+    if row.is_lossy()
+        && let Some(measure) = app.losses.measure(app.board.plan.family, &row.name, &row.action)
+    {
+        lines.push(Line::Blank);
+        let used: usize = lines.iter().map(Line::height).sum();
+        let room = usize::from(h).saturating_sub(used).clamp(5, 9);
+        lines.push(Line::Histograms(measure, room as u16));
     }
     lines.push(Line::Blank);
     lines.push(Line::Head("Written as"));
@@ -204,6 +204,10 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
     let sums = app.losses.sums(&range);
     lines.push(Line::Blank);
     lines.push(Line::Head("Loss"));
+    if sums.failed > 0 {
+        lines
+            .push(Line::Text(format!("! {} could not be measured", text::tensors(sums.failed as usize)), theme::bad()));
+    }
     if sums.measured == 0 {
         let text = if quantized == 0 { "nothing is lost: all is kept" } else { "not measured yet: a measures it" };
         lines.push(Line::Text(text.into(), theme::dim()));

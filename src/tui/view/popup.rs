@@ -289,10 +289,10 @@ fn page(app: &App, page: &Page, pen: &mut Pen) -> Cursor {
     let more = warnings.len().saturating_sub(first + room);
     let mut shown: Vec<(String, Style)> =
         warnings.into_iter().skip(first).take(room).map(|l| (l, theme::warn())).collect();
-    if more > 0 {
-        if let Some(last) = shown.last_mut() {
-            *last = (format!("… {} more lines: j and k scroll", more + 1), theme::warn());
-        }
+    if more > 0
+        && let Some(last) = shown.last_mut()
+    {
+        *last = (format!("… {} more lines: j and k scroll", more + 1), theme::warn());
     }
     // Where there is no room for all, the keys and the errors are what stays.
     let head = usize::from(h).saturating_sub(tail.len() + shown.len()).min(lines.len());

@@ -20,6 +20,9 @@ struct Columns {
     loss: u16,
 }
 
+/// Makes the columns narrower by one step.
+type Narrow = fn(&mut Columns);
+
 impl Columns {
     /// As many as fit beside a name of some width.
     fn fit(app: &App, width: u16) -> Self {
@@ -27,7 +30,7 @@ impl Columns {
         let from = app.board.from_width.clamp(4, 8) as u16;
         let mut c = Self { shape: 12, from: from + 1, to: to + 1, size: 13, loss: 10 };
         let sum = |c: &Self| c.shape + c.from + c.to + c.size + c.loss;
-        let narrower: [(u16, fn(&mut Self)); 7] = [
+        let narrower: [(u16, Narrow); 7] = [
             (22, |c| c.shape = 0),
             (22, |c| c.from = 0),
             (18, |c| c.size = 7),
@@ -176,6 +179,9 @@ fn loss(app: &App, node: NodeId) -> (String, &'static str, Style) {
         };
     }
     let sums = app.losses.sums(&range);
+    if sums.failed > 0 {
+        return ("failed".into(), "!", theme::bad());
+    }
     if sums.measured == 0 {
         return (String::new(), " ", Style::new());
     }

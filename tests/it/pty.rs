@@ -1,0 +1,183 @@
+//! The program in a real terminal: what no screen without one can show.
+#![cfg(unix)]
+use std::time::{Duration, Instant};
+
+use super::support::terminal::Terminal;
+
+/// A line that stands on the screen once the desk is open.
+const OPEN: &str = "┌ Tensors";
+
+#[test]
+fn it_starts_moves_and_quits() {
+    let mut t = Terminal::demo(&[]);
+    t.until(OPEN);
+    assert!(t.screen(vt100::Screen::alternate_screen));
+    let row = |s: &vt100::Screen| (0..30).find(|y| s.cell(*y, 1).is_some_and(|c| c.contents() == "▌"));
+    let first = t.screen(row);
+    t.send("j");
+    t.until_that("the cursor further down", |s| row(s) > first);
+    t.until_that("it is reversed too", |s| row(s).is_some_and(|y| s.cell(y, 5).is_some_and(vt100::Cell::inverse)));
+    t.send("q");
+    assert_eq!(t.end(), 0);
+    t.assert_restored();
+}
+
+#[test]
+fn the_shell_finds_its_terminal_as_it_was() {
+    let program = env!("CARGO_BIN_EXE_mixdown");
+    let script = format!(
+        "stty -a | tr -d '\\n' > before; {program} --demo; stty -a | tr -d '\\n' > after; cmp before after && echo SAME"
+    );
+    let mut t = Terminal::start(&["sh", "-c", &script], &[]);
+    t.until(OPEN);
+    t.send("q");
+    t.until("SAME");
+    assert_eq!(t.end(), 0);
+}
+
+#[test]
+fn trials_come_in_while_one_looks() {
+    let mut t = Terminal::demo(&[]);
+    t.until(OPEN);
+    t.send("A");
+    t.until_that("a mean over all of them", |s| {
+        let text = s.contents();
+        text.contains("mean MSE") && !text.contains("~ of") && !text.contains("running")
+    });
+}
+
+#[test]
+fn a_storm_of_sizes_is_weathered() {
+    let mut t = Terminal::demo(&[]);
+    t.until(OPEN);
+    for (w, h) in [(1, 1), (2, 1), (19, 4), (300, 2), (20, 4), (1, 90), (80, 24), (33, 7), (200, 60), (1, 1), (99, 10)]
+    {
+        t.resize(w, h);
+        t.send("j?");
+        t.send("\x1b");
+    }
+    t.resize(120, 30);
+    t.until(OPEN);
+    t.until_that("both panes", |s| s.rows(0, 120).nth(1).is_some_and(|l| l.matches('┌').count() == 2));
+}
+
+#[test]
+fn asked_to_end_it_cleans_up_and_says_by_which_signal() {
+    for (name, code) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
+        let mut t = Terminal::demo(&[]);
+        t.until(OPEN);
+        t.signal(name);
+        assert_eq!(t.end(), code, "SIG{name}");
+        t.assert_restored();
+    }
+}
+
+#[test]
+fn a_panic_of_a_worker_leaves_the_desk_alive() {
+    let mut t = Terminal::demo(&[("MIXDOWN_TEST_PANIC", "trial")]);
+    t.until(OPEN);
+    t.send("A");
+    t.until("failed!");
+    assert!(!t.text().contains("panicked at"), "nothing is written over the screen");
+    t.send("q");
+    assert_eq!(t.end(), 0);
+    t.assert_restored();
+}
+
+#[test]
+fn a_panic_of_the_desk_gives_the_terminal_back_before_it_is_reported() {
+    let mut t = Terminal::demo(&[("MIXDOWN_TEST_PANIC", "ui")]);
+    t.until(OPEN);
+    t.send("\x1b[24~");
+    t.until("asked for by MIXDOWN_TEST_PANIC=ui");
+    assert_ne!(t.end(), 0);
+    t.assert_restored();
+}
+
+#[test]
+fn a_shell_can_stop_and_resume_it() {
+    let program = env!("CARGO_BIN_EXE_mixdown");
+    let mut t = Terminal::start(&["bash", "--norc", "-i"], &[("PS1", "ready> ")]);
+    t.until("ready>");
+    t.send(&format!("{program} --demo\r"));
+    t.until(OPEN);
+    t.send("\x1a");
+    t.until("Stopped");
+    t.until_that("the shell's own screen", |s| {
+        !s.alternate_screen() && s.mouse_protocol_mode() == vt100::MouseProtocolMode::None
+    });
+    t.send("fg\r");
+    t.until(OPEN);
+    t.send("q");
+    t.until_that("the shell again", |s| !s.alternate_screen() && s.contents().contains("ready>"));
+    t.send("exit\r");
+    t.end();
+}
+
+#[test]
+fn without_a_shell_behind_it_it_does_not_stop() {
+    let mut t = Terminal::demo(&[]);
+    t.until(OPEN);
+    t.send("\x1a");
+    t.until("cannot suspend");
+    t.send("q");
+    assert_eq!(t.end(), 0);
+}
+
+#[test]
+fn without_colour_everything_can_still_be_read() {
+    let mut t = Terminal::demo(&[("NO_COLOR", "1")]);
+    t.until(OPEN);
+    t.send("t");
+    t.until("┌ Dtype");
+    t.screen(|s| {
+        let cells: Vec<_> = (0..30).flat_map(|y| (0..100).filter_map(move |x| s.cell(y, x))).collect();
+        assert!(cells.iter().all(|c| c.fgcolor() == vt100::Color::Default && c.bgcolor() == vt100::Color::Default));
+        assert!(cells.iter().any(|c| c.inverse()), "the cursor is reversed");
+    });
+}
+
+#[test]
+fn idle_it_draws_nothing_and_computes_nothing() {
+    let t = Terminal::demo(&[]);
+    t.until(OPEN);
+    // Quiet for a while: then whatever opening took is over.
+    let (mut bytes, mut since) = (t.bytes(), Instant::now());
+    while since.elapsed() < Duration::from_millis(500) {
+        std::thread::sleep(Duration::from_millis(20));
+        if t.bytes() != bytes {
+            (bytes, since) = (t.bytes(), Instant::now());
+        }
+    }
+    let before = ticks(t.id());
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(t.bytes(), bytes, "nothing is drawn");
+    assert!(ticks(t.id()).saturating_sub(before) <= 1, "a hundredth of a second in half of one");
+}
+
+/// Hundredths of a second of processor time, where the system tells.
+fn ticks(id: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    [11, 12].into_iter().filter_map(|i| fields.get(i)?.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn a_profile_set_by_keys_is_saved_and_a_file_is_written() {
+    let mut t = Terminal::demo(&[]);
+    t.until(OPEN);
+    t.send("tuint4\r");
+    t.until("uint4 on");
+    t.send("\x13");
+    t.until("Save the profile as");
+    t.send("./mine.toml\r");
+    t.until("saved ./mine.toml");
+    t.send("c");
+    t.until("┌ Convert");
+    t.send("p\x15./out.safetensors\r");
+    t.until("./out.safetensors");
+    t.send("\r");
+    t.until("out.safetensors is written");
+    t.send("q");
+    assert_eq!(t.end(), 0);
+}
