@@ -15,6 +15,9 @@ import torch
 from support import BINARY, mixdown
 
 Convert = Callable[..., Path]
+Note = Callable[[str, float], None]
+
+figures: dict[str, list[float]] = {}
 
 
 def pytest_report_header() -> str:
@@ -24,6 +27,19 @@ def pytest_report_header() -> str:
 def pytest_configure() -> None:
     if not BINARY.is_file():
         raise pytest.UsageError(f"{BINARY} is missing: run `cargo build --release`, or set MIXDOWN_BIN")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if figures:
+        terminalreporter.section("figures")
+        for label, values in sorted(figures.items()):
+            terminalreporter.write_line(f"{label}: {min(values):.9g} to {max(values):.9g} in {len(values)}")
+
+
+@pytest.fixture(scope="session")
+def note() -> Note:
+    """Notes a measured figure; the closing lines tell the range of each."""
+    return lambda label, value: figures.setdefault(label, []).append(float(value))
 
 
 @pytest.fixture(scope="session")

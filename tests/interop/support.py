@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import sdnq
@@ -89,21 +88,16 @@ def dequantized(layer: torch.nn.Module) -> torch.Tensor:
     )
 
 
-def weights(model: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    for name, layer in sdnq_layers(model).items():
-        yield prefix + name, dequantized(layer)
-
-
 def stored(tensors: Tensors, layer: str) -> Tensors:
     """A layer's tensors by their last name."""
     return {name.removeprefix(layer + "."): t for name, t in tensors.items() if name.startswith(layer + ".")}
 
 
 def largest_difference(model: torch.nn.Module, decoded: Tensors, *, of_row: bool = False) -> float:
-    """The largest difference between the library's weights and `decoded`; with `of_row`, as a part of its row's maximum."""
+    """The largest difference between the library's weights and `decoded`; with `of_row`, in parts of its row's maximum."""
     largest = 0.0
-    for name, weight in weights(model):
-        expected = decoded[name + ".weight"]
+    for name, layer in sdnq_layers(model).items():
+        weight, expected = dequantized(layer), decoded[name + ".weight"]
         assert expected.dtype == torch.float32 and expected.shape == weight.shape, name
         difference = (weight - expected).abs()
         if of_row:

@@ -18,8 +18,9 @@ def awkward(source: torch.dtype) -> dict[str, torch.Tensor]:
     """Values where a cast can go wrong: ties, subnormals, the ends of the ranges, signed zeros."""
     generator = torch.Generator().manual_seed(3)
     any_bits = torch.randint(-(2**31), 2**31, (64, 1024), generator=generator).to(torch.int32).view(torch.float32)
-    edges = [0.0, 65504.0, 65519.996, 65520.0, 2.0**-14, 2.0**-24, 2.0**-25, 1.5 * 2.0**-25, 2.0**-133, 2.0**-134, 1e-45]
-    edges += [3.3895314e38, 3.4028235e38, 1.00390625, 1.01171875, 1.00048828125, 1.00146484375]
+    edges = [0.0, 2.0**-14, 2.0**-24, 2.0**-25, 1.5 * 2.0**-25, 2.0**-133, 2.0**-134, 1e-45]
+    edges += [65504.0, 65519.996, 65520.0, 3.3895314e38, 3.4028235e38]
+    edges += [1.00390625, 1.01171875, 1.00048828125, 1.00146484375]
     tensors = {"any.weight": any_bits, "edges.weight": torch.tensor([edges, [-e for e in edges]])}
     cast = {name: tensor.to(source) for name, tensor in tensors.items()}
     # A source that is not finite is refused, so it is no case for a cast.

@@ -24,12 +24,12 @@ def loaded(folder: Path) -> torch.nn.Module:
     return load_strict(folder)
 
 
-def test_the_strict_loader_takes_it_and_computes_what_mixdown_decodes(tiny_bert, convert, decode, flags):
+def test_the_strict_loader_takes_it_and_computes_what_mixdown_decodes(tiny_bert, convert, decode, flags, note):
     folder = convert(tiny_bert, *flags)
     model = loaded(folder)
     assert sdnq_layers(model).keys() == quantized_rows(mixdown_json("plan", tiny_bert, *flags)).keys()
     difference = largest_difference(model, read(decode(folder)), of_row=True)
-    print(f"largest difference {difference:.2e} of the row's maximum")
+    note("all formats: largest difference of a weight, of its row's maximum", difference)
     assert difference <= 1e-6
 
 

@@ -81,10 +81,10 @@ def test_exactly_the_planned_layers_are_quantized_modules(minilm, convert, recip
     }
 
 
-def test_the_library_computes_the_weights_that_mixdown_decodes(minilm, convert, decode, recipe, load):
+def test_the_library_computes_the_weights_that_mixdown_decodes(minilm, convert, decode, recipe, load, note):
     folder = convert(minilm, *with_sdnq(recipe))
     difference = largest_difference(load(folder), read(decode(folder)))
-    print(f"largest difference {difference:.2e}")
+    note("MiniLM: largest difference of a weight", difference)
     assert difference <= 1e-6
 
 
@@ -106,23 +106,22 @@ def embeddings(folder: Path, model: torch.nn.Module, texts: list[str]) -> torch.
     return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1))
 
 
-def test_int8_keeps_the_embeddings_of_sentences(minilm, convert, load):
+def test_int8_keeps_the_embeddings_of_sentences(minilm, convert, load, note):
     folder = convert(minilm, *with_sdnq("int8"))
     original = embeddings(minilm, float_model(minilm), SENTENCES)
     cosines = (original * embeddings(folder, load(folder), SENTENCES)).sum(1)
-    print(f"cosines: min {cosines.min():.6f}, mean {cosines.mean():.6f}")
+    note("MiniLM int8: least cosine, sentences", cosines.min())
     assert cosines.min() >= 0.999
 
 
-def test_int8_embeddings_are_those_of_the_librarys_own_int8(minilm, convert, load):
+def test_int8_embeddings_are_those_of_the_librarys_own_int8(minilm, convert, load, note):
     folder = convert(minilm, *with_sdnq("int8"))
     texts = SENTENCES + WORDS
-    own = sdnq.sdnq_post_load_quant(
-        float_model(minilm), torch_dtype=torch.float32, weights_dtype="int8", group_size=-1
-    )
+    own = sdnq.sdnq_post_load_quant(float_model(minilm), torch_dtype=torch.float32, weights_dtype="int8", group_size=-1)
     original = embeddings(minilm, float_model(minilm), texts)
     ours, theirs = ((original * embeddings(minilm, model, texts)).sum(1) for model in (load(folder), own))
-    print(f"cosines: min {ours.min():.6f}, the library's {theirs.min():.6f}")
+    note("MiniLM int8: least cosine, single words", ours.min())
+    note("MiniLM int8: least cosine, single words, the library's own", theirs.min())
     assert (ours - theirs).abs().max() <= 1e-6
 
 
