@@ -94,7 +94,7 @@ def stored(tensors: Tensors, layer: str) -> Tensors:
 
 
 def largest_difference(model: torch.nn.Module, decoded: Tensors, *, of_row: bool = False) -> float:
-    """The largest difference between the library's weights and `decoded`; with `of_row`, in parts of its row's maximum."""
+    """The largest difference of the library's weights from `decoded`; with `of_row`, in parts of its row's maximum."""
     largest = 0.0
     for name, layer in sdnq_layers(model).items():
         weight, expected = dequantized(layer), decoded[name + ".weight"]
