@@ -11,7 +11,7 @@ use super::key::Key;
 use super::keymap::Keymap;
 use super::losses::Losses;
 use super::overlay::Overlay;
-use crate::core::plan::{Action, Plan};
+use crate::core::plan::Action;
 use crate::core::tree::{NodeId, Tree};
 use crate::core::{Family, Patch, Result, Row, TensorId};
 use crate::session::Session;
@@ -51,7 +51,7 @@ pub struct Conversion {
     /// The job; dropped when it has ended.
     pub job: Option<Box<dyn Job>>,
     /// The plan it carries out.
-    pub plan: Arc<Plan>,
+    pub board: Arc<Board>,
     /// How it stood when last looked at.
     pub progress: Progress,
     /// Whether it was asked to stop.
@@ -89,7 +89,7 @@ pub struct App {
     /// The tensors.
     pub tree: Tree,
     /// The plan.
-    pub board: Board,
+    pub board: Arc<Board>,
     /// What is known of losses.
     pub losses: Losses,
     /// Row of the cursor among the tree's visible rows.
@@ -137,7 +137,7 @@ impl App {
     pub fn new(session: Session, backend: Box<dyn Backend>, now: Instant) -> Result<Self> {
         let plan = Arc::new(backend.plan(session.settings())?);
         let totals = backend.totals(&plan);
-        let board = Board::new(&session.model, plan, totals);
+        let board = Arc::new(Board::new(&session.model, plan, totals));
         let tree = Tree::new(&session.model);
         let mut losses = Losses::default();
         losses.refresh(&board, session.model.tensors.len());

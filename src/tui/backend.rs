@@ -25,6 +25,8 @@ pub trait Backend {
     fn drain(&self) -> Vec<Answer>;
     /// Trials that wait or run.
     fn trials_running(&self) -> usize;
+    /// Drops the trials that wait and stops those that run.
+    fn cancel_trials(&self);
     /// Starts a conversion in the background.
     fn convert(&self, settings: &Settings, output: &Path, force: bool) -> Result<Box<dyn Job>>;
     /// What is shown before it is started.

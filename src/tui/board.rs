@@ -25,7 +25,13 @@ pub struct Board {
     /// For each tensor the first of the run of tensors up to it that have the same label.
     same_to: Vec<u32>,
     same_from: Vec<u32>,
+    /// The same of the quantized ones alone, with the last of these.
+    same_quantized: Vec<(u32, u32)>,
     from: Vec<String>,
+    /// Columns that the widest label takes.
+    pub label_width: usize,
+    /// Columns that the widest source dtype takes.
+    pub from_width: usize,
 }
 
 /// What is written in the `to` column.
@@ -49,10 +55,14 @@ impl Board {
             elements: Vec::with_capacity(n + 1),
             same_to: Vec::with_capacity(n),
             same_from: Vec::with_capacity(n),
+            same_quantized: Vec::with_capacity(n),
             from: model.tensors.iter().map(|t| t.dtype_name()).collect(),
+            label_width: plan.rows.iter().map(|r| super::text::width(label(r))).max().unwrap_or(0),
+            from_width: 0,
             plan,
             totals,
         };
+        board.from_width = board.from.iter().map(|f| super::text::width(f)).max().unwrap_or(0);
         // What several tensors are fused into is counted with the first of them; what a tensor is split into, with it.
         let mut after = vec![0u64; n];
         for (i, row) in board.plan.rows.iter().enumerate() {
@@ -79,12 +89,25 @@ impl Board {
             board.after.push(a);
             board.quantized.push(q);
             board.elements.push(e);
-            let same = |f: &dyn Fn(usize) -> String, runs: &[u32]| match runs.last() {
-                Some(first) if f(i) == f(i - 1) => *first,
+            let to = match board.same_to.last() {
+                Some(first) if board.to(i) == board.to(i - 1) => *first,
                 _ => i as u32,
             };
-            let to = same(&|i| board.to(i).to_owned(), &board.same_to);
-            let from = same(&|i| board.from[i].clone(), &board.same_from);
+            let from = match board.same_from.last() {
+                Some(first) if board.from[i] == board.from[i - 1] => *first,
+                _ => i as u32,
+            };
+            let quantized = board.row(TensorId(i as u32)).is_some_and(|r| !r.excluded);
+            let last = board.same_quantized.last().copied();
+            board.same_quantized.push(match (last, quantized) {
+                (None, true) => (0, i as u32),
+                (None, false) => (0, u32::MAX),
+                (Some(run), false) => run,
+                (Some((first, last)), true) if last == u32::MAX || board.to(last as usize) == board.to(i) => {
+                    (first, i as u32)
+                }
+                (Some((_, last)), true) => (last + 1, i as u32),
+            });
             board.same_to.push(to);
             board.same_from.push(from);
         }
@@ -122,9 +145,13 @@ impl Board {
     pub fn elements(&self, r: &Range<usize>) -> u64 {
         self.elements[r.end] - self.elements[r.start]
     }
-    /// What all of them become, or `None` where they differ.
+    /// What all of them become that are quantized, or, where none is, all of them; `None` where they differ.
     pub fn becomes(&self, r: &Range<usize>) -> Option<&str> {
         let last = r.end.checked_sub(1)?;
+        if self.quantized(r) > 0 {
+            let (first, last) = self.same_quantized[last];
+            return (first as usize <= r.start).then(|| self.to(last as usize));
+        }
         (self.same_to[last] as usize <= r.start).then(|| self.to(last))
     }
     /// What all of them are now, or `None` where they differ.

@@ -83,6 +83,10 @@ impl Backend for Live {
         self.trials.running()
     }
 
+    fn cancel_trials(&self) {
+        self.trials.cancel_all();
+    }
+
     fn convert(&self, settings: &Settings, output: &Path, force: bool) -> Result<Box<dyn Job>> {
         let request = self.request_for(output, force);
         Ok(Box::new(Running(convert::Job::start(Arc::clone(&self.opened), settings, request, self.limits)?)))
@@ -114,7 +118,8 @@ impl Backend for Live {
     fn save_profile(&self, profile: &mut Profile, name: &str) -> Result<PathBuf> {
         let path = profiles::locate(name)?;
         profiles::write(&path, &profile.to_text())?;
-        profile.name = profiles::name_of(&path);
+        // The name is what the next save goes to: a path stays one.
+        profile.name = Some(name.to_owned());
         Ok(path)
     }
 

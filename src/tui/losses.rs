@@ -100,14 +100,25 @@ impl Losses {
             self.measures.truncate(MEASURES);
         }
         if better {
+            if let Some(slot) = self.now.get_mut(row) {
+                *slot = Some(known.clone());
+            }
             self.note(family, answer.name, answer.action, known);
         }
         true
     }
 
     /// Takes a loss that a conversion reports of what it wrote.
-    pub fn written(&mut self, family: Family, name: String, action: Action, loss: Loss) {
-        self.note(family, name, action, Known::Loss(loss, Quality::Written));
+    pub fn written(&mut self, board: &Board, family: Family, name: String, action: Action, loss: Loss) {
+        let known = Known::Loss(loss, Quality::Written);
+        if let Some(row) =
+            board.find(&name).filter(|i| board.plan.family == family && board.plan.rows[*i].action == action)
+        {
+            if let Some(slot) = self.now.get_mut(row) {
+                *slot = Some(known.clone());
+            }
+        }
+        self.note(family, name, action, known);
     }
 
     fn note(&mut self, family: Family, name: String, action: Action, known: Known) {
@@ -118,7 +129,7 @@ impl Losses {
         }
     }
 
-    /// Looks everything up again: the plan changed, or something became known.
+    /// Looks everything up again: the plan changed.
     pub fn refresh(&mut self, board: &Board, tensors: usize) {
         let family = board.plan.family;
         self.now.clear();
@@ -127,6 +138,11 @@ impl Losses {
             let known = list.iter().find(|(f, a, _)| *f == family && *a == row.action);
             self.now.push(known.map(|(.., k)| k.clone()));
         }
+        self.sum_up(board, tensors);
+    }
+
+    /// Adds up what is known: something became so.
+    pub fn sum_up(&mut self, board: &Board, tensors: usize) {
         let mut own = vec![Sums::default(); tensors];
         for (row, known) in board.plan.rows.iter().zip(&self.now) {
             if let (Some(Known::Loss(loss, quality)), Some(id)) = (known, row.sources.first()) {

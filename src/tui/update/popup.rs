@@ -218,18 +218,12 @@ pub fn set_filter(app: &mut App, text: &str) {
             app.tree.filter(None);
         }
     });
-    // Where the cursor's own tensor is not shown any more, the best hit is the place to be.
-    if let (Some(scores), Some(node)) = (scores, node) {
-        if app.tree.row_of(node).is_none() {
-            let best = scores
-                .iter()
-                .enumerate()
-                .filter_map(|(i, s)| s.map(|s| (s, std::cmp::Reverse(i))))
-                .max()
-                .and_then(|(_, i)| app.tree.leaf_of(TensorId(i.0 as u32)));
-            if let Some(row) = best.and_then(|leaf| app.tree.row_of(leaf)) {
-                app.cursor = row;
-            }
+    // The best hit is the place to be.
+    if let Some(scores) = scores {
+        let best = scores.iter().enumerate().filter_map(|(i, s)| s.map(|s| (s, std::cmp::Reverse(i)))).max();
+        let leaf = best.and_then(|(_, i)| app.tree.leaf_of(TensorId(i.0 as u32)));
+        if let Some(row) = leaf.and_then(|leaf| app.tree.row_of(leaf)) {
+            app.cursor = row;
         }
     }
 }

@@ -2,8 +2,9 @@
 use std::sync::Arc;
 
 use super::trials;
+use crate::core::plan::Action;
 use crate::core::recipe::group_size;
-use crate::core::{Family, Patch, Result, TensorId};
+use crate::core::{Family, Patch, Recipe, Result, TensorId};
 use crate::session::Edit;
 use crate::tui::app::App;
 use crate::tui::backend::Priority;
@@ -19,7 +20,7 @@ const AT_ONCE: usize = 64;
 pub fn replan(app: &mut App) -> Result<()> {
     let plan = Arc::new(app.backend.plan(app.session.settings())?);
     let totals = app.backend.totals(&plan);
-    app.board = Board::new(&app.session.model, plan, totals);
+    app.board = Arc::new(Board::new(&app.session.model, plan, totals));
     app.losses.refresh(&app.board, app.session.model.tensors.len());
     Ok(())
 }
@@ -134,7 +135,7 @@ pub fn set(app: &mut App, choice: &Choice, fx: &mut Vec<Effect>) {
         let key = app.keymap.keys_of(crate::tui::action::Action::Exclude).unwrap_or_default();
         return app.complain(format!("{}: kept as it is; {key} includes it", whose(app, &ids)));
     }
-    let more = if kept > 0 { format!(" · {kept} kept ones left alone") } else { String::new() };
+    let more = if kept > 0 { format!(" · {} left as kept", tensors(kept)) } else { String::new() };
     lay(app, &word, &ids, &patch, &more, fx);
 }
 
@@ -214,6 +215,13 @@ fn open(app: &mut App, title: &str, items: Vec<Item>, current: impl Fn(&App, Ten
     app.overlays.push(Overlay::Picker(picker));
 }
 
+fn recipe_of(app: &App, id: TensorId) -> Option<&Recipe> {
+    match &app.board.row(id)?.action {
+        Action::Quantize(recipe) => Some(recipe),
+        _ => None,
+    }
+}
+
 /// `t`
 pub fn pick_dtype(app: &mut App) {
     let items = app
@@ -238,7 +246,8 @@ pub fn pick_group_size(app: &mut App) {
         .map(|(n, about)| item(group_size::name(n), String::new(), about, Choice::GroupSize(n)))
         .collect();
     open(app, "Group size", items, |app, id| {
-        app.session.settings().decide(&names(app, id)).patch.group_size.map(Choice::GroupSize)
+        let said = app.session.settings().decide(&names(app, id)).patch.group_size;
+        Some(Choice::GroupSize(said.unwrap_or(group_size::AUTO)))
     });
 }
 
@@ -251,7 +260,8 @@ pub fn pick_rank(app: &mut App) {
         })
         .collect();
     open(app, "SVD rank", items, |app, id| {
-        app.session.settings().decide(&names(app, id)).patch.svd_rank.map(Choice::SvdRank)
+        let said = app.session.settings().decide(&names(app, id)).patch.svd_rank;
+        Some(Choice::SvdRank(said.or_else(|| Some(recipe_of(app, id)?.svd_rank)).unwrap_or(0)))
     });
 }
 

@@ -115,6 +115,6 @@ pub fn answers(app: &mut App, answers: Vec<Answer>) {
         news |= app.losses.answer(&app.board, answer);
     }
     if news {
-        app.losses.refresh(&app.board, app.session.model.tensors.len());
+        app.losses.sum_up(&app.board, app.session.model.tensors.len());
     }
 }

@@ -1,8 +1,9 @@
 //! Converting, saving, stopping, quitting.
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::core::Result;
 use crate::core::plan::Action as What;
-use crate::core::{Result, Row};
 use crate::tui::action::Action;
 use crate::tui::app::{App, Conversion};
 use crate::tui::backend::{Job, JobState};
@@ -45,8 +46,8 @@ pub fn started(app: &mut App, started: Result<Box<dyn Job>>) {
             }
             let progress = job.progress();
             app.say(format!("converting into {}", progress.output.display()));
-            let plan = app.board.plan.clone();
-            app.jobs.push(Conversion { job: Some(job), plan, progress, cancelling: false });
+            let board = Arc::clone(&app.board);
+            app.jobs.push(Conversion { job: Some(job), board, progress, cancelling: false });
         }
         Err(e) => match app.overlays.last_mut() {
             Some(Overlay::Page(page)) => page.error = Some(e.to_string()),
@@ -63,9 +64,10 @@ pub fn look_at_jobs(app: &mut App) {
         let Some(job) = &conversion.job else { continue };
         conversion.progress = job.progress();
         for (name, loss) in job.take_losses() {
-            let row: Option<&Row> = conversion.plan.rows.iter().find(|r| r.name == name);
-            if let Some(row) = row.filter(|r| r.action != What::Copy) {
-                app.losses.written(conversion.plan.family, name, row.action.clone(), loss);
+            let theirs = &conversion.board;
+            let row = theirs.find(&name).map(|i| &theirs.plan.rows[i]).filter(|r| r.action != What::Copy);
+            if let Some(row) = row {
+                app.losses.written(&app.board, theirs.plan.family, name, row.action.clone(), loss);
                 news = true;
             }
         }
@@ -75,7 +77,7 @@ pub fn look_at_jobs(app: &mut App) {
         }
     }
     if news {
-        app.losses.refresh(&app.board, app.session.model.tensors.len());
+        app.losses.sum_up(&app.board, app.session.model.tensors.len());
     }
     for progress in ended {
         if matches!(app.overlays.last(), Some(Overlay::Confirm(Confirm::StopJob | Confirm::QuitWhileConverting))) {
@@ -109,6 +111,10 @@ pub fn stop(app: &mut App, fx: &mut Vec<Effect>) {
     }
     if app.running_job().is_some() {
         app.overlays.push(Overlay::Confirm(Confirm::StopJob));
+    } else if app.backend.trials_running() > 0 {
+        app.backend.cancel_trials();
+        app.asked.clear();
+        app.say("the trials are stopped");
     } else {
         let quit = app.keymap.keys_of(Action::Quit).unwrap_or_default();
         let esc = if app.overlays.is_empty() { "" } else { "Esc closes this, " };

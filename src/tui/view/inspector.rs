@@ -7,6 +7,7 @@ use crate::core::dtype::StorageExt;
 use crate::core::name::clean;
 use crate::core::plan::Action;
 use crate::core::recipe::group_size;
+use crate::core::rules::Cause;
 use crate::core::tree::NodeId;
 use crate::core::{Loss, Row, TensorId, units};
 use crate::tui::app::{App, Focus, Screen};
@@ -107,24 +108,14 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
         return lines;
     };
     lines.push(Line::Text(recipe(row), theme::accent()));
-    wrapped(&mut lines, &format!("by {}", app.session.settings().explain(&row.cause)), w, theme::dim());
+    let cause = app.session.settings().explain(&row.cause);
+    let by = if matches!(row.cause, Cause::Defaults | Cause::Preset(_) | Cause::Rule(_)) { "by " } else { "" };
+    wrapped(&mut lines, &format!("{by}{cause}"), w, theme::dim());
     if let Some(reason) = &row.reason {
         wrapped(&mut lines, &format!("! {reason}"), w, theme::warn());
     }
-    let after = row.bytes_after();
-    let share = units::percent(after as f64 / row.bytes_before.max(1) as f64);
-    wrapped(
-        &mut lines,
-        &format!(
-            "{} {} · {} → {} ({share})",
-            tensor.dtype_name(),
-            tree::shape(&tensor.shape),
-            units::size(row.bytes_before),
-            units::size(after)
-        ),
-        w,
-        Style::new(),
-    );
+    let what = format!("{} {}", tensor.dtype_name(), tree::shape(&tensor.shape));
+    wrapped(&mut lines, &format!("{what} · {}", sizes(row.bytes_before, row.bytes_after())), w, Style::new());
     lines.push(Line::Blank);
     lines.push(Line::Head("Loss"));
     loss(app, id, row, w, &mut lines);
@@ -147,6 +138,15 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
         lines.push(Line::Text(format!("{name}{gap}{facts}"), Style::new()));
     }
     lines
+}
+
+/// `144 MiB → 45 MiB (31 %)`
+fn sizes(before: u64, after: u64) -> String {
+    if before == after {
+        return units::size(after);
+    }
+    let share = units::percent(after as f64 / before.max(1) as f64);
+    format!("{} → {} ({share})", units::size(before), units::size(after))
 }
 
 fn recipe(row: &Row) -> String {
@@ -195,8 +195,7 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
         format!("{} · {quantized} quantized, {} kept", text::tensors(range.len()), range.len() - quantized),
         theme::accent(),
     )];
-    let share = units::percent(after as f64 / before.max(1) as f64);
-    lines.push(Line::Text(format!("{} → {} ({share})", units::size(before), units::size(after)), Style::new()));
+    lines.push(Line::Text(sizes(before, after), Style::new()));
     let elements = app.board.elements(&range);
     lines.push(Line::Text(
         format!("{} parameters · {:.2} bits each", units::count(elements), 8.0 * after as f64 / elements.max(1) as f64),
@@ -246,21 +245,23 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
 
 /// What the tensors of a group become: how many and how large, the largest first.
 fn kinds(app: &App, node: NodeId) -> Vec<(String, (usize, u64))> {
-    let mut kinds = std::collections::BTreeMap::<String, (usize, u64)>::new();
+    let mut by_action = std::collections::HashMap::<&Action, (usize, u64, &str)>::new();
     for row in app.tree.tensors(node).filter_map(|id| app.board.row(id)) {
-        let what = match &row.action {
-            Action::Quantize(r) => {
-                let rank = if r.svd_rank > 0 { format!(" rank {}", r.svd_rank) } else { String::new() };
-                format!("{} group {}{rank}", r.dtype, group_size::name(r.group_size))
-            }
-            _ => board::label(row).to_owned(),
-        };
-        let slot = kinds.entry(what).or_default();
+        let slot = by_action.entry(&row.action).or_insert((0, 0, board::label(row)));
         slot.0 += 1;
         slot.1 += row.bytes_after();
     }
-    let mut kinds: Vec<_> = kinds.into_iter().collect();
-    kinds.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
+    let mut kinds: Vec<_> = by_action
+        .into_iter()
+        .map(|(action, (count, bytes, label))| match action {
+            Action::Quantize(r) => {
+                let rank = if r.svd_rank > 0 { format!(" rank {}", r.svd_rank) } else { String::new() };
+                (format!("{} group {}{rank}", r.dtype, group_size::name(r.group_size)), (count, bytes))
+            }
+            _ => (label.to_owned(), (count, bytes)),
+        })
+        .collect();
+    kinds.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(&b.0)));
     kinds
 }
 
@@ -274,7 +275,11 @@ fn worst(app: &App, node: NodeId) -> Vec<(TensorId, f64)> {
             Known::Failed(_) => None,
         })
         .collect();
-    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    all.truncate(8);
+    let order = |a: &(TensorId, f64), b: &(TensorId, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if all.len() > 8 {
+        all.select_nth_unstable_by(7, order);
+        all.truncate(8);
+    }
+    all.sort_by(order);
     all
 }

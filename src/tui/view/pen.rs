@@ -93,7 +93,7 @@ impl<'a> Pen<'a> {
     /// Writes into the frame's bottom line, at the right.
     pub fn footnote(&mut self, text: &str, style: Style) {
         let (w, h) = (self.area.width, self.area.height);
-        if h >= 2 && usize::from(w) > text::width(text) + 4 {
+        if !text.is_empty() && h >= 2 && usize::from(w) > text::width(text) + 4 {
             self.right(w - 1, h - 1, &format!(" {text} "), style);
         }
     }

@@ -316,6 +316,9 @@ fn table(app: &App, p: &ConvertPage, inner: usize, lines: &mut Vec<(String, Styl
         lines.push((put(&g.what, g.tensors, g.before, g.after, error), Style::new()));
     }
     let t = &app.board.totals;
-    let bits = format!("{:.2} bits/weight", t.bits_per_weight);
+    let sums = app.losses.sums(&(0..app.session.model.tensors.len()));
+    let all = sums.measured > 0 && u64::from(sums.measured) == t.quantized && sums.sampled == 0;
+    let error = if all { format!(" · error {}", units::percent(sums.relative_error())) } else { String::new() };
+    let bits = format!("{:.2} bits/weight{error}", t.bits_per_weight);
     lines.push((put("total", t.tensors as usize, t.bytes_before, t.bytes_after, bits), theme::heading()));
 }

@@ -23,24 +23,23 @@ struct Columns {
 impl Columns {
     /// As many as fit beside a name of some width.
     fn fit(app: &App, width: u16) -> Self {
-        let to =
-            app.board.plan.rows.iter().map(|r| text::width(board::label(r))).max().unwrap_or(0).clamp(5, 14) as u16;
-        let mut c = Self { shape: 13, from: 7, to: to + 1, size: 13, loss: 10 };
-        let name = 22;
+        let to = app.board.label_width.clamp(5, 14) as u16;
+        let from = app.board.from_width.clamp(4, 8) as u16;
+        let mut c = Self { shape: 12, from: from + 1, to: to + 1, size: 13, loss: 10 };
         let sum = |c: &Self| c.shape + c.from + c.to + c.size + c.loss;
-        for narrow in [
-            |c: &mut Self| c.shape = 0,
-            |c: &mut Self| c.from = 0,
-            |c: &mut Self| c.size = 7,
-            |c: &mut Self| c.to = c.to.min(8),
-            |c: &mut Self| c.size = 0,
-            |c: &mut Self| c.to = 0,
-            |c: &mut Self| c.loss = 0,
-        ] {
-            if sum(&c) + name <= width {
-                break;
+        let narrower: [(u16, fn(&mut Self)); 7] = [
+            (22, |c| c.shape = 0),
+            (22, |c| c.from = 0),
+            (18, |c| c.size = 7),
+            (14, |c| c.to = c.to.min(8)),
+            (14, |c| c.size = 0),
+            (10, |c| c.to = 0),
+            (10, |c| c.loss = 0),
+        ];
+        for (name, narrow) in narrower {
+            if sum(&c) + name > width {
+                narrow(&mut c);
             }
-            narrow(&mut c);
         }
         c
     }

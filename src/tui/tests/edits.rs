@@ -1,0 +1,100 @@
+//! What keys do to the choices.
+use super::*;
+
+/// The overrides after those keys, as `name: patch`.
+fn check(keys: &str, overrides: &[&str]) {
+    let (mut driver, _) = desk(SMALL, (120, 30));
+    driver.keys(keys);
+    let set: Vec<String> =
+        driver.app.session.settings().overrides.iter().map(|(name, patch)| format!("{name}: {patch}")).collect();
+    assert_eq!(set, overrides, "{keys}");
+}
+
+// SMALL opens with four rows: blocks, blocks.0, blocks.1 and embed.
+#[test]
+fn x_keeps_and_again_includes() {
+    check("/ f f . w e i g h t Enter x", &["blocks.0.ff.weight: keep"]);
+    check("G l x", &["embed.weight: keep"]);
+    check("G l x x", &[]);
+}
+
+#[test]
+fn on_a_group_x_means_all_its_tensors_that_can_be_quantized() {
+    check("j x", &["blocks.0.attn.to_k.weight: keep", "blocks.0.attn.to_q.weight: keep", "blocks.0.ff.weight: keep"]);
+    check("j x x", &[]);
+}
+
+#[test]
+fn marks_are_acted_on_before_the_cursor() {
+    check("G Space g g t u 4 Enter", &["embed.weight: uint4"]);
+}
+
+#[test]
+fn pickers_take_digits() {
+    check("G t 6 Enter", &["embed.weight: int6"]);
+    check("G s 3 2 Enter", &["embed.weight: group 32"]);
+    check("G s 4 8 Enter", &["embed.weight: group 48"]);
+    check("G s - 1 Enter", &["embed.weight: group row"]);
+    check("G s r o w Enter", &["embed.weight: group row"]);
+    check("G r 1 6 Enter", &["embed.weight: rank 16"]);
+    check("G r 7 Enter", &["embed.weight: rank 7"]);
+    check("G r z Enter", &[]);
+    check("G r Esc", &[]);
+}
+
+#[test]
+fn a_dtype_set_on_one_kept_tensor_includes_it() {
+    check("G x t 4 Enter", &["embed.weight: quantize uint4"]);
+}
+
+#[test]
+fn of_a_group_the_kept_ones_are_left_alone() {
+    check(
+        "G Space x Esc g g j l j Space t 4 Enter",
+        &["blocks.0.attn.to_k.weight: uint4", "blocks.0.attn.to_q.weight: uint4", "embed.weight: keep"],
+    );
+}
+
+#[test]
+fn recipes_are_copied_and_pasted() {
+    check(
+        "G l l t u 4 Enter y g g j l l l l l p",
+        &["blocks.0.attn.to_k.weight: quantize uint4", "embed.weight: uint4"],
+    );
+}
+
+#[test]
+fn reset_goes_back_to_the_rules() {
+    check("G x R", &[]);
+}
+
+#[test]
+fn undo_and_redo_hold_everywhere() {
+    check("G x t 4 Enter u", &["embed.weight: keep"]);
+    check("G x t 4 Enter u u", &[]);
+    check("G x t 4 Enter u u U U", &["embed.weight: quantize uint4"]);
+    check("G x T f l o Enter u", &["embed.weight: keep"]);
+}
+
+#[test]
+fn every_edit_says_what_it_did() {
+    fn check(keys: &str, line: &str) {
+        assert_eq!(says(keys), line, "{keys}");
+    }
+    check("j x", "exclude 3 tensors");
+    check("j x x", "include 3 tensors");
+    check("j t u 4 Enter", "uint4 on 3 tensors · 1 tensor left as kept");
+    check("G x u", "undid: exclude embed.weight");
+    check("G x u U", "did again: exclude embed.weight");
+    check("G y", "! y: go to a tensor first");
+    check("p", "! p: nothing was copied yet: `y` copies a recipe");
+    check("R", "! R: nothing was set by hand here");
+    check("u", "! u: nothing to undo");
+    check("T f Enter r", "! r: float has no low-rank branch");
+    check("G l r 8 Enter x r 8 Enter", "! embed.weight: kept as it is; x includes it");
+}
+
+#[test]
+fn what_cannot_be_quantized_says_why() {
+    assert_eq!(says("/ 0 Space n o r m Enter x"), "! blocks.0.norm.weight: stays as it is: it has one dimension");
+}

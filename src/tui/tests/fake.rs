@@ -1,0 +1,244 @@
+//! A backend that answers when it is asked, with figures that follow from the dtype alone.
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::core::dtype::StorageExt;
+use crate::core::histogram::Histogram;
+use crate::core::model::{Encoding, Model, Tensor};
+use crate::core::plan::{Action, Part, Totals};
+use crate::core::{Dtype, Error, Family, Loss, Patch, Plan, Recipe, Result, Row, Settings, Storage};
+use crate::session::{Profile, TargetChoice};
+use crate::tui::backend::*;
+
+/// What a test can look at, and what it can stage.
+#[derive(Default)]
+pub struct State {
+    /// Trials that were asked for and not yet answered, by name.
+    pub asked: RefCell<Vec<(Row, Priority)>>,
+    /// Every trial that was ever asked for.
+    pub log: RefCell<Vec<String>>,
+    /// Why trials fail, if they do.
+    pub broken: RefCell<Option<String>>,
+    /// The conversion that was started.
+    pub job: RefCell<Option<Rc<Stage>>>,
+    /// What conversions are refused with.
+    pub refuse: RefCell<Option<String>>,
+    /// Names that profiles were saved under.
+    pub saved: RefCell<Vec<String>>,
+}
+
+/// A conversion whose progress the test decides.
+pub struct Stage {
+    pub progress: RefCell<Progress>,
+    pub cancelled: Cell<bool>,
+    pub losses: RefCell<Vec<(String, Loss)>>,
+}
+
+pub struct Fake {
+    pub model: Arc<Model>,
+    pub state: Rc<State>,
+}
+
+/// A model from lines of name and shape.
+pub fn model(spec: &str) -> Model {
+    let lines: Vec<(&str, Vec<u64>)> = spec
+        .lines()
+        .filter_map(|l| l.trim().split_once(' '))
+        .map(|(name, shape)| (name, shape.split('x').map(|n| n.parse().unwrap()).collect()))
+        .collect();
+    let names: Vec<&str> = lines.iter().map(|(n, _)| *n).collect();
+    let mut model = crate::core::model::testing::model_of(&names);
+    for tensor in &mut model.tensors {
+        let shape = &lines.iter().find(|(n, _)| *n == tensor.name).unwrap().1;
+        *tensor = Tensor {
+            shape: shape.clone(),
+            bytes: shape.iter().product::<u64>() * 2,
+            encoding: Encoding::Plain(0),
+            ..tensor.clone()
+        };
+    }
+    model
+}
+
+pub fn bits(dtype: &Dtype) -> u32 {
+    dtype.as_str().trim_start_matches(|c: char| c.is_alphabetic()).parse().unwrap_or(8)
+}
+
+/// A quarter of the error for each bit.
+pub fn loss(action: &Action) -> Loss {
+    let relative_error = match action {
+        Action::Quantize(r) => 0.25f64.powi(bits(&r.dtype) as i32) * f64::from(1 + r.svd_rank).recip(),
+        _ => 1e-6,
+    };
+    let mse = relative_error * 1e-3;
+    Loss { mse, max_error: mse.sqrt() * 3.0, relative_error, sqnr_db: -10.0 * relative_error.log10() }
+}
+
+impl Backend for Fake {
+    fn plan(&self, s: &Settings) -> Result<Plan> {
+        let rows = self.model.ids().map(|id| {
+            let tensor = self.model.tensor(id);
+            let decision = s.decide(&[&tensor.name]);
+            let flat = tensor.shape.len() < 2;
+            let elements = tensor.elements();
+            let part =
+                |name: &str, storage, n| Part { name: format!("{}{name}", tensor.name), storage, shape: vec![n] };
+            let dtype = decision.patch.dtype.clone().unwrap_or(Dtype::new("int8"));
+            let (action, to, parts) = if decision.keeps() || flat {
+                (Action::Copy, "BF16".to_owned(), vec![part("", Storage::BF16, elements)])
+            } else if s.target == Family::Float {
+                (Action::Cast(Storage::F16), "F16".to_owned(), vec![part("", Storage::F16, elements)])
+            } else {
+                let group_size = decision.patch.group_size.filter(|g| *g != 0).unwrap_or(64);
+                let group = if group_size > 0 { group_size as u64 } else { 64 };
+                let recipe = Recipe {
+                    group_size,
+                    svd_rank: decision.patch.svd_rank.unwrap_or(0),
+                    svd_steps: 8,
+                    dtype: dtype.clone(),
+                };
+                let codes = part("", Storage::U8, elements * u64::from(bits(&dtype)) / 8);
+                let parts = vec![codes, part(".scale", Storage::F32, elements.div_ceil(group))];
+                (Action::Quantize(recipe), dtype.to_string(), parts)
+            };
+            Row {
+                name: tensor.name.clone(),
+                sources: vec![id],
+                shape: tensor.shape.clone(),
+                from: tensor.storage.name(),
+                to,
+                excluded: action == Action::Copy,
+                action,
+                reason: flat.then(|| "it has one dimension".to_owned()),
+                cause: decision.kept_by.unwrap_or(decision.by),
+                parts,
+                bytes_before: tensor.bytes,
+            }
+        });
+        Ok(Plan { family: s.target, rows: rows.collect(), warnings: Vec::new() })
+    }
+    fn totals(&self, plan: &Plan) -> Totals {
+        plan.totals(|_| true)
+    }
+    fn dtypes(&self, family: Family) -> Vec<DtypeChoice> {
+        let one =
+            |name: &str, about| DtypeChoice { name: Dtype::new(name), bits: f64::from(bits(&Dtype::new(name))), about };
+        match family {
+            Family::Float => vec![one("float16", "half")],
+            _ => vec![one("int8", "near lossless"), one("int6", ""), one("uint4", "the usual 4 bit"), one("int4", "")],
+        }
+    }
+    fn can(&self, family: Family, knob: Knob) -> Result<(), String> {
+        match (family, knob) {
+            (Family::Float, Knob::SvdRank) => Err("float has no low-rank branch".into()),
+            (Family::Float, _) => Err("float has no groups".into()),
+            _ => Ok(()),
+        }
+    }
+    fn settings_for(&self, family: Family, _: &Settings) -> TargetChoice {
+        TargetChoice {
+            target: family,
+            defaults: Patch::default(),
+            preset: Vec::new(),
+            rules: Vec::new(),
+            overrides: Default::default(),
+        }
+    }
+    fn request(&self, row: &Row, priority: Priority) {
+        self.state.log.borrow_mut().push(row.name.clone());
+        let mut asked = self.state.asked.borrow_mut();
+        asked.retain(|(r, _)| r.name != row.name);
+        asked.push((row.clone(), priority));
+    }
+    fn drain(&self) -> Vec<Answer> {
+        let broken = self.state.broken.borrow().clone();
+        let rows = std::mem::take(&mut *self.state.asked.borrow_mut());
+        rows.into_iter()
+            .map(|(row, _)| {
+                let (mut weights, mut errors) = (Histogram::new(), Histogram::new());
+                weights.add((0..256).map(|i| (i as f32 / 128.0 - 1.0).powi(3)));
+                errors.add((0..256).map(|i| (i as f32 / 128.0 - 1.0) * 0.01));
+                let measure = Measure { loss: loss(&row.action), weights, errors };
+                let outcome = broken.clone().map_or(Outcome::Exact(measure), Outcome::Failed);
+                Answer { name: row.name, action: row.action, outcome }
+            })
+            .collect()
+    }
+    fn trials_running(&self) -> usize {
+        self.state.asked.borrow().len()
+    }
+    fn cancel_trials(&self) {
+        self.state.asked.borrow_mut().clear();
+    }
+    fn convert(&self, _: &Settings, output: &Path, force: bool) -> Result<Box<dyn Job>> {
+        if let Some(why) = self.state.refuse.borrow().as_ref().filter(|_| !force) {
+            return Err(Error::failed(why));
+        }
+        let stage = Rc::new(Stage {
+            progress: RefCell::new(Progress {
+                state: JobState::Running,
+                bytes_done: 0,
+                bytes_total: 1000,
+                rows_done: 0,
+                rows_total: self.model.tensors.len(),
+                current: String::new(),
+                elapsed: 0.0,
+                output: output.to_owned(),
+            }),
+            cancelled: Cell::new(false),
+            losses: RefCell::default(),
+        });
+        *self.state.job.borrow_mut() = Some(Rc::clone(&stage));
+        Ok(Box::new(Handle(stage)))
+    }
+    fn page(&self, s: &Settings, output: &Path) -> Result<ConvertPage> {
+        if output.extension().is_some_and(|e| e == "gguf") {
+            return Err(Error::usage("this version writes safetensors, not GGUF"));
+        }
+        let plan = self.plan(s)?;
+        let group = |what: &str, kept: bool| {
+            let rows: Vec<&Row> = plan.rows.iter().filter(|r| r.excluded == kept).collect();
+            PageGroup {
+                what: what.into(),
+                tensors: rows.len(),
+                before: rows.iter().map(|r| r.bytes_before).sum(),
+                after: rows.iter().map(|r| r.bytes_after()).sum(),
+                relative_error: (!kept).then_some(0.0051),
+            }
+        };
+        Ok(ConvertPage {
+            loads_with: "sdnq ≥ 0.2.2".into(),
+            file_bytes: plan.rows.iter().map(Row::bytes_after).sum::<u64>() + 512,
+            free_bytes: Some(81 << 30),
+            warnings: vec!["2 layers stay BF16: 1155 elements do not fit int6's units of 4".into()],
+            groups: vec![group("quantized", false), group("kept", true)],
+        })
+    }
+    fn save_profile(&self, profile: &mut Profile, target: &str) -> Result<PathBuf> {
+        if target.contains('!') {
+            return Err(Error::usage(format!("`{target}` is not a profile's name")));
+        }
+        self.state.saved.borrow_mut().push(target.into());
+        profile.name = Some(target.into());
+        Ok(PathBuf::from(format!("{target}.toml")))
+    }
+    fn default_output(&self, s: &Settings) -> PathBuf {
+        PathBuf::from(format!("./test-{}.safetensors", s.target))
+    }
+}
+
+struct Handle(Rc<Stage>);
+
+impl Job for Handle {
+    fn progress(&self) -> Progress {
+        self.0.progress.borrow().clone()
+    }
+    fn cancel(&self) {
+        self.0.cancelled.set(true);
+    }
+    fn take_losses(&self) -> Vec<(String, Loss)> {
+        std::mem::take(&mut self.0.losses.borrow_mut())
+    }
+}

@@ -1,0 +1,244 @@
+//! Whole screens: the model, the keys, and what is then to be seen.
+use super::*;
+use insta::assert_snapshot;
+
+#[test]
+fn a_group_and_what_it_is_made_of() {
+    assert_snapshot!(after(SMALL, (120, 22), "j l l l t u 4 Enter"), @r"
+ mixdown  test · 82.0 K parameters · 9 tensors                                                                   sdnq *
+┌ Tensors ─────────────────────────────────────────────────────────────┐┌ blocks.0.attn ───────────────────────────────┐
+│  name                  shape       from to            size    error  ││ 2 tensors · 2 quantized, 0 kept              │
+│  ▾ blocks              8 tensors   BF16 mixed  96.2K→47.2K   0.39 %~ ││ 16.0 KiB → 4.50 KiB (28 %)                   │
+│    ▾ 0                 4 tensors   BF16 mixed  48.1K→21.6K   0.39 %~ ││ 8.19 K parameters · 4.50 bits each           │
+│▌     ▾ attn            2 tensors   BF16 uint4  16.0K→4.50K   0.39 %  ││                                              │
+│        ▸ to_k          1 tensor    BF16 uint4  8.00K→2.25K   0.39 %  ││ Loss ─────────────────────────────────────── │
+│        ▸ to_q          1 tensor    BF16 uint4  8.00K→2.25K   0.39 %  ││ MSE          3.91e-6  relative        0.39 % │
+│      ▸ ff              1 tensor    BF16 int8   32.0K→17.0K           ││ of 2 of 2                                    │
+│      ▸ norm            1 tensor    BF16 keep           128        ─  ││                                              │
+│    ▸ 1                 4 tensors   BF16 int8   48.1K→25.6K           ││ Made of ──────────────────────────────────── │
+│  ▸ embed               1 tensor    BF16 int8   64.0K→34.0K           ││ uint4 group 64            2 tensors 4.50 KiB │
+│                                                                      ││                                              │
+│                                                                      ││ Worst ────────────────────────────────────── │
+│                                                                      ││ to_k.weight                           0.39 % │
+│                                                                      ││ to_q.weight                           0.39 % │
+│                                                                      ││                                              │
+│                                                                      ││                                              │
+│                                                                      ││                                              │
+└───────────────────────────────────────────────────────────────── 9/9 ┘└──────────────────────────────────────────────┘
+ 160 KiB → 81.2 KiB · 8.11 bits/weight · mean MSE 3.91e-6~ of 2/7
+ uint4 on 2 tensors
+reversed: 6:1-70
+");
+}
+
+#[test]
+fn one_pane_at_eighty_columns() {
+    assert_snapshot!(after(SMALL, (80, 12), "G Space g g A"), @r"
+ mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+┌ Tensors ─────────────────────────────────────────────────────────────────────┐
+│  name                          shape       from to            size    error  │
+│▌ ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K 0.0015 %  │
+│    ▸ 0                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %  │
+│    ▸ 1                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %  │
+│ ●▸ embed                       1 tensor    BF16 int8   64.0K→34.0K 0.0015 %  │
+│                                                                              │
+│                                                                              │
+└────────────────────────────────────────────────────────────── 9/9 · 1 marked ┘
+ 160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8
+ measuring 7 tensors
+reversed: 4:1-78
+");
+}
+
+#[test]
+fn the_inspector_over_the_tree() {
+    assert_snapshot!(after(SMALL, (80, 20), "G l l Enter"), @r"
+ mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+┌ embed.weight ────────────────────────────────────────────────────────────────┐
+│ int8   group 64   rank 0                                                     │
+│ by defaults                                                                  │
+│ BF16 512×64 · 64.0 KiB → 34.0 KiB (53 %)                                     │
+│                                                                              │
+│ Loss ─────────────────────────────────────────────────────────────────────── │
+│ MSE                          1.53e-8  SQNR                           48.2 dB │
+│ max error                    3.71e-4  relative                      0.0015 % │
+│ from every value                                                             │
+│                                                                              │
+│ Weights                                Errors                                │
+│                   █                    █▆▆█▆▇▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▇▆█▆▆▆ │
+│                   █                    █████████████████████████████████████ │
+│              ▁▁▂▄▇█▇▄▂▁▁               █████████████████████████████████████ │
+│ ▆▅▆▆▆▆▇▇▇▇▇▇█████████████▇▇▇▇▇▇▆▆▆▆▅▅  █████████████████████████████████████ │
+│ -1.00             0              1.00  -0.01             0              0.01 │
+└───────────────────────────────────────────────────────────────────── 1–15/19 ┘
+ 160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 1/7
+ x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+reversed:
+");
+}
+
+#[test]
+fn before_it_writes() {
+    assert_snapshot!(after(SMALL, (80, 20), "c"), @r"
+ mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+┌ Tensors ─────────────────────────────────────────────────────────────────────┐
+│  name                          shape       from to            size    error  │
+│▌┌ Convert ─────────────────────────────────────────────────────────────────┐ │
+│ │ test   →   ./test-sdnq.safetensors                                       │ │
+│ │ sdnq ≥ 0.2.2                                                             │ │
+│ │                                                                          │ │
+│ │ quantized      7 tensors   160 KiB → 85.0 KiB  relative error 0.51 %     │ │
+│ │ kept           2 tensors     256 B →    256 B                            │ │
+│ │ total          9 tensors   160 KiB → 85.2 KiB  8.51 bits/weight          │ │
+│ │                                                                          │ │
+│ │ ! 2 layers stay BF16: 1155 elements do not fit int6's units of 4         │ │
+│ │ disk: 85.8 KiB needed, 81.0 GiB free                                     │ │
+│ │                                                                          │ │
+│ │ Enter  convert      p  change path      f  overwrite      Esc  back      │ │
+│ └──────────────────────────────────────────────────────────────────────────┘ │
+│                                                                              │
+└───────────────────────────────────────────────────────────────────────── 9/9 ┘
+ 160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
+ x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+reversed: 4:1-1 4:78-78
+");
+}
+
+#[test]
+fn filtering_goes_to_the_best_hit() {
+    assert_snapshot!(after(SMALL, (80, 13), "/ 1 Space q"), @r"
+ mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+┌ Tensors /1 q ────────────────────────────────────────────────────────────────┐
+│  name                          shape       from to            size    error  │
+│  ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K 0.0015 %~ │
+│    ▾ 1                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %~ │
+│      ▾ attn                    2 tensors   BF16 int8   16.0K→8.50K 0.0015 %  │
+│        ▾ to_q                  1 tensor    BF16 int8   8.00K→4.25K 0.0015 %  │
+│▌           weight              64×64       BF16 int8   8.00K→4.25K 0.0015 %  │
+│                                                                              │
+│                                                                              │
+└───────────────────────────────────────────────────────────────────────── 1/9 ┘
+ 160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 2/7
+ /1 q                                        1/9  Enter keeps it · Esc drops it
+reversed: 8:1-78
+");
+}
+
+#[test]
+fn a_chord_says_what_can_follow() {
+    assert_snapshot!(after(SMALL, (80, 9), "g"), @r"
+┌ Tensors ─────────────────────────────────────────────────────────────────────┐
+│  name                          shape       from to            size    error  │
+│▌ ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K           │
+│    ▸ 0                         4 tensors   BF16 int8   48.1K→25.6K           │
+│    ▸ 1                         4 tensors   BF16 int8   48.1K→25.6K           │
+│  ▸ embed                       1 tensor    BF16 int8   64.0K→34.0K           │
+└───────────────────────────────────────────────────────────────────────── 9/9 ┘
+ 160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
+ g  g To the first row
+reversed: 3:1-78
+");
+}
+
+#[test]
+fn help_finds_and_says_what_is_not_possible() {
+    assert_snapshot!(after(SMALL, (80, 14), "? u n d"), @r"
+ mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+┌ ┌ Help ────────────────────────────────────────────────────────────────────┐─┐
+│ │ › und                                                                    │ │
+│▌│ ▌ u                 Undo (nothing to undo)                               │ │
+│ │   Shift-Left        Close the group and all below it                     │ │
+│ │   Shift-Right       Open the group and all below it                      │ │
+│ │   Ctrl-z            Suspend                                              │ │
+│ │   =                 Open every group                                     │ │
+│ │   a                 Quantize in memory and measure                       │ │
+│ │   x                 Exclude: keep as it is; again: include               │ │
+│ │                                                                          │ │
+└─└─────────────────────────────── type to find · Enter does it · Esc closes ┘ ┘
+ 160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
+ x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+reversed: 4:1-1 4:4-75 4:78-78
+");
+}
+
+#[test]
+fn a_running_conversion() {
+    assert_snapshot!(after(SMALL, (80, 12), "c Enter w"), @r"
+ mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+┌ Tensors ─────────────────────────────────────────────────────────────────────┐
+│ ┌ Jobs ────────────────────────────────────────────────────────────────────┐ │
+│▌│ trials: none running                                                     │ │
+│ │                                                                          │ │
+│ │ running    ./test-sdnq.safetensors                                       │ │
+│ │ ▕                    ▏   0 % · 0/9 tensors · 0 B/s                       │ │
+│ │                                                                          │ │
+└─└────────────────────────────────────────────────── x cancels · Esc closes ┘ ┘
+ converting   0 % ▕                    ▏ 0 B/s
+ 160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
+ converting into ./test-sdnq.safetensors
+reversed: 4:1-1 4:78-78
+");
+}
+
+#[test]
+fn a_picker() {
+    assert_snapshot!(after(SMALL, (80, 14), "s"), @r"
+ mixdown  test · 8┌ Group size of 6 tensors ─────────────────┐             sdnq
+┌ Tensors ────────│ ›                                        │─────────────────┐
+│  name           │ ▌•auto     what the target finds best    │  size    error  │
+│▌ ▾ blocks       │   row      one scale a row               │→51.2K           │
+│    ▸ 0          │   tensor   one scale for all             │→25.6K           │
+│    ▸ 1          │   16                                     │→25.6K           │
+│  ▸ embed        │   32                                     │→34.0K           │
+│                 │   64                                     │                 │
+│                 │   128                                    │                 │
+│                 │   256                                    │                 │
+│                 │   512                                    │                 │
+└─────────────────└─────────────────────────── Enter sets it ┘──────────── 9/9 ┘
+ 160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
+ x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+reversed: 3:20-59 4:1-17 4:62-78
+");
+}
+
+#[test]
+fn a_narrow_screen() {
+    assert_snapshot!(after(SMALL, (40, 8), "j a"), @r"
+┌ Tensors ─────────────────────────────┐
+│  name         to      size    error  │
+│  ▾ blocks     int8   51.2K 0.0015 %~ │
+│▌   ▸ 0        int8   25.6K 0.0015 %  │
+│    ▸ 1        int8   25.6K           │
+└───────────────────────────────── 9/9 ┘
+ 160 KiB → 85.2 KiB · 8.51 bits/weight
+ measuring 3 tensors
+reversed: 4:1-38
+");
+}
+
+#[test]
+fn excluded_by_hand() {
+    assert_snapshot!(after(SMALL, (100, 20), "G l l x"), @r"
+ mixdown  test · 82.0 K parameters · 9 tensors                                               sdnq *
+┌ Tensors ─────────────────────────────────────────────┐┌ embed.weight ────────────────────────────┐
+│  name                   to            size    error  ││ keep as it is (BF16)                     │
+│  ▾ blocks               int8   96.2K→51.2K           ││ by set by hand                           │
+│    ▸ 0                  int8   48.1K→25.6K           ││ BF16 512×64 · 64.0 KiB → 64.0 KiB (100   │
+│    ▸ 1                  int8   48.1K→25.6K           ││ %)                                       │
+│  ▾ embed                keep         64.0K        ─  ││                                          │
+│▌     weight             keep         64.0K        ─  ││ Loss ─────────────────────────────────── │
+│                                                      ││ nothing is lost: it is kept              │
+│                                                      ││                                          │
+│                                                      ││ Written as ───────────────────────────── │
+│                                                      ││ embed.weight                  BF16 32768 │
+│                                                      ││                                          │
+│                                                      ││                                          │
+│                                                      ││                                          │
+│                                                      ││                                          │
+│                                                      ││                                          │
+└───────────────────────────────────────────────── 9/9 ┘└──────────────────────────────────────────┘
+ 160 KiB → 115 KiB · 11.51 bits/weight · loss not measured
+ exclude embed.weight
+reversed: 8:1-54
+");
+}
