@@ -13,6 +13,7 @@ mod trial;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
@@ -37,11 +38,24 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let global = cli.global.clone();
-    let result = logging::start(&global).and_then(|()| dispatch(cli));
+    let result = logging::start(&global).and_then(|()| without_panics(|| dispatch(cli)));
     match result {
         Ok(code) => code,
         Err(e) => report_error(&e, &global),
     }
+}
+
+/// No panic reaches a user: it becomes an error that asks for a report.
+fn without_panics(work: impl FnOnce() -> Result<u8>) -> Result<u8> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|info| log::error!("{info}")));
+    let result = catch_unwind(AssertUnwindSafe(work));
+    std::panic::set_hook(hook);
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Error::failed(format!("mixdown stumbled over itself ({text}); please report this, with --log FILE")))
+    })
 }
 
 fn report_error(e: &Error, global: &Global) -> u8 {
@@ -67,6 +81,9 @@ fn report_error(e: &Error, global: &Global) -> u8 {
 
 fn dispatch(cli: Cli) -> Result<u8> {
     let global = &cli.global;
+    if cli.command.is_some() && (cli.model != ModelArg::default() || cli.settings != args::SettingsArgs::default()) {
+        return Err(Error::usage("MODEL and settings come after the command: `mixdown plan MODEL --dtype int8`"));
+    }
     match cli.command {
         None => desk(global, &cli.model, &cli.settings),
         Some(Command::Inspect(a)) => inspect::run(global, &a),
@@ -81,12 +98,25 @@ fn dispatch(cli: Cli) -> Result<u8> {
         }
         Some(Command::Man) => {
             let mut text = Vec::new();
-            clap_mangen::Man::new(Cli::command())
-                .render(&mut text)
-                .map_err(|e| Error::failed(format!("the manual page cannot be made: {e}")).because(e))?;
+            manual(&mut text).map_err(|e| Error::failed(format!("the manual page cannot be made: {e}")).because(e))?;
             print_bytes(&text)
         }
     }
+}
+
+/// The manual page: the program's own, then a section for each command.
+fn manual(out: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut cli = Cli::command();
+    cli.build();
+    clap_mangen::Man::new(cli.clone()).render(out)?;
+    for command in cli.get_subcommands().filter(|c| c.get_name() != "help") {
+        writeln!(out, ".SH \"MIXDOWN {}\"", command.get_name().to_uppercase())?;
+        let page = clap_mangen::Man::new(command.clone());
+        page.render_description_section(out)?;
+        page.render_synopsis_section(out)?;
+        page.render_options_section(out)?;
+    }
+    Ok(())
 }
 
 fn desk(global: &Global, model: &ModelArg, choices: &args::SettingsArgs) -> Result<u8> {
@@ -96,7 +126,7 @@ fn desk(global: &Global, model: &ModelArg, choices: &args::SettingsArgs) -> Resu
         ));
     }
     let opened = open(model, global)?;
-    let profile = settings::profile(choices, &opened.model, None)?;
+    let profile = settings::profile(choices, &opened, None)?;
     let limits = limits(global)?;
     let make = move |wake: tui::Waker| {
         let session = Session::new(Arc::new(opened.model.clone()), profile);
@@ -126,11 +156,14 @@ fn open(model: &ModelArg, global: &Global) -> Result<Arc<Opened>> {
     Ok(Arc::new(opened))
 }
 
+/// More threads than any machine has cores for this; starting a million of them would never end.
+const MOST_THREADS: usize = 1024;
+
 fn limits(global: &Global) -> Result<Limits> {
     let mut limits = Limits::default();
     if let Some(threads) = global.threads {
-        if threads == 0 {
-            return Err(Error::usage("--threads 0: give at least 1"));
+        if threads == 0 || threads > MOST_THREADS {
+            return Err(Error::usage(format!("--threads {threads}: give 1 to {MOST_THREADS}")));
         }
         limits.threads = threads;
     }

@@ -28,13 +28,14 @@ impl Default for Limits {
 const BYTES_PER_ELEMENT: u64 = 8 + 4 + 4 + 2;
 
 impl Limits {
-    /// As many workers as there is room for, when a slab has so many elements at most and `fixed` bytes are needed besides.
-    pub fn workers(&self, slab_elements: u64, fixed: u64) -> Result<usize> {
-        let each = slab_elements.saturating_mul(BYTES_PER_ELEMENT).max(1);
+    /// As many workers as there is room for, when a slab has so many elements at most, each worker needs `extra` bytes
+    /// besides, and `fixed` bytes are needed once.
+    pub fn workers(&self, slab_elements: u64, extra: u64, fixed: u64) -> Result<usize> {
+        let each = slab_elements.saturating_mul(BYTES_PER_ELEMENT).saturating_add(extra).max(1);
         let room = self.memory.saturating_sub(fixed) / each;
         if room == 0 {
-            return Err(Error::usage(format!(
-                "--memory {}: {} are needed; give at least that",
+            return Err(Error::failed(format!(
+                "--memory {}: {} are needed for this model; give at least that",
                 units::size(self.memory),
                 units::size(each.saturating_add(fixed))
             )));
@@ -66,7 +67,7 @@ mod tests {
     #[test]
     fn workers_fit_into_the_memory() {
         fn check(threads: usize, memory: u64, slab: u64, fixed: u64, workers: Option<usize>) {
-            assert_eq!(Limits { threads, memory }.workers(slab, fixed).ok(), workers);
+            assert_eq!(Limits { threads, memory }.workers(slab, 0, fixed).ok(), workers);
         }
         check(8, 1 << 30, 1 << 18, 0, Some(8));
         check(64, 64 << 20, 1 << 18, 0, Some(14));

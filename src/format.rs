@@ -6,6 +6,7 @@ pub mod blob;
 pub mod demo;
 pub mod folder;
 pub mod hub;
+pub mod json;
 pub mod profiles;
 pub mod safetensors;
 pub mod save;
@@ -151,6 +152,7 @@ impl Assembly {
             stored,
             tensors,
             warnings: self.warnings,
+            foreign: None,
         };
         Ok(Opened { model, blobs, companions: self.companions })
     }

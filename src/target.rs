@@ -90,11 +90,35 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
     sdnq::read::recognise(opened)?;
     let model = &mut opened.model;
     model.architecture = architecture::of(model);
+    model.foreign = model.foreign.take().or_else(|| foreign(model));
     Ok(())
+}
+
+/// Whether somebody else quantized a model: its codes must not be taken for weights.
+fn foreign(model: &Model) -> Option<String> {
+    let config = model.config.as_ref().and_then(|c| c.get("quantization_config"));
+    if let Some(method) = config.and_then(|q| q.get("quant_method")).and_then(|m| m.as_str()) {
+        return Some(format!("config.json says it is quantized by `{method}`"));
+    }
+    let scales = ["weight_scale", "weight_scale_inv", "scale_weight", "scale"];
+    let coded = |t: &&Tensor| matches!(t.storage, Storage::F8_E4M3 | Storage::F8_E5M2 | Storage::U8 | Storage::I8);
+    let scaled = |t: &Tensor| {
+        let layer = t.name.strip_suffix(".weight")?;
+        scales.iter().map(|s| format!("{layer}.{s}")).find(|s| model.find(s).is_some())
+    };
+    let plain = model.tensors.iter().filter(|t| matches!(t.encoding, Encoding::Plain(_)));
+    let (tensor, scale) = plain.filter(coded).find_map(|t| Some((t, scaled(t)?)))?;
+    Some(format!("`{}` is quantized, with its scale in `{scale}`", tensor.name))
 }
 
 /// Resolves settings over a model. Reads no weights.
 pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
+    if let Some(why) = &model.foreign {
+        return Err(Error::failed(format!(
+            "{}: {why}; this version reads plain floats and what mixdown wrote, so start from the unquantized model",
+            model.label
+        )));
+    }
     let target = get(settings.target);
     let mut warnings = Vec::new();
     let ids: Vec<TensorId> = model.ids().collect();

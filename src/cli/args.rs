@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A mixing desk for model weights: see what each setting costs, then write the file your runtime loads.
 #[derive(Debug, Parser)]
-#[command(name = "mixdown", version, about, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(name = "mixdown", version, about, subcommand_precedence_over_arg = true, max_term_width = 100)]
 pub struct Cli {
     /// For every command.
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub enum Color {
 }
 
 /// Which model.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelArg {
     /// A .safetensors file, an index, a model's or pipeline's folder, an id in the Hugging Face cache, or a short name
     #[arg(value_name = "MODEL")]
@@ -71,7 +71,7 @@ pub struct ModelArg {
 }
 
 /// What to do with the tensors.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsArgs {
     /// Target family: float, sdnq [default: sdnq]
     #[arg(long, value_name = "FAMILY", help_heading = "Settings")]

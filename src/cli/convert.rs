@@ -8,12 +8,16 @@ use super::report::Report;
 use super::{print_bytes, print_json, signals};
 use crate::core::{Result, name, units};
 use crate::engine::convert::{self, Progress, Request};
+use crate::format::save;
 
 pub fn run(global: &Global, args: &ConvertArgs) -> Result<u8> {
     let opened = super::open(&args.model, global)?;
-    let profile = super::settings::profile(&args.settings, &opened.model, Some(&args.output))?;
+    let profile = super::settings::profile(&args.settings, &opened, Some(&args.output))?;
     let max_shard = super::plan::shard_size(args.max_shard_size.as_deref())?;
     let request = Request { output: args.output.clone(), force: args.force, max_shard };
+    if let Some(path) = &args.loss_report {
+        save::check_side_file(path, "--loss-report", &opened, Some(&args.output))?;
+    }
     let cancel = signals::cancel_on_signal()?;
     let progress = Progress::default();
     let report = with_bar(&progress, global, || {
@@ -73,9 +77,15 @@ pub fn with_bar<T>(progress: &Progress, global: &Global, work: impl FnOnce() -> 
             }
             bar.finish_and_clear();
         });
-        let result = work();
-        done.store(true, Ordering::Release);
-        watcher.thread().unpark();
-        result
+        // Told even when the work panics: a scope waits for its threads.
+        struct Finished<'a>(&'a AtomicBool, std::thread::Thread);
+        impl Drop for Finished<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Release);
+                self.1.unpark();
+            }
+        }
+        let _finished = Finished(&done, watcher.thread().clone());
+        work()
     })
 }

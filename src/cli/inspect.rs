@@ -1,4 +1,6 @@
 //! `mixdown inspect`.
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::args::{Global, InspectArgs};
@@ -23,10 +25,11 @@ pub fn run(global: &Global, args: &InspectArgs) -> Result<u8> {
         model.metadata().into_iter().map(|(k, v)| (k.to_owned(), header(v))).collect();
     let mut warnings = Vec::new();
     let described = metadata::all(&opened, &mut warnings)?;
+    let arrays: HashSet<&str> = model.stored.iter().map(|s| s.name.as_str()).collect();
     for (layer, facts) in &described {
         let key = metadata::tensor_name(layer);
         // What stands in the header is shown there already.
-        if model.stored.iter().any(|s| s.name == key) {
+        if arrays.contains(key.as_str()) {
             metadata_of.insert(key, Value::Object(facts.clone()));
         }
     }

@@ -12,11 +12,11 @@ use crate::target::layout::{Context, Layout};
 pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let started = Instant::now();
     let opened = super::open(&args.model, global)?;
-    let profile = super::settings::profile(&args.settings, &opened.model, args.output.as_deref())?;
+    let profile = super::settings::profile(&args.settings, &opened, args.output.as_deref())?;
     let max_shard = shard_size(args.max_shard_size.as_deref())?;
     let output = match &args.output {
         Some(path) => convert::output_kind(&opened, path, max_shard)?,
-        None => convert::natural_output(&opened),
+        None => convert::natural_output(&opened, max_shard),
     };
     let plan = target::plan(&opened.model, &profile.settings)?;
     let context = Context { model: &opened.model, settings: &profile.settings, output };

@@ -5,13 +5,14 @@ use super::args::SettingsArgs;
 use crate::core::recipe::Patch;
 use crate::core::rules::{Pattern, Rule, TensorType};
 use crate::core::{Error, Family, Model, Result, Settings};
-use crate::format::profiles;
+use crate::format::{Opened, profiles, save};
 use crate::session::preset;
 use crate::session::profile::{PresetChoice, Profile};
 use crate::target::{self, Knob};
 
 /// The profile that the flags describe, for this model. `output` may tell the target.
-pub fn profile(args: &SettingsArgs, model: &Model, output: Option<&Path>) -> Result<Profile> {
+pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> Result<Profile> {
+    let model = &opened.model;
     let mut profile = match &args.profile {
         Some(name) => load(name)?,
         None => Profile::new(Settings::new(default_family(output)?)),
@@ -64,6 +65,7 @@ pub fn profile(args: &SettingsArgs, model: &Model, output: Option<&Path>) -> Res
     }
     apply_preset(&mut profile, model)?;
     if let Some(path) = &args.save_profile {
+        save::check_side_file(path, "--save-profile", opened, output)?;
         profiles::write(path, &profile.to_text())?;
     }
     Ok(profile)

@@ -15,16 +15,19 @@ use crate::target::layout::{Context, Layout};
 pub fn run(global: &Global, args: &TrialArgs) -> Result<u8> {
     let started = Instant::now();
     let opened = super::open(&args.model, global)?;
-    let profile = super::settings::profile(&args.settings, &opened.model, None)?;
+    let profile = super::settings::profile(&args.settings, &opened, None)?;
     let only = args.tensor.as_deref().map(Pattern::new).transpose().map_err(|e| e.at("--tensor"))?;
     let plan = target::plan(&opened.model, &profile.settings)?;
     let context =
-        Context { model: &opened.model, settings: &profile.settings, output: convert::natural_output(&opened) };
+        Context { model: &opened.model, settings: &profile.settings, output: convert::natural_output(&opened, None) };
     let layout = Layout::new(&plan, &context)?;
     let wanted = |row: &Row| {
         let names = row.sources.iter().map(|id| opened.model.tensor(*id).name.as_str());
         only.as_ref().is_none_or(|p| p.hits(&names.chain([row.name.as_str()]).collect::<Vec<_>>()))
     };
+    if let Some(path) = &args.csv {
+        save::check_side_file(path, "--csv", &opened, None)?;
+    }
     let cancel = signals::cancel_on_signal()?;
     let progress = Progress::default();
     let losses = super::convert::with_bar(&progress, global, || {

@@ -149,6 +149,8 @@ pub struct Model {
     pub tensors: Vec<Tensor>,
     /// What was noticed while opening.
     pub warnings: Vec<String>,
+    /// Why its arrays are not the model's weights, where somebody else quantized it in a way that is not read.
+    pub foreign: Option<String>,
 }
 
 impl Model {
@@ -223,6 +225,7 @@ pub(crate) mod testing {
             stored,
             tensors,
             warnings: Vec::new(),
+            foreign: None,
         }
     }
 }

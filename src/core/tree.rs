@@ -295,6 +295,7 @@ mod tests {
             "model.blocks.0.attn.q.weight",
             "model.blocks.0.mlp.weight",
             "model.blocks.2.attn.q.weight",
+            "model.blocks.2.mlp.weight",
             "model.blocks.10.attn.q.weight",
             "model.embed.weight",
             "model.embed",
@@ -306,7 +307,7 @@ mod tests {
         let model = example();
         assert_eq!(
             draw(&Tree::new(&model), &model),
-            "-model 6\n -blocks 4\n  +0 2\n  +2 1\n  +10 1\n  embed 1\n +embed 1\n"
+            "-model 7\n -blocks 5\n  +0 2\n  +2 2\n  -10 1\n   -attn 1\n    -q 1\n      weight 1\n  embed 1\n -embed 1\n   weight 1\n"
         );
     }
 
@@ -315,10 +316,13 @@ mod tests {
         let model = example();
         let mut tree = Tree::new(&model);
         tree.filter(Some(&|id| model.tensor(id).name.contains("mlp")));
-        assert_eq!(draw(&tree, &model), "-model 6\n -blocks 4\n  -0 2\n   -mlp 1\n     weight 1\n");
-        assert_eq!(tree.shown(), 1);
+        assert_eq!(
+            draw(&tree, &model),
+            "-model 7\n -blocks 5\n  -0 2\n   -mlp 1\n     weight 1\n  -2 2\n   -mlp 1\n     weight 1\n"
+        );
+        assert_eq!(tree.shown(), 2);
         tree.filter(None);
-        assert_eq!(tree.shown(), 6);
+        assert_eq!(tree.shown(), 7);
     }
 
     #[test]

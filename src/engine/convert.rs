@@ -22,6 +22,8 @@ use crate::target::layout::{Context, Layout, Output};
 use crate::target::pass::{Measured, Pass, Sink};
 use crate::target::{self, values};
 
+/// A low-rank search that needs no more than this is one worker's business; a larger one has the pool to itself.
+const SMALL_SEARCH: u64 = 16 << 20;
 /// Bytes that are copied at a time.
 const COPY: u64 = 4 << 20;
 
@@ -50,10 +52,10 @@ pub fn output_kind(opened: &Opened, output: &Path, max_shard: Option<u64>) -> Re
 }
 
 /// The form an output has when nobody says otherwise: that of the source.
-pub fn natural_output(opened: &Opened) -> Output {
-    match opened.model.origin {
-        Origin::File => Output::File,
-        _ => folder_output(opened, None),
+pub fn natural_output(opened: &Opened, max_shard: Option<u64>) -> Output {
+    match (&opened.model.origin, max_shard) {
+        (Origin::File, None) => Output::File,
+        _ => folder_output(opened, max_shard),
     }
 }
 
@@ -214,9 +216,9 @@ impl Drop for Job {
 /// A plan and its place, checked: everything that can be refused before weights are read.
 pub fn check(opened: &Opened, settings: &Settings, request: &Request) -> Result<(Plan, Layout)> {
     let output = output_kind(opened, &request.output, request.max_shard)?;
-    save::check_target(&request.output, request.force, opened)?;
+    save::check_target(&request.output, output != Output::File, request.force, opened)?;
     let plan = target::plan(&opened.model, settings)?;
-    let layout = Layout::new(&plan, &Context { model: &opened.model, settings, output })?;
+    let layout = Layout::new(&plan, &Context { model: &opened.model, settings, output: output.clone() })?;
     let beside: u64 = opened
         .companions
         .iter()
@@ -225,7 +227,7 @@ pub fn check(opened: &Opened, settings: &Settings, request: &Request) -> Result<
             crate::format::Content::File(path) => path.metadata().map_or(0, |m| m.len()),
         })
         .sum();
-    let beside = if matches!(layout.sidecars.len(), 0) { 0 } else { beside };
+    let beside = if output == Output::File { 0 } else { beside };
     save::check_space(&request.output, layout.file_bytes().saturating_add(beside))?;
     Ok((plan, layout))
 }
@@ -253,12 +255,14 @@ pub fn run(
 
     let loss = |row: usize| losses[row].as_ref().map(LossSums::loss);
     for row in 0..plan.rows.len() {
-        if let Some((file, offset, bytes)) = loss(row).and_then(|l| layout.description_of(row, &l)) {
+        if let Some((file, offset, bytes)) =
+            loss(row).and_then(|l| layout.description_of(&plan, &opened.model, row, &l))
+        {
             sinks[file].write_at(offset, &bytes)?;
         }
     }
     for (file, sink) in sinks.iter().enumerate() {
-        sink.write_at(0, &layout.header(&plan, file, &loss)?)?;
+        sink.write_at(0, &layout.header(&plan, &opened.model, file, &loss)?)?;
         cancel.check()?;
         sink.sync()?;
     }
@@ -269,7 +273,7 @@ pub fn run(
         for companion in &opened.companions {
             cancel.check()?;
             if !layout.sidecars.iter().any(|(relative, _)| *relative == companion.relative) {
-                staging.copy(&companion.relative, &companion.content)?;
+                staging.copy(&companion.relative, &companion.content, cancel)?;
             }
         }
     }
@@ -328,6 +332,7 @@ impl Work<'_> {
         let mut units = Vec::new();
         let mut large = Vec::new();
         let (mut slab_elements, mut fixed) = (1u64, 0u64);
+        let mut per_worker = 0u64;
         let rows = || self.plan.rows.iter().enumerate().filter(|(_, row)| (self.wanted)(row));
         for (r, row) in rows() {
             if let Action::Copy = row.action {
@@ -346,12 +351,18 @@ impl Work<'_> {
             let codec = self.codec(row)?;
             let g = codec.geometry();
             slab_elements = slab_elements.max(g.slab_elements() as u64);
+            let search = target::low_rank_memory(&row.shape, row.svd_rank());
+            // A packed source brings its own factors along.
+            per_worker = per_worker.max(values::memory(self.opened, source(row)?));
             match (codec.is_global(), g.slabs()) {
                 (_, 0) => drop(self.progress.rows_done.fetch_add(1, Ordering::Relaxed)),
                 (false, slabs) => units.extend((0..slabs).map(|slab| Unit::Slab { row: r, slab })),
-                (true, 1) => units.push(Unit::Whole { row: r }),
+                (true, 1) if search <= SMALL_SEARCH => {
+                    per_worker = per_worker.max(search);
+                    units.push(Unit::Whole { row: r });
+                }
                 (true, _) => {
-                    fixed = fixed.max(target::low_rank_memory(&row.shape, row.svd_rank()));
+                    fixed = fixed.max(search);
                     large.push(r);
                 }
             }
@@ -360,7 +371,7 @@ impl Work<'_> {
         let bytes: u64 = rows().map(|(_, r)| r.bytes_before).sum();
         self.progress.bytes_total.store(bytes, Ordering::Relaxed);
 
-        let workers = limits.workers(slab_elements, fixed)?;
+        let workers = limits.workers(slab_elements, per_worker, fixed)?;
         let pool = pool(workers, "convert")?;
         let losses: Vec<Mutex<Option<LossSums>>> = self.plan.rows.iter().map(|_| Mutex::default()).collect();
         self.small(&pool, workers, &units, &losses)?;

@@ -33,6 +33,10 @@ impl Blob {
     /// Opens a file.
     pub fn open(path: &Path) -> Result<Self> {
         let place = |e: io::Error| Error::failed(format!("{}: cannot be opened: {e}", path.display())).because(e);
+        // Asked before opening: a pipe would wait for a writer that never comes.
+        if !std::fs::metadata(path).map_err(place)?.is_file() {
+            return Err(Error::failed(format!("{}: not a regular file", path.display())));
+        }
         let file = File::open(path).map_err(place)?;
         let meta = file.metadata().map_err(place)?;
         if !meta.is_file() {

@@ -224,16 +224,7 @@ fn add_index(a: &mut Assembly, folder: &Path, index: &Path) -> Result<()> {
 
 /// config.json of a folder, where there is one.
 pub fn read_config(folder: &Path) -> Result<Option<serde_json::Value>> {
-    let path = folder.join("config.json");
-    let fail = |what: String| Error::failed(format!("{}: {what}", path.display()));
-    let Ok(meta) = std::fs::metadata(&path) else {
-        return Ok(None);
-    };
-    if meta.len() > MAX_CONFIG {
-        return Err(fail(format!("{} bytes are too many for a config", meta.len())));
-    }
-    let text = std::fs::read(&path).map_err(|e| fail(format!("cannot be read: {e}")).because(e))?;
-    serde_json::from_slice(&text).map(Some).map_err(|e| fail(format!("is not valid JSON: {e}")).because(e))
+    super::json::read(&folder.join("config.json"), MAX_CONFIG)
 }
 
 fn safetensors_in(folder: &Path) -> Vec<PathBuf> {
@@ -255,35 +246,41 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Every file of a folder but the weights that lie in `weights` (a subfolder, or empty for the folder itself).
 fn companions(root: &Path, weights: &Path, warnings: &mut Vec<String>) -> Result<Vec<Companion>> {
     const DEEPEST: usize = 16;
+    let home = home_of(root);
     let mut found = Vec::new();
-    let mut left_out = Vec::new();
+    let (mut duplicates, mut strays) = (Vec::new(), Vec::new());
     let mut folders = vec![PathBuf::new()];
     while let Some(relative) = folders.pop() {
         if relative.components().count() > DEEPEST {
             continue;
         }
         for path in list(&root.join(&relative))? {
-            let Some(name) = path.file_name() else {
-                continue;
-            };
+            let Some(name) = path.file_name() else { continue };
             let here = relative.join(name);
             let text = name.to_string_lossy();
+            // A link may lead out of the model, in circles, or nowhere.
+            if path.is_symlink() && !path.canonicalize().is_ok_and(|real| real.is_file() && real.starts_with(&home)) {
+                strays.push(here.display().to_string());
+                continue;
+            }
             if path.is_dir() {
-                // A linked folder may lead out of the model, or in circles; version control is not the model's.
-                if !path.is_symlink() && text != ".git" && text != ".cache" {
+                // Version control is not the model's.
+                if text != ".git" && text != ".cache" {
                     folders.push(here);
                 }
                 continue;
             }
-            let is_weight = |ext: &str| OTHER_WEIGHTS.contains(&ext);
-            if relative == weights {
-                if text.ends_with(".safetensors") || text.ends_with(".safetensors.index.json") {
+            // At the top of a pipeline lie the same weights for other programs.
+            if relative == weights || relative.as_os_str().is_empty() {
+                if relative == weights && text.ends_with(".safetensors.index.json") {
                     continue;
                 }
-                if path.extension().is_some_and(|e| is_weight(&e.to_string_lossy()))
-                    || text.ends_with(".bin.index.json")
-                {
-                    left_out.push(here.display().to_string());
+                if relative == weights && text.ends_with(".safetensors") {
+                    continue;
+                }
+                let extension = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
+                if OTHER_WEIGHTS.contains(&extension.as_str()) || text.ends_with(".bin.index.json") {
+                    duplicates.push(here.display().to_string());
                     continue;
                 }
             }
@@ -292,9 +289,19 @@ fn companions(root: &Path, weights: &Path, warnings: &mut Vec<String>) -> Result
             }
         }
     }
-    if !left_out.is_empty() {
-        warnings.push(format!("not copied, the same weights in other formats: {}", left_out.join(", ")));
+    if !duplicates.is_empty() {
+        warnings.push(format!("not part of an output folder, weights in other forms: {}", duplicates.join(", ")));
+    }
+    if !strays.is_empty() {
+        warnings.push(format!("not part of an output folder, links that leave the model: {}", strays.join(", ")));
     }
     found.sort_by(|a, b| a.relative.cmp(&b.relative));
     Ok(found)
+}
+
+/// Where links of a folder may lead: into itself or, in a cache, to the repository's own blobs.
+fn home_of(root: &Path) -> PathBuf {
+    let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let is_repository = |p: &&Path| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("models--"));
+    real.ancestors().find(is_repository).map_or_else(|| real.clone(), Path::to_owned)
 }

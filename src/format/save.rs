@@ -1,11 +1,14 @@
 //! Saving: everything is written beside its final name and renamed when it is whole. Dropped before that, it is gone.
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::blob::write_all_at;
 use super::{Content, Opened};
-use crate::core::{Error, Result, units};
+use crate::core::{Cancel, Error, Result, units};
+
+/// Bytes that are copied at a time.
+const COPY: usize = 4 << 20;
 
 /// What is being written: a single file or a folder, under a temporary name in the same parent.
 #[derive(Debug)]
@@ -54,8 +57,36 @@ pub fn parent_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Refuses what must not be overwritten: an existing output without `force`, and the source itself, by whatever name.
-pub fn check_target(target: &Path, force: bool, source: &Opened) -> Result<()> {
+/// Refuses a small file (a report, a profile) that would replace the model or the output.
+pub fn check_side_file(path: &Path, flag: &str, source: &Opened, output: Option<&Path>) -> Result<()> {
+    let parent = parent_of(path);
+    if !parent.is_dir() {
+        return Err(Error::failed(format!(
+            "{flag} {}: the folder {} does not exist",
+            path.display(),
+            parent.display()
+        )));
+    }
+    if path.is_dir() {
+        return Err(Error::failed(format!("{flag} {}: is a folder", path.display())));
+    }
+    let companions = source.companions.iter().filter_map(|c| match &c.content {
+        Content::File(path) => Some(path.as_path()),
+        Content::Embedded(_) => None,
+    });
+    let mut sources = source.blobs.iter().map(super::Blob::path).chain(companions);
+    if sources.any(|s| same_file::is_same_file(path, s).unwrap_or(false)) {
+        return Err(Error::failed(format!("{flag} {}: is part of the model that is being read", path.display())));
+    }
+    if output.is_some_and(|o| o == path || path.starts_with(o) || same_file::is_same_file(path, o).unwrap_or(false)) {
+        return Err(Error::failed(format!("{flag} {}: is the output itself", path.display())));
+    }
+    Ok(())
+}
+
+/// Refuses what must not be overwritten: an existing output without `force`, the source itself by whatever name, and a
+/// folder that holds no model.
+pub fn check_target(target: &Path, folder: bool, force: bool, source: &Opened) -> Result<()> {
     let parent = parent_of(target);
     if !parent.is_dir() {
         return Err(Error::failed(format!(
@@ -81,11 +112,30 @@ pub fn check_target(target: &Path, force: bool, source: &Opened) -> Result<()> {
             target.display()
         )));
     }
+    if meta.is_dir() && !folder {
+        return Err(Error::failed(format!("{}: is a folder, not a file", target.display())));
+    }
     let empty = meta.is_dir() && fs::read_dir(target).is_ok_and(|mut d| d.next().is_none());
     if !force && !empty {
         return Err(Error::failed(format!("{}: exists already; --force replaces it", target.display())));
     }
+    // `-o ~/models --force` is a slip of the hand, not a wish to lose everything in it.
+    if folder && !empty && !(meta.is_dir() && holds_model(target)) {
+        return Err(Error::failed(format!(
+            "{}: holds no model, so it is not replaced; remove it yourself",
+            target.display()
+        )));
+    }
     Ok(())
+}
+
+/// Whether a folder is what a conversion writes: weights or a config at its top, or a pipeline.
+fn holds_model(folder: &Path) -> bool {
+    let known = |name: &str| folder.join(name).is_file();
+    known("model_index.json")
+        || known("config.json")
+        || fs::read_dir(folder)
+            .is_ok_and(|mut d| d.any(|e| e.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors"))))
 }
 
 /// Free bytes where a path would be written; `None` where the system does not tell.
@@ -151,7 +201,7 @@ impl Staging {
     }
 
     /// A file of the source's folder.
-    pub fn copy(&self, relative: &Path, content: &Content) -> Result<()> {
+    pub fn copy(&self, relative: &Path, content: &Content, cancel: &Cancel) -> Result<()> {
         match content {
             Content::Embedded(bytes) => self.text(relative, bytes),
             Content::File(from) => {
@@ -160,9 +210,21 @@ impl Staging {
                 };
                 let path = d.path().join(relative);
                 fs::create_dir_all(parent_of(&path)).map_err(|e| cannot(&path, e))?;
-                fs::copy(from, &path).map(|_| ()).map_err(|e| {
+                let failed = |e: std::io::Error| {
                     Error::failed(format!("{}: cannot be copied to {}: {e}", from.display(), path.display())).because(e)
-                })
+                };
+                let mut source = File::open(from).map_err(failed)?;
+                let mut copy = File::create(&path).map_err(failed)?;
+                let mut buffer = vec![0; COPY];
+                loop {
+                    cancel.check()?;
+                    let n = source.read(&mut buffer).map_err(failed)?;
+                    if n == 0 {
+                        break;
+                    }
+                    copy.write_all(&buffer[..n]).map_err(failed)?;
+                }
+                copy.sync_all().map_err(failed)
             }
         }
     }

@@ -17,13 +17,9 @@ const MAX_INDEX: u64 = 512 << 20;
 /// Reads an index: tensor name → file name. The names stay within the index's own folder.
 pub fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
     let fail = |what: String| Error::failed(format!("{}: {what}", path.display()));
-    let len = std::fs::metadata(path).map_err(|e| fail(format!("cannot be read: {e}")).because(e))?.len();
-    if len > MAX_INDEX {
-        return Err(fail(format!("{len} bytes are too many for an index")));
-    }
-    let text = std::fs::read(path).map_err(|e| fail(format!("cannot be read: {e}")).because(e))?;
+    let value = super::json::read(path, MAX_INDEX)?.ok_or_else(|| fail("cannot be read".into()))?;
     let index: Index =
-        serde_json::from_slice(&text).map_err(|e| fail(format!("is not a safetensors index: {e}")).because(e))?;
+        serde_json::from_value(value).map_err(|e| fail(format!("is not a safetensors index: {e}")).because(e))?;
     if index.weight_map.is_empty() {
         return Err(fail("names no tensor".into()));
     }

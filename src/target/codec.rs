@@ -8,8 +8,10 @@ use crate::core::{Cancel, Result};
 
 /// About how many elements a slab has: 1 MiB of f32, which stays in a core's cache.
 const SLAB: u64 = 1 << 18;
-/// A slab has a multiple of this many rows, so that packed codes of any width end on a byte.
-const ROW_MULTIPLE: u64 = 8;
+/// A slab has a multiple of this many elements, so that packed codes of any width end on a byte.
+const UNIT: u64 = 8;
+/// The longest row that is worked on as a row; a shape with longer ones, or with other than two dimensions, is flat.
+pub const LONGEST_ROW: u64 = 1 << 21;
 
 /// A matrix and its division into slabs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +25,16 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Of a shape; a scalar is one row of one element.
+    /// Of a shape: a matrix as it is, everything else as one column.
     pub fn of(shape: &[u64]) -> Self {
-        let rows = shape.first().copied().unwrap_or(1);
-        let cols: u64 = shape.iter().skip(1).product();
-        let fit = SLAB / cols.max(1) / ROW_MULTIPLE * ROW_MULTIPLE;
-        Self { rows: rows as usize, cols: cols as usize, slab_rows: fit.max(ROW_MULTIPLE) as usize }
+        let (rows, cols) = match *shape {
+            [rows, cols] if cols <= LONGEST_ROW => (rows, cols),
+            _ => (shape.iter().product(), 1),
+        };
+        // As few rows as fill whole units, whatever the length of a row.
+        let multiple = if cols == 0 { 1 } else { UNIT >> cols.trailing_zeros().min(UNIT.trailing_zeros()) };
+        let fit = SLAB / cols.max(1) / multiple * multiple;
+        Self { rows: rows as usize, cols: cols as usize, slab_rows: fit.max(multiple) as usize }
     }
     /// Number of slabs.
     pub fn slabs(&self) -> usize {
@@ -93,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn slabs_cover_every_row_once(rows in 0u64..5000, cols in 1u64..70_000) {
+        fn slabs_cover_every_row_once(rows in 0u64..5000, cols in 1u64..700_000) {
             let g = Geometry::of(&[rows, cols]);
             let mut at = 0;
             for i in 0..g.slabs() {
@@ -102,7 +108,7 @@ mod tests {
                 at = g.slab(i).end;
             }
             prop_assert_eq!(at, g.rows);
-            prop_assert_eq!(g.slab_rows % 8, 0);
+            prop_assert_eq!(g.slab_rows * g.cols % 8, 0);
         }
     }
 }

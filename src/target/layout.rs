@@ -1,6 +1,6 @@
 //! Where everything lies in the output: files, offsets, headers, and what stands beside the weights. Known to the byte
 //! before any weight is read.
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::metadata::{self, Facts};
 use crate::core::dtype::Storage;
 use crate::core::plan::{Plan, Row};
 use crate::core::{Error, Loss, Model, Result, Settings};
-use crate::format::safetensors::{Entry, write_header};
+use crate::format::safetensors::{Entry, MAX_HEADER, METADATA, write_header};
 
 /// What an output is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,13 @@ pub struct File {
     header: u64,
 }
 
+#[derive(Clone, Debug, Default)]
+struct Place {
+    file: usize,
+    parts: Vec<u64>,
+    described: Option<u64>,
+}
+
 /// An output, to the byte.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -78,35 +85,20 @@ pub struct Layout {
     /// Other files that are written, relative to the output.
     pub sidecars: Vec<(PathBuf, Vec<u8>)>,
     description: Description,
-    /// (row, part) → (file, offset in the file).
-    places: HashMap<(usize, usize), (usize, u64)>,
-    /// row → (file, offset) of its description.
-    described: HashMap<usize, (usize, u64)>,
-    facts: Vec<Option<Facts>>,
+    /// By row: which file, and where in it each part and the description begin.
+    places: Vec<Place>,
 }
 
 impl Layout {
     /// Lays a plan out.
     pub fn new(plan: &Plan, context: &Context) -> Result<Self> {
         let description = super::get(plan.family).description(plan, context)?;
-        let facts: Vec<Option<Facts>> = plan
-            .rows
-            .iter()
-            .map(|row| description.of_row.map(|f| f(row, context.model)).filter(|f| !f.is_empty() && !row.excluded))
-            .collect();
-        let mut layout = Self {
-            files: Vec::new(),
-            sidecars: Vec::new(),
-            description,
-            places: HashMap::new(),
-            described: HashMap::new(),
-            facts,
-        };
+        let places = vec![Place::default(); plan.rows.len()];
+        let mut layout = Self { files: Vec::new(), sidecars: Vec::new(), description, places };
         let shards = match &context.output {
             Output::Folder { max_shard: Some(max), .. } => split(plan, *max),
             _ => vec![(0..plan.rows.len()).collect()],
         };
-        check_names(plan)?;
         let count = shards.len();
         for (i, rows) in shards.into_iter().enumerate() {
             let name = match &context.output {
@@ -116,8 +108,9 @@ impl Layout {
                     weights.join(format!("{stem}-{:05}-of-{count:05}.safetensors", i + 1))
                 }
             };
-            layout.add_file(plan, name, rows);
+            layout.add_file(plan, context.model, name, rows)?;
         }
+        layout.check_names()?;
         if let Output::Folder { weights, stem, .. } = &context.output {
             let sidecars = std::mem::take(&mut layout.description.sidecars);
             layout.sidecars = sidecars.into_iter().map(|(name, bytes)| (weights.join(name), bytes)).collect();
@@ -128,26 +121,28 @@ impl Layout {
         Ok(layout)
     }
 
-    fn add_file(&mut self, plan: &Plan, name: PathBuf, rows: Vec<usize>) {
+    /// What is said of a row, if anything is.
+    fn facts(&self, row: &Row, model: &Model) -> Option<Facts> {
+        self.description.of_row.filter(|_| !row.excluded).map(|f| f(row, model)).filter(|f| !f.is_empty())
+    }
+
+    fn add_file(&mut self, plan: &Plan, model: &Model, name: PathBuf, rows: Vec<usize>) -> Result<()> {
+        /// Row, part of it or (`None`) its description, and the array.
+        type Array = (usize, Option<usize>, Entry);
         let file = self.files.len();
-        /// A part of a row, or (`None`) its description.
-        type Array = (Option<(usize, usize)>, usize, Entry);
         let mut arrays: Vec<Array> = Vec::new();
         for &row in &rows {
             for (part, p) in plan.rows[row].parts.iter().enumerate() {
-                let entry = Entry {
-                    name: p.name.clone(),
-                    storage: p.storage,
-                    shape: p.shape.clone(),
-                    offset: 0,
-                    len: p.bytes(),
-                };
-                arrays.push((Some((row, part)), row, entry));
+                let (name, shape) = (p.name.clone(), p.shape.clone());
+                arrays.push((row, Some(part), Entry { name, storage: p.storage, shape, offset: 0, len: p.bytes() }));
             }
-            if let Some(facts) = self.facts[row].as_ref().filter(|_| self.description.by_tensor) {
-                let len = metadata::text(facts, None).len() as u64;
+            if !self.description.by_tensor {
+                continue;
+            }
+            if let Some(facts) = self.facts(&plan.rows[row], model) {
+                let len = metadata::text(&facts, None).len() as u64;
                 let name = metadata::tensor_name(crate::core::name::layer(&plan.rows[row].name));
-                arrays.push((None, row, Entry { name, storage: Storage::U8, shape: vec![len], offset: 0, len }));
+                arrays.push((row, None, Entry { name, storage: Storage::U8, shape: vec![len], offset: 0, len }));
             }
         }
         // Wide elements first, so that every array is aligned to its own element; loaders view them in place.
@@ -157,31 +152,72 @@ impl Layout {
             entry.offset = at;
             at += entry.len;
         }
-        let entries: Vec<Entry> = arrays.iter().map(|(_, _, e)| e.clone()).collect();
-        let header = write_header(&self.metadata(&rows, plan, &|_| None), &entries).len() as u64;
-        for (place, row, entry) in &arrays {
-            match place {
-                Some(key) => drop(self.places.insert(*key, (file, header + entry.offset))),
-                None => drop(self.described.insert(*row, (file, header + entry.offset))),
+        let mut slots = Vec::with_capacity(arrays.len());
+        let mut entries = Vec::with_capacity(arrays.len());
+        for (row, part, entry) in arrays {
+            slots.push((row, part));
+            entries.push(entry);
+        }
+        let header = write_header(&self.metadata(&rows, plan, model, &|_| None), &entries).len() as u64;
+        if header - 8 > MAX_HEADER {
+            return Err(Error::failed(format!(
+                "the header of the output would be {header} bytes long, and loaders read at most {MAX_HEADER}; \
+                 write shards (--max-shard-size) or, for sdnq, --metadata-tensors"
+            )));
+        }
+        for ((row, part), entry) in slots.into_iter().zip(&entries) {
+            let place = &mut self.places[row];
+            place.file = file;
+            place.parts.resize(plan.rows[row].parts.len(), 0);
+            match part {
+                Some(part) => place.parts[part] = header + entry.offset,
+                None => place.described = Some(header + entry.offset),
             }
         }
         self.files.push(File { name, bytes: header + at, rows, entries, header });
+        Ok(())
     }
 
-    fn metadata(&self, rows: &[usize], plan: &Plan, loss: &dyn Fn(usize) -> Option<Loss>) -> Vec<(String, String)> {
-        let mut pairs = self.description.metadata.clone();
-        if !self.description.by_tensor {
-            let layers: Vec<String> = rows
-                .iter()
-                .filter_map(|&r| {
-                    let facts = self.facts[r].as_ref()?;
-                    let layer = Value::String(crate::core::name::layer(&plan.rows[r].name).to_owned());
-                    Some(format!("{layer}:{}", metadata::text(facts, loss(r).as_ref())))
-                })
-                .collect();
-            if !layers.is_empty() {
-                pairs.push((metadata::HEADER_KEY.into(), format!("{{{}}}", layers.join(","))));
+    /// No two arrays of the output may have one name, descriptions included.
+    fn check_names(&self) -> Result<()> {
+        let mut seen = HashSet::new();
+        for entry in self.files.iter().flat_map(|f| &f.entries) {
+            if !seen.insert(entry.name.as_str()) {
+                return Err(Error::failed(format!(
+                    "two tensors of the output would be called `{}`; exclude the layer it belongs to",
+                    entry.name
+                )));
             }
+            if entry.name == METADATA {
+                return Err(Error::failed(format!("a tensor cannot be called `{METADATA}` in a safetensors file")));
+            }
+        }
+        Ok(())
+    }
+
+    fn metadata(
+        &self,
+        rows: &[usize],
+        plan: &Plan,
+        model: &Model,
+        loss: &dyn Fn(usize) -> Option<Loss>,
+    ) -> Vec<(String, String)> {
+        let mut pairs = self.description.metadata.clone();
+        if self.description.by_tensor {
+            return pairs;
+        }
+        let mut layers = String::new();
+        for &r in rows {
+            let Some(facts) = self.facts(&plan.rows[r], model) else { continue };
+            layers.push(if layers.is_empty() { '{' } else { ',' });
+            let layer = crate::core::name::layer(&plan.rows[r].name);
+            layers.push_str(&Value::from(layer).to_string());
+            layers.push(':');
+            layers.push_str(&metadata::text(&facts, loss(r).as_ref()));
+        }
+        if !layers.is_empty() {
+            layers.push('}');
+            pairs.push((metadata::HEADER_KEY.into(), layers));
         }
         pairs
     }
@@ -202,22 +238,27 @@ impl Layout {
 
     /// Where a part begins: which file, at which byte.
     pub fn place(&self, row: usize, part: usize) -> Result<(usize, u64)> {
-        self.places
-            .get(&(row, part))
-            .copied()
-            .ok_or_else(|| Error::failed(format!("part {part} of row {row} has no place in the output")))
+        let place = self.places.get(row).and_then(|p| Some((p.file, *p.parts.get(part)?)));
+        place.ok_or_else(|| Error::failed(format!("part {part} of row {row} has no place in the output")))
     }
 
     /// The description of a row that stands as a tensor: file, offset, bytes.
-    pub fn description_of(&self, row: usize, loss: &Loss) -> Option<(usize, u64, Vec<u8>)> {
-        let (file, offset) = *self.described.get(&row)?;
-        Some((file, offset, metadata::text(self.facts[row].as_ref()?, Some(loss)).into_bytes()))
+    pub fn description_of(&self, plan: &Plan, model: &Model, row: usize, loss: &Loss) -> Option<(usize, u64, Vec<u8>)> {
+        let place = self.places.get(row)?;
+        let facts = self.facts(&plan.rows[row], model)?;
+        Some((place.file, place.described?, metadata::text(&facts, Some(loss)).into_bytes()))
     }
 
     /// The header of a file, once its losses are known. It has the length that was planned.
-    pub fn header(&self, plan: &Plan, file: usize, loss: &dyn Fn(usize) -> Option<Loss>) -> Result<Vec<u8>> {
+    pub fn header(
+        &self,
+        plan: &Plan,
+        model: &Model,
+        file: usize,
+        loss: &dyn Fn(usize) -> Option<Loss>,
+    ) -> Result<Vec<u8>> {
         let f = &self.files[file];
-        let bytes = write_header(&self.metadata(&f.rows, plan, loss), &f.entries);
+        let bytes = write_header(&self.metadata(&f.rows, plan, model, loss), &f.entries);
         if bytes.len() as u64 != f.header {
             return Err(Error::failed(format!(
                 "a header came out at {} bytes, planned were {}",
@@ -252,22 +293,9 @@ fn split(plan: &Plan, max: u64) -> Vec<Vec<usize>> {
     shards
 }
 
-fn check_names(plan: &Plan) -> Result<()> {
-    let mut seen = HashSet::new();
-    for part in plan.rows.iter().flat_map(|r| &r.parts) {
-        if !seen.insert(part.name.as_str()) {
-            return Err(Error::failed(format!(
-                "two tensors of the output would be called `{}`; exclude the layer it belongs to",
-                part.name
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// JSON as people keep it.
 pub fn pretty(value: &Value) -> Vec<u8> {
-    let mut text = format!("{value:#}").into_bytes();
+    let mut text = crate::format::json::write(value).into_bytes();
     text.push(b'\n');
     text
 }

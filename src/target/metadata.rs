@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::core::model::Stored;
 use crate::core::units::fixed_width;
 use crate::core::{Error, Loss, Result, Storage};
 use crate::format::Opened;
@@ -53,6 +54,14 @@ pub fn pack_metadata(settings: &Facts) -> Vec<u8> {
 /// If the bytes are not a JSON object in UTF-8.
 pub fn unpack_metadata(bytes: &[u8]) -> Result<Facts> {
     serde_json::from_slice(bytes).map_err(|e| Error::failed(format!("metadata is not a JSON object: {e}")).because(e))
+}
+
+/// Whether an array has the form of a description: its content tells whether it is one.
+pub fn is_description(stored: &Stored) -> bool {
+    stored.name.ends_with(SUFFIX)
+        && stored.storage == Storage::U8
+        && stored.shape.len() == 1
+        && stored.span.len <= MAX_BYTES
 }
 
 /// What reading a layer needs of its description. Keys that are not known are passed over.
@@ -108,7 +117,7 @@ pub fn all(opened: &Opened, warnings: &mut Vec<String>) -> Result<BTreeMap<Strin
         let Some(layer) = s.name.strip_suffix(SUFFIX) else {
             continue;
         };
-        if s.storage != Storage::U8 || s.shape.len() != 1 || s.span.len > MAX_BYTES {
+        if !is_description(s) {
             continue;
         }
         let mut bytes = vec![0; s.span.len as usize];

@@ -88,16 +88,24 @@ impl Pass<'_> {
     }
 
     fn refuse_non_finite(&self, slab: usize, weights: &[f32]) -> Result<()> {
-        let g = self.codec.geometry();
         match first_non_finite(weights) {
             None => Ok(()),
-            Some(at) => {
-                let (row, col) = (g.slab(slab).start + at / g.cols.max(1), at % g.cols.max(1));
-                Err(Error::failed(format!(
-                    "tensor `{}` has the value {} at [{row}, {col}]; exclude it, or repair the source",
-                    self.name, weights[at]
-                )))
-            }
+            Some(at) => Err(Error::failed(format!(
+                "tensor `{}` has the value {} at {}; exclude it, or repair the source",
+                self.name,
+                weights[at],
+                self.place(slab, at)
+            ))),
+        }
+    }
+
+    /// Indexes of an element of a slab, for people.
+    fn place(&self, slab: usize, at: usize) -> String {
+        let g = self.codec.geometry();
+        let start = g.slab(slab).start;
+        match g.cols {
+            0 | 1 => format!("[{}]", start + at),
+            cols => format!("[{}, {}]", start + at / cols, at % cols),
         }
     }
 
@@ -115,6 +123,15 @@ impl Pass<'_> {
         }
         let mut decoded = scratch;
         prepared.decode(rows, &bytes, &mut decoded);
+        // The file would hold an infinity where the source has a number.
+        if let Some(at) = first_non_finite(&decoded) {
+            return Err(Error::failed(format!(
+                "tensor `{}`: the value {} at {} is too large for what it is stored as; exclude it, or choose another dtype",
+                self.name,
+                weights[at],
+                self.place(slab, at)
+            )));
+        }
         let histograms = self.histograms.then(|| {
             let mut both = Box::new((Histogram::new(), Histogram::new()));
             both.0.add(weights.iter().copied());

@@ -8,7 +8,7 @@ pub mod read;
 
 use serde_json::json;
 
-use super::codec::Codec;
+use super::codec::{Codec, LONGEST_ROW};
 use super::layout::{Context, Description};
 use super::metadata::Facts;
 use super::{DtypeInfo, Knob, Target, kept, row_of};
@@ -85,6 +85,9 @@ impl Target for Sdnq {
             return keep(format!(
                 "{out}×{channels} is below SDNQ's minimum of {MIN_CHANNELS} input channels and {MIN_ELEMENTS} elements"
             ));
+        }
+        if channels > LONGEST_ROW {
+            return keep(format!("rows of {channels} elements are longer than mixdown works on ({LONGEST_ROW})"));
         }
         let asked = asked(&decision.patch)?;
         let code = code_of(&asked.dtype)?;

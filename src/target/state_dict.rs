@@ -156,6 +156,7 @@ fn opened(tensors: BTreeMap<String, Array>) -> Result<Opened> {
         stored,
         tensors,
         warnings: Vec::new(),
+        foreign: None,
     };
     let mut opened = Opened { model, blobs, companions: Vec::new() };
     super::recognise(&mut opened)?;

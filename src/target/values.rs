@@ -39,6 +39,16 @@ pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
     }
 }
 
+/// Bytes that reading a tensor holds besides what is read: the factors of a packed one.
+pub fn memory(opened: &Opened, id: TensorId) -> u64 {
+    let tensor = opened.model.tensor(id);
+    match &tensor.encoding {
+        Encoding::Plain(_) => 0,
+        // One factor as f32, and once as stored while it is loaded.
+        Encoding::Packed { recipe, .. } => u64::from(recipe.svd_rank).saturating_mul(tensor.cols()).saturating_mul(8),
+    }
+}
+
 fn blob<'a>(opened: &'a Opened, stored: &Stored) -> &'a Blob {
     &opened.blobs[stored.span.file as usize]
 }

@@ -95,11 +95,12 @@ impl Backend for Live {
     fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage> {
         let model = &self.opened.model;
         let kind = convert::output_kind(&self.opened, output, None)?;
+        let is_folder = kind != target::layout::Output::File;
         let plan = target::plan(model, settings)?;
         let layout = target::layout::Layout::new(&plan, &target::layout::Context { model, settings, output: kind })?;
         let mut warnings = plan.warnings.clone();
         // What stands in the way is said before anybody presses Enter; `force` is asked for on its own.
-        if let Err(e) = save::check_target(output, true, &self.opened) {
+        if let Err(e) = save::check_target(output, is_folder, true, &self.opened) {
             warnings.push(e.to_string());
         }
         if let Err(e) = save::check_space(output, layout.file_bytes()) {
@@ -127,7 +128,7 @@ impl Backend for Live {
         let stem = model.root.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
         let dtype = settings.defaults.dtype.as_ref().map_or_else(String::new, |d| format!("-{d}"));
         let name = format!("{stem}-{}{dtype}", settings.target).to_lowercase();
-        match convert::natural_output(&self.opened) {
+        match convert::natural_output(&self.opened, None) {
             target::layout::Output::File => PathBuf::from(format!("{name}.safetensors")),
             target::layout::Output::Folder { .. } => PathBuf::from(name),
         }

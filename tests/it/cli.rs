@@ -27,6 +27,8 @@ fn exit_codes_tell_wrong_usage() {
     check("convert m.safetensors", "--output");
     check("convert m.safetensors -o out.safetensors --max-shard-size 1MB", "--max-shard-size");
     check("convert m.safetensors -o out.safetensors --threads 0", "--threads");
+    check("convert m.safetensors -o out.safetensors --threads 1000000", "1024");
+    check("m.safetensors plan m.safetensors", "after the command");
     check("plan m.safetensors --component vae", "--component");
 }
 
@@ -149,6 +151,25 @@ fn presets_are_chosen_by_class() {
     let names: Vec<&str> =
         presets["presets"].as_array().expect("a list").iter().filter_map(|p| p["name"].as_str()).collect();
     assert!(names.contains(&"common") && names.contains(&"flux"), "{names:?}");
+}
+
+#[test]
+fn global_flags_stand_before_or_after_the_command() {
+    let s = Sandbox::new();
+    s.write("m.safetensors", example());
+    for words in ["--quiet --threads 1 plan m.safetensors", "plan m.safetensors -q --threads 1", "-v inspect --demo"] {
+        assert_eq!(s.run(words).code(), 0, "{words}: {}", s.run(words).stderr());
+    }
+}
+
+#[test]
+fn python_numbers_in_a_config_are_kept() {
+    let s = Sandbox::new();
+    s.write("m/model.safetensors", example());
+    s.write("m/config.json", r#"{"limit": [0.0, Infinity], "x": NaN}"#);
+    assert_eq!(s.run("convert m -o out").code(), 0);
+    let config = std::fs::read_to_string(s.path("out/config.json")).expect("there");
+    assert!(config.contains("Infinity") && config.contains("NaN") && !config.contains("number:"), "{config}");
 }
 
 #[test]

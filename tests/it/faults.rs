@@ -153,7 +153,7 @@ fn two_tensors_of_one_name_are_refused() {
 fn a_memory_that_is_too_small_is_said() {
     let s = Sandbox::new();
     s.write("m.safetensors", example());
-    s.run("convert m.safetensors --memory 1KB -o out.safetensors").fails(2, &["--memory", "needed"]);
+    s.run("convert m.safetensors --memory 1KB -o out.safetensors").fails(1, &["--memory", "needed"]);
     assert_eq!(s.list("."), ["m.safetensors"]);
 }
 
@@ -197,4 +197,103 @@ fn an_interrupted_conversion_leaves_nothing() {
             assert_eq!(s.list("."), ["m.safetensors"]);
         }
     }
+}
+
+#[test]
+fn a_side_file_never_replaces_the_model_or_the_output() {
+    let s = Sandbox::new();
+    let before = example();
+    s.write("m.safetensors", &before);
+    s.run("convert m.safetensors -o o.safetensors --loss-report m.safetensors").fails(1, &["--loss-report"]);
+    s.run("convert m.safetensors -o o.safetensors --loss-report o.safetensors").fails(1, &["is the output"]);
+    s.run("convert m.safetensors -o o.safetensors --loss-report none/x.json").fails(1, &["none"]);
+    s.run("trial m.safetensors --csv m.safetensors").fails(1, &["--csv"]);
+    s.run("plan m.safetensors --save-profile m.safetensors").fails(1, &["--save-profile"]);
+    assert_eq!(std::fs::read(s.path("m.safetensors")).expect("there"), before);
+    assert_eq!(s.list("."), ["m.safetensors"]);
+}
+
+#[test]
+fn a_folder_that_holds_no_model_is_never_replaced() {
+    let s = Sandbox::new();
+    s.write("m.safetensors", example());
+    s.write("photos/cat.png", "mine");
+    s.run("convert m.safetensors -o photos --force").fails(1, &["photos", "holds no model"]);
+    s.run("convert m.safetensors -o photos.safetensors/x.safetensors").fails(1, &["photos.safetensors"]);
+    std::fs::create_dir(s.path("dir.safetensors")).expect("a folder");
+    s.run("convert m.safetensors -o dir.safetensors").fails(1, &["is a folder"]);
+    assert_eq!(s.list("photos"), ["cat.png"]);
+}
+
+#[test]
+fn a_value_too_large_for_the_output_is_refused() {
+    let s = Sandbox::new();
+    let mut w = values(1, 256 * 256);
+    w[513] = 1e5;
+    s.write("m.safetensors", safetensors(&[f32s("a.weight", &[256, 256], &w)]));
+    s.run("convert m.safetensors --to float --dtype f16 -o o.safetensors")
+        .fails(1, &["`a.weight`", "[2, 1]", "100000"]);
+    assert_eq!(s.run("convert m.safetensors --to float --dtype bf16 -o o.safetensors").code(), 0);
+}
+
+#[test]
+fn what_others_quantized_is_not_taken_for_weights() {
+    let s = Sandbox::new();
+    s.write("m/model.safetensors", example());
+    s.write("m/config.json", r#"{"quantization_config": {"quant_method": "gptq"}}"#);
+    s.run("convert m -o out").fails(1, &["`gptq`"]);
+    assert_eq!(s.run("inspect m").code(), 0, "it can be looked at");
+    let fp8 = Array { name: "a.weight", dtype: "F8_E4M3", shape: vec![128, 128], bytes: vec![0x38; 128 * 128] };
+    s.write("fp8.safetensors", safetensors(&[f32s("a.weight_scale", &[1], &[0.5]), fp8]));
+    s.run("convert fp8.safetensors --to float -o out.safetensors").fails(1, &["`a.weight`", "`a.weight_scale`"]);
+    assert_eq!(s.list("."), ["fp8.safetensors", "m"]);
+}
+
+#[test]
+fn metadata_that_lies_is_no_way_in() {
+    let lies = [
+        r#"{"target":"sdnq","weights_dtype":"uint4","group_size":64,"original_shape":[1,2],"original_dtype":"F32"}"#,
+        r#"{"target":"sdnq","weights_dtype":"uint4","group_size":0,"original_shape":[128,256],"original_dtype":"F32"}"#,
+        r#"{"target":"sdnq","weights_dtype":"uint4","group_size":64,"svd_rank":4000000000,"original_shape":[128,256],"original_dtype":"F32"}"#,
+        r#"{"target":"sdnq","weights_dtype":"uint4","group_size":64,"original_shape":[18446744073709551615,18446744073709551615],"original_dtype":"F32"}"#,
+        r#"{"target":"sdnq"}"#,
+    ];
+    for lie in lies {
+        let s = Sandbox::new();
+        let packed = Array { name: "a.weight", dtype: "U8", shape: vec![128 * 128], bytes: vec![0; 128 * 128] };
+        let told = Array { name: "a.weight_metadata", dtype: "U8", shape: vec![lie.len()], bytes: lie.into() };
+        s.write("m.safetensors", safetensors(&[f32s("a.scale", &[128, 4, 1], &[1.0; 512]), packed, told]));
+        s.run("convert m.safetensors --to float -o out.safetensors").fails(1, &["`a`", "metadata"]);
+        assert_eq!(s.list("."), ["m.safetensors"]);
+    }
+}
+
+#[test]
+fn a_tensor_that_only_looks_like_a_description_survives() {
+    let s = Sandbox::new();
+    let other = f32s("a.weight_metadata", &[2], &[1.0, 2.0]);
+    s.write("m.safetensors", safetensors(&[f32s("b.weight", &[128, 128], &values(1, 128 * 128)), other]));
+    assert_eq!(s.run("convert m.safetensors -o out.safetensors").code(), 0);
+    assert!(crate::support::read(&s.path("out.safetensors")).contains_key("a.weight_metadata"));
+    let clash = [f32s("a.weight", &[128, 128], &values(1, 128 * 128)), f32s("a.weight_metadata", &[1], &[1.0])];
+    s.write("c.safetensors", safetensors(&clash));
+    s.run("convert c.safetensors -o x.safetensors").fails(1, &["`a.weight_metadata`"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn special_files_and_links_that_leave_are_not_followed() {
+    use std::os::unix::fs::symlink;
+    let s = Sandbox::new();
+    s.write("m/model.safetensors", example());
+    s.write("secret.txt", "mine");
+    symlink(s.path("secret.txt"), s.path("m/notes.txt")).expect("a link");
+    symlink("nowhere", s.path("m/gone.txt")).expect("a link");
+    let run = s.run("convert m -o out");
+    assert_eq!(run.code(), 0, "{}", run.stderr());
+    assert!(run.stderr().contains("notes.txt") && run.stderr().contains("gone.txt"), "{}", run.stderr());
+    assert!(!s.path("out/notes.txt").exists());
+    symlink("/dev/zero", s.path("m/config.json")).expect("a link");
+    s.run("inspect m").fails(1, &["config.json", "not a regular file"]);
+    s.run("inspect /dev/zero").fails(1, &["/dev/zero"]);
 }

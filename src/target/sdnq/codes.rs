@@ -174,9 +174,9 @@ impl Codec for SdnqCodec {
             let stop = || cancel.is_cancelled();
             let found = lowrank::low_rank(&Slabs(values), self.svd_rank, self.svd_steps, SEED, &stop)?;
             let factors = found.ok_or_else(Error::interrupted)?;
-            let (up_bytes, up) = self.rounded(&factors.up);
-            let (down_bytes, down) = self.rounded(&factors.down);
-            Some(Low { rank: factors.rank, up, down, bytes: (up_bytes, down_bytes) })
+            let (_, up) = self.rounded(&factors.up);
+            let (bytes, down) = self.rounded(&factors.down);
+            Some(Low { rank: factors.rank, up, down, bytes })
         } else {
             None
         };
@@ -192,18 +192,15 @@ impl Codec for SdnqCodec {
 
     fn load(&self, part: &dyn Fn(usize) -> Result<Vec<u8>>) -> Result<Box<dyn Prepared>> {
         let low = if self.svd_rank > 0 {
-            let factor = |i: usize, elements: usize| -> Result<(Vec<u8>, Vec<f32>)> {
-                let bytes = part(self.svd_part() + i)?;
-                let mut values = vec![0.0; elements];
-                if bytes.len() as u64 != self.factors.array_bytes(elements as u64).unwrap_or(0) {
-                    return Err(Error::failed("its low-rank factors do not have the size its metadata says"));
-                }
-                cast::decode(self.factors, &bytes, &mut values);
-                Ok((bytes, values))
-            };
-            let (up_bytes, up) = factor(0, self.geometry.rows * self.svd_rank)?;
-            let (down_bytes, down) = factor(1, self.geometry.cols * self.svd_rank)?;
-            Some(Low { rank: self.svd_rank, up, down, bytes: (up_bytes, down_bytes) })
+            let stored = part(self.svd_part() + 1)?;
+            let elements = self.geometry.cols * self.svd_rank;
+            if stored.len() as u64 != self.factors.array_bytes(elements as u64).unwrap_or(0) {
+                return Err(Error::failed("its low-rank factors do not have the size its metadata says"));
+            }
+            let mut down = vec![0.0; elements];
+            cast::decode(self.factors, &stored, &mut down);
+            // Rows of `up` come with the slabs that need them.
+            Some(Low { rank: self.svd_rank, up: Vec::new(), down, bytes: Vec::new() })
         } else {
             None
         };
@@ -221,12 +218,14 @@ impl Codec for SdnqCodec {
     }
 }
 
-/// Low-rank factors as stored.
+/// Low-rank factors, rounded as they are stored.
 struct Low {
     rank: usize,
+    /// Empty where the parts were loaded.
     up: Vec<f32>,
     down: Vec<f32>,
-    bytes: (Vec<u8>, Vec<u8>),
+    /// `down` as stored; empty where it was loaded.
+    bytes: Vec<u8>,
 }
 
 impl Low {
@@ -235,9 +234,6 @@ impl Low {
     }
     fn subtract(&self, g: Geometry, rows: Rows<usize>, values: &mut [f32]) {
         lowrank::subtract(self.up_rows(&rows), &self.down, self.rank, g.cols, values);
-    }
-    fn add(&self, g: Geometry, rows: Rows<usize>, values: &mut [f32]) {
-        lowrank::add(self.up_rows(&rows), &self.down, self.rank, g.cols, values);
     }
 }
 
@@ -277,8 +273,7 @@ impl Prepared for Ready {
             }
         }
         if let Some(low) = &self.low {
-            parts.push((self.codec.svd_part(), low.bytes.0.clone()));
-            parts.push((self.codec.svd_part() + 1, low.bytes.1.clone()));
+            parts.push((self.codec.svd_part() + 1, low.bytes.clone()));
         }
         parts
     }
@@ -295,6 +290,11 @@ impl Prepared for Ready {
             if code.has_zero_point() {
                 pieces.push(Piece { part: ZERO_POINT, bytes });
             }
+        }
+        if let Some(low) = &self.low {
+            let row = self.codec.factors.array_bytes(low.rank as u64).unwrap_or(0);
+            let bytes = rows.start as u64 * row..rows.end as u64 * row;
+            pieces.push(Piece { part: self.codec.svd_part(), bytes });
         }
         pieces
     }
@@ -325,6 +325,12 @@ impl Prepared for Ready {
                 }
             }
         }
+        if let Some(low) = &self.low {
+            let mut up = Vec::new();
+            // Exact: the values were rounded to this type already.
+            cast::encode(self.codec.factors, low.up_rows(&rows), &mut up);
+            pieces.push(up);
+        }
         pieces
     }
 
@@ -336,12 +342,14 @@ impl Prepared for Ready {
             Some(s) => affine::decode(code.0, blocks, &codes, &s.scale, &s.zero_point[..self.zero_points(1)], out),
             None => {
                 let scale = pieces.get(1).map(|b| floats(b)).unwrap_or_default();
-                let zero_point = pieces.get(2).map(|b| floats(b)).unwrap_or_default();
+                let zero_point = pieces.get(2).filter(|_| code.has_zero_point()).map(|b| floats(b)).unwrap_or_default();
                 affine::decode(code.0, blocks, &codes, &scale, &zero_point, out);
             }
         }
-        if let Some(low) = &self.low {
-            low.add(self.codec.geometry, rows, out);
+        if let (Some(low), Some(stored)) = (&self.low, pieces.last()) {
+            let mut up = vec![0.0; rows.len() * low.rank];
+            cast::decode(self.codec.factors, stored, &mut up);
+            lowrank::add(&up, &low.down, low.rank, self.codec.geometry.cols, out);
         }
     }
 }

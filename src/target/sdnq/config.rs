@@ -39,6 +39,8 @@ pub fn quantization_config(plan: &Plan, model: &Model) -> Value {
         })
         .map(|row| row.name.as_str())
         .collect();
+    let quantized_names: Vec<&str> = quantized.iter().map(|(row, _)| row.name.as_str()).collect();
+    let kept: Vec<&str> = kept.into_iter().chain(tied_heads(&quantized_names)).collect();
     json!({
         "add_skip_keys": true,
         "codebook_steps": 24,
@@ -79,6 +81,15 @@ pub fn quantization_config(plan: &Plan, model: &Model) -> Value {
         "weights_dtype": general.dtype.as_str(),
         "zero_point_dtype": null,
     })
+}
+
+/// Output heads that share the embedding's weight: they are not in the file, yet the loader would quantize them. A name
+/// that the model does not have does no harm.
+fn tied_heads<'a>(quantized: &[&str]) -> impl Iterator<Item = &'a str> {
+    // As the loader reads it: the first is any segment, the others are full names.
+    let heads = ["lm_head", "proj_out.weight", "cls.predictions.decoder.weight", "embed_out.weight"];
+    let meant = |head: &str| quantized.iter().any(|n| *n == head || n.split('.').any(|segment| segment == head));
+    heads.into_iter().filter(|head| !meant(head)).collect::<Vec<_>>().into_iter()
 }
 
 fn most_common(quantized: &[(&Row, &Recipe)]) -> Recipe {

@@ -9,6 +9,10 @@ pub enum Kind {
     Embedding,
     /// Kernels: 3 to 5 dimensions.
     Convolution,
+    /// A matrix product of transformers' own class, with its weight transposed (GPT-2).
+    Transposed,
+    /// One of many experts, or what chooses among them: transformers stacks them on loading.
+    Expert,
     /// Norms, biases, single parameters.
     Other,
 }
@@ -20,6 +24,10 @@ impl Kind {
             Self::Linear => "a linear layer",
             Self::Embedding => "an embedding: SDNQ's loader expects it in float",
             Self::Convolution => "a convolution: SDNQ's loader expects it in float",
+            Self::Transposed => "transformers' Conv1D: SDNQ does not quantize this class",
+            Self::Expert => {
+                "part of a mixture of experts: transformers stacks these on loading, SDNQ does not quantize stacks"
+            }
             Self::Other => "not a linear layer",
         }
     }
@@ -60,10 +68,31 @@ pub fn kind(name: &str, shape: &[u64]) -> Kind {
     };
     match shape.len() {
         2 if is_embedding(layer) => Kind::Embedding,
+        2 if is_transposed(layer, shape) => Kind::Transposed,
+        2 if is_expert(layer) => Kind::Expert,
         2 => Kind::Linear,
         3..=5 => Kind::Convolution,
         _ => Kind::Other,
     }
+}
+
+/// GPT-2's class stores `[in, out]`; other models call linear layers the same, so the shape decides where it can.
+fn is_transposed(layer: &str, shape: &[u64]) -> bool {
+    let [rows, cols] = *shape else { return false };
+    match layer.rsplit('.').next().unwrap_or(layer) {
+        "c_attn" | "q_attn" | "c_fc" => cols > rows,
+        "c_proj" => rows >= cols,
+        _ => false,
+    }
+}
+
+fn is_expert(layer: &str) -> bool {
+    let mut segments = layer.rsplit('.');
+    let last = segments.next();
+    let numbered = layer.split('.').zip(layer.split('.').skip(1));
+    numbered.into_iter().any(|(a, b)| a == "experts" && !b.is_empty() && b.bytes().all(|c| c.is_ascii_digit()))
+        || (matches!(last, Some("gate" | "router"))
+            && matches!(segments.next(), Some("mlp" | "block_sparse_moe" | "moe")))
 }
 
 /// Constants that old checkpoints carry and today's model classes compute: not parameters, and no longer known by name.
@@ -117,6 +146,12 @@ mod tests {
         check("time_text_embed.timestep_embedder.linear_1.weight", &[3072, 256], Kind::Linear);
         check("conv_in.weight", &[320, 4, 3, 3], Kind::Convolution);
         check("scale_shift_table", &[6, 1536], Kind::Other);
+        check("h.0.attn.c_attn.weight", &[768, 2304], Kind::Transposed);
+        check("h.0.mlp.c_proj.weight", &[3072, 768], Kind::Transposed);
+        check("transformer.h.0.attn.c_attn.weight", &[2304, 2048], Kind::Linear);
+        check("model.layers.0.mlp.experts.17.up_proj.weight", &[768, 2048], Kind::Expert);
+        check("model.layers.0.mlp.gate.weight", &[128, 2048], Kind::Expert);
+        check("model.layers.0.mlp.gate_proj.weight", &[6144, 2048], Kind::Linear);
         check("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", &[32, 64], Kind::Embedding);
     }
 }

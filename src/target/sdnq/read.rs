@@ -1,6 +1,8 @@
 //! Recognising SDNQ layers among a model's arrays, by what mixdown's own files say of themselves.
 use crate::core::dtype::StorageExt;
-use crate::core::model::{Encoding, Stored, Tensor};
+use std::path::{Path, PathBuf};
+
+use crate::core::model::{Encoding, Origin, Stored, Tensor};
 use crate::core::name::natural;
 use crate::core::plan::Part;
 use crate::core::recipe::{Family, Recipe};
@@ -21,17 +23,27 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
         model.stored.iter().enumerate().map(|(i, s)| (s.name.clone(), i as u32)).collect();
     let mut tensors = Vec::new();
     for (layer, settings) in &descriptions {
-        by_name.remove(&metadata::tensor_name(layer));
         if settings.target.as_deref() != Some("sdnq") {
             continue;
         }
-        let tensor = packed(layer, settings, &mut by_name, &model.stored)
-            .map_err(|e| e.at(format!("{}: layer `{layer}`", model.label)))?;
-        tensors.push(tensor);
+        match packed(layer, settings, &mut by_name, &model.stored) {
+            Ok(tensor) => tensors.push(tensor),
+            Err(e) => {
+                // It can still be looked at; its codes must not be taken for weights.
+                model.foreign = Some(format!("layer `{layer}` is not what its metadata says: {e}"));
+                return Ok(());
+            }
+        }
+        // Its description is no tensor of the model; one that is not of our making stays.
+        let key = metadata::tensor_name(layer);
+        if by_name.get(&key).is_some_and(|i| metadata::is_description(&model.stored[*i as usize])) {
+            by_name.remove(&key);
+        }
     }
-    if !tensors.is_empty() {
-        model.format = "sdnq".into();
+    if tensors.is_empty() {
+        return Ok(());
     }
+    model.format = "sdnq".into();
     model.tensors.retain(|t| by_name.contains_key(&t.name));
     model.tensors.append(&mut tensors);
     model.tensors.sort_by(|a, b| natural(&a.name, &b.name));
@@ -42,7 +54,11 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
     if let Some(serde_json::Value::Object(config)) = &mut model.config {
         config.shift_remove("quantization_config");
     }
-    opened.companions.retain(|c| !c.relative.ends_with("quantization_config.json"));
+    let beside = match &model.origin {
+        Origin::Component { name } => Path::new(name).join("quantization_config.json"),
+        _ => PathBuf::from("quantization_config.json"),
+    };
+    opened.companions.retain(|c| c.relative != beside);
     Ok(())
 }
 
