@@ -45,7 +45,7 @@ fn one_pane_at_eighty_columns() {
 │                                                                              │
 └────────────────────────────────────────────────────────────── 9/9 · 1 marked ┘
  160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8
- measuring 6 tensors
+ x exclude marked   t dtype   a measure   Esc unmark   ? help
 reversed: 4:1-78
 ");
 }
@@ -211,7 +211,7 @@ fn a_narrow_screen() {
 │    ▸ 1        int8   25.6K           │
 └───────────────────────────────── 9/9 ┘
  160 KiB → 85.2 KiB · 8.51 bits/weight
- measuring 3 tensors
+ x exclude   t dtype   a measure
 reversed: 4:1-38
 ");
 }

@@ -11,6 +11,8 @@ use crate::tui::text::tensors;
 
 /// How long the cursor stays at a tensor before its loss is wanted.
 const REST: Duration = Duration::from_millis(80);
+/// How the message begins while trials run.
+const MEASURING: &str = "measuring ";
 
 /// The tensor under the cursor and what is to become of it.
 pub fn under_cursor(app: &App) -> Option<(TensorId, Action)> {
@@ -100,7 +102,7 @@ fn say(app: &mut App, ids: &[TensorId], asked: usize) {
             if ids.len() == 1 { "it is" } else { "they are" }
         )),
         (n, 0) => app.say(format!("{} measured already, or being measured", tensors(n))),
-        (_, n) => app.say(format!("measuring {}", tensors(n))),
+        (_, n) => app.say(format!("{MEASURING}{}", tensors(n))),
     }
 }
 
@@ -113,6 +115,10 @@ pub fn answers(app: &mut App, answers: Vec<Answer>) {
             app.asked.remove(&answer.name);
         }
         news |= app.losses.answer(&app.board, answer);
+    }
+    // What has come to an end is no longer said to be under way.
+    if app.asked.is_empty() && app.note.as_ref().is_some_and(|n| n.text.starts_with(MEASURING)) {
+        app.note = None;
     }
     if news {
         app.losses.sum_up(&app.board, app.session.model.tensors.len());

@@ -319,6 +319,10 @@ fn table(app: &App, p: &ConvertPage, inner: usize, lines: &mut Vec<(String, Styl
     let sums = app.losses.sums(&(0..app.session.model.tensors.len()));
     let all = sums.measured > 0 && u64::from(sums.measured) == t.quantized && sums.sampled == 0;
     let error = if all { format!(" · error {}", units::percent(sums.relative_error())) } else { String::new() };
-    let bits = format!("{:.2} bits/weight{error}", t.bits_per_weight);
-    lines.push((put("total", t.tensors as usize, t.bytes_before, t.bytes_after, bits), theme::heading()));
+    let total = |more: &str| {
+        let bits = format!("{:.2} bits/weight{more}", t.bits_per_weight);
+        put("total", t.tensors as usize, t.bytes_before, t.bytes_after, bits)
+    };
+    let full = total(&error);
+    lines.push((if full.ends_with('…') { total("") } else { full }, theme::heading()));
 }
