@@ -94,7 +94,7 @@ pub struct SettingsArgs {
     /// Quantize only tensors whose name matches (repeatable)
     #[arg(long, value_name = "REGEX", help_heading = "Settings")]
     pub include: Vec<String>,
-    /// REGEX=DTYPE[,group_size=N][,svd_rank=N] (repeatable; the last match wins)
+    /// `REGEX=DTYPE[,group_size=N][,svd_rank=N]` (repeatable; the last match wins)
     #[arg(long, value_name = "RULE", help_heading = "Settings")]
     pub tensor_type: Vec<String>,
     /// Rules as llama-quantize reads them: PATTERN=DTYPE, white-space separated, the first match wins
