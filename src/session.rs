@@ -42,6 +42,8 @@ pub struct TargetChoice {
     pub defaults: Patch,
     /// Its rules for this model.
     pub preset: Vec<Rule>,
+    /// What they are called.
+    pub preset_name: Option<String>,
     /// Rules in its dtypes.
     pub rules: Vec<Rule>,
     /// Overrides in its dtypes.
@@ -74,6 +76,7 @@ impl Edit {
                     target: replace(&mut s.target, c.target),
                     defaults: replace(&mut s.defaults, c.defaults),
                     preset: replace(&mut s.preset, c.preset),
+                    preset_name: replace(&mut s.preset_name, c.preset_name),
                     rules: replace(&mut s.rules, c.rules),
                     overrides: replace(&mut s.overrides, c.overrides),
                 }))

@@ -81,6 +81,8 @@ pub fn run(make: impl FnOnce(Waker) -> Result<(Session, Box<dyn Backend>)>, opti
 fn turn(app: &mut App, screen: &mut Screen, events: &Receiver<Event>, waker: &Waker) -> std::io::Result<u8> {
     let mut drawn = Instant::now();
     screen.draw(app)?;
+    let effects = update::update(app, Msg::Opened);
+    update::perform(app, effects);
     let mut stale = false;
     loop {
         let deadline = app.next_deadline().into_iter().chain(stale.then(|| drawn + FRAME)).min();

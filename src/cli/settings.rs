@@ -152,6 +152,7 @@ pub fn load(name: &str) -> Result<Profile> {
     let path = profiles::locate(name)?;
     let dtype = |family: Family, name: &str| target::get(family).parse_dtype(name);
     let mut profile = Profile::parse(&profiles::read(&path)?, &path.display().to_string(), &dtype)?;
-    profile.name = profiles::name_of(&path);
+    // A file is called by its path, so that saving goes where it came from.
+    profile.name = if path.as_os_str() == name { Some(name.to_owned()) } else { profiles::name_of(&path) };
     Ok(profile)
 }

@@ -1,4 +1,4 @@
-//! The tensor tree: names split at dots, in an arena laid out in preorder.
+//! The tensor tree: names split at dots where more than one tensor shares what stands before, in an arena in preorder.
 //!
 //! A node's subtree is the slice of nodes up to its `end`, and the tensors below it are one range of the model's
 //! (naturally ordered) tensors; so totals of a group are differences of prefix sums, and 200,000 tensors feel like 200.
@@ -53,8 +53,13 @@ impl Tree {
                 .count();
             close(&mut nodes, &mut stack, shared, t);
             let mut start = stack.last().map_or(0, |(_, end)| end + 1);
+            let next = model.tensors.get(t + 1).map_or(&[][..], |next| next.name.as_bytes());
             while let Some(dot) = name.as_bytes()[start..].iter().position(|c| *c == b'.') {
                 let end = start + dot;
+                // A group of one tensor is no group: its row says `to_q.weight`.
+                if next.get(..=end) != name.as_bytes().get(..=end) {
+                    break;
+                }
                 let node = push(&mut nodes, &stack, start..end, t, false);
                 stack.push((node, end));
                 start = end + 1;
@@ -122,7 +127,7 @@ impl Tree {
         }
         self.visible.partition_point(|n| *n < node).min(self.visible.len().saturating_sub(1))
     }
-    /// The node's label: one segment of the name.
+    /// The node's label: one segment of the name, or what follows it where the tensor has no group to itself.
     pub fn label<'m>(&self, node: NodeId, model: &'m Model) -> &'m str {
         let n = &self.nodes[node.index()];
         let name = &model.tensors[n.tensors.start as usize].name;
@@ -307,7 +312,7 @@ mod tests {
         let model = example();
         assert_eq!(
             draw(&Tree::new(&model), &model),
-            "-model 7\n -blocks 5\n  +0 2\n  +2 2\n  -10 1\n   -attn 1\n    -q 1\n      weight 1\n  embed 1\n -embed 1\n   weight 1\n"
+            "-model 7\n -blocks 5\n  +0 2\n  +2 2\n   10.attn.q.weight 1\n  embed 1\n  embed.weight 1\n"
         );
     }
 
@@ -318,7 +323,7 @@ mod tests {
         tree.filter(Some(&|id| model.tensor(id).name.contains("mlp")));
         assert_eq!(
             draw(&tree, &model),
-            "-model 7\n -blocks 5\n  -0 2\n   -mlp 1\n     weight 1\n  -2 2\n   -mlp 1\n     weight 1\n"
+            "-model 7\n -blocks 5\n  -0 2\n    mlp.weight 1\n  -2 2\n    mlp.weight 1\n"
         );
         assert_eq!(tree.shown(), 2);
         tree.filter(None);

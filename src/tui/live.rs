@@ -61,10 +61,12 @@ impl Backend for Live {
         let rules = from.rules.iter().map(|r| crate::core::Rule { patch: keep_only(&r.patch), ..r.clone() });
         let overrides: BTreeMap<String, Patch> =
             from.overrides.iter().map(|(n, p)| (n.clone(), keep_only(p))).filter(|(_, p)| !p.is_empty()).collect();
+        // The profile's own word on presets counts for the target it was written for.
         let preset = preset::for_class(family, self.opened.model.architecture.as_deref());
         TargetChoice {
             target: family,
             defaults: Patch { dtype: Some(target::get(family).default_dtype()), ..Patch::default() },
+            preset_name: preset.as_ref().map(|p| p.name.clone()),
             preset: preset.map(|p| p.rules).unwrap_or_default(),
             rules: rules.filter(|r| !r.patch.is_empty()).collect(),
             overrides,

@@ -8,6 +8,8 @@ use crate::core::{Result, Row};
 
 /// What `update` takes.
 pub enum Msg {
+    /// The desk has just been opened.
+    Opened,
     /// A key was pressed.
     Key(Key),
     /// Text was pasted.

@@ -23,6 +23,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
     let mut fx = Vec::new();
     let under = trials::under_cursor(app);
     match msg {
+        Msg::Opened => trials::opening(app, &mut fx),
         Msg::Key(k) => key(app, k, &mut fx),
         Msg::Paste(text) => popup::paste(app, &text),
         Msg::Click(x, y) => mouse::click(app, x, y, &mut fx),

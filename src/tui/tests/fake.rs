@@ -142,6 +142,7 @@ impl Backend for Fake {
             target: family,
             defaults: Patch::default(),
             preset: Vec::new(),
+            preset_name: None,
             rules: Vec::new(),
             overrides: Default::default(),
         }

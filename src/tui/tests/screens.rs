@@ -4,50 +4,50 @@ use insta::assert_snapshot;
 
 #[test]
 fn a_group_and_what_it_is_made_of() {
-    assert_snapshot!(after(SMALL, (120, 22), "j l l l t u 4 Enter"), @r"
- mixdown  test · 82.0 K parameters · 9 tensors                                                                   sdnq *
-┌ Tensors ─────────────────────────────────────────────────────────────┐┌ blocks.0.attn ───────────────────────────────┐
-│  name                  shape       from to            size    error  ││ 2 tensors · 2 quantized, 0 kept              │
-│  ▾ blocks              8 tensors   BF16 mixed  96.2K→47.2K   0.39 %~ ││ 16.0 KiB → 4.50 KiB (28 %)                   │
-│    ▾ 0                 4 tensors   BF16 mixed  48.1K→21.6K   0.39 %~ ││ 8.19 K parameters · 4.50 bits each           │
-│▌     ▾ attn            2 tensors   BF16 uint4  16.0K→4.50K   0.39 %  ││                                              │
-│        ▾ to_k          1 tensor    BF16 uint4  8.00K→2.25K   0.39 %  ││ Loss ─────────────────────────────────────── │
-│            weight      64×64       BF16 uint4  8.00K→2.25K   0.39 %  ││ MSE          3.91e-6  relative        0.39 % │
-│        ▾ to_q          1 tensor    BF16 uint4  8.00K→2.25K   0.39 %  ││ of 2 of 2                                    │
-│            weight      64×64       BF16 uint4  8.00K→2.25K   0.39 %  ││                                              │
-│      ▾ ff              1 tensor    BF16 int8   32.0K→17.0K           ││ Made of ──────────────────────────────────── │
-│          weight        256×64      BF16 int8   32.0K→17.0K           ││ uint4 group 64            2 tensors 4.50 KiB │
-│      ▾ norm            1 tensor    BF16 keep           128        ─  ││                                              │
-│          weight        64          BF16 keep           128        ─  ││ Worst ────────────────────────────────────── │
-│    ▸ 1                 4 tensors   BF16 int8   48.1K→25.6K           ││ to_k.weight                           0.39 % │
-│  ▾ embed               1 tensor    BF16 int8   64.0K→34.0K           ││ to_q.weight                           0.39 % │
-│      weight            512×64      BF16 int8   64.0K→34.0K           ││                                              │
-│                                                                      ││                                              │
-│                                                                      ││                                              │
-└───────────────────────────────────────────────────────────────── 9/9 ┘└──────────────────────────────────────────────┘
- 160 KiB → 81.2 KiB · 8.11 bits/weight · mean MSE 3.91e-6~ of 2/7
- uint4 on 2 tensors
-reversed: 6:1-70
-");
+    assert_snapshot!(after(SMALL, (120, 22), "j l l l t u 4 Enter"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                                                                   sdnq *
+    ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ blocks.0.attn ───────────────────────────────┐
+    │  name                  shape       from to            size    error  ││ 2 tensors · 2 quantized, 0 kept              │
+    │  ▾ blocks              8 tensors   BF16 mixed  96.2K→47.2K   0.39 %~ ││ 16.0 KiB → 4.50 KiB (28 %)                   │
+    │    ▾ 0                 4 tensors   BF16 mixed  48.1K→21.6K   0.39 %~ ││ 8.19 K parameters · 4.50 bits each           │
+    │▌     ▾ attn            2 tensors   BF16 uint4  16.0K→4.50K   0.39 %  ││                                              │
+    │          to_k.weight   64×64       BF16 uint4  8.00K→2.25K   0.39 %  ││ Loss ─────────────────────────────────────── │
+    │          to_q.weight   64×64       BF16 uint4  8.00K→2.25K   0.39 %  ││ MSE          3.91e-6  relative        0.39 % │
+    │        ff.weight       256×64      BF16 int8   32.0K→17.0K           ││ of 2 of 2                                    │
+    │        norm.weight     64          BF16 keep           128        ─  ││                                              │
+    │    ▸ 1                 4 tensors   BF16 int8   48.1K→25.6K           ││ Made of ──────────────────────────────────── │
+    │    embed.weight        512×64      BF16 int8   64.0K→34.0K           ││ uint4 group 64            2 tensors 4.50 KiB │
+    │                                                                      ││                                              │
+    │                                                                      ││ Worst ────────────────────────────────────── │
+    │                                                                      ││ to_k.weight                           0.39 % │
+    │                                                                      ││ to_q.weight                           0.39 % │
+    │                                                                      ││                                              │
+    │                                                                      ││                                              │
+    │                                                                      ││                                              │
+    └───────────────────────────────────────────────────────────────── 9/9 ┘└──────────────────────────────────────────────┘
+     160 KiB → 81.2 KiB · 8.11 bits/weight · mean MSE 3.91e-6~ of 2/7
+     uint4 on 2 tensors
+    reversed: 6:1-70
+    ");
 }
 
 #[test]
 fn one_pane_at_eighty_columns() {
-    assert_snapshot!(after(SMALL, (80, 12), "G Space g g A"), @r"
- mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
-┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-│  name                          shape       from to            size    error  │
-│▌ ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K 0.0015 %  │
-│    ▸ 0                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %  │
-│    ▸ 1                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %  │
-│ ●▾ embed                       1 tensor    BF16 int8   64.0K→34.0K 0.0015 %  │
-│ ●    weight                    512×64      BF16 int8   64.0K→34.0K 0.0015 %  │
-│                                                                              │
-└────────────────────────────────────────────────────────────── 9/9 · 1 marked ┘
- 160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8
- x exclude marked   t dtype   a measure   Esc unmark   ? help
-reversed: 4:1-78
-");
+    assert_snapshot!(after(SMALL, (80, 12), "G Space g g A"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+    ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
+    │  name                          shape       from to            size    error  │
+    │▌ ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K 0.0015 %  │
+    │    ▸ 0                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %  │
+    │    ▸ 1                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %  │
+    │ ●  embed.weight                512×64      BF16 int8   64.0K→34.0K 0.0015 %  │
+    │                                                                              │
+    │                                                                              │
+    └────────────────────────────────────────────────────────────── 9/9 · 1 marked ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8
+     x exclude marked   t dtype   a measure   Esc unmark   ? help
+    reversed: 4:1-78
+    ");
 }
 
 #[test]
@@ -106,38 +106,38 @@ reversed: 4:1-1 4:78-78
 
 #[test]
 fn filtering_goes_to_the_best_hit() {
-    assert_snapshot!(after(SMALL, (80, 13), "/ 1 Space q"), @r"
- mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
-┌ Tensors /1 q ────────────────────────────────────────────────────────────────┐
-│  name                          shape       from to            size    error  │
-│  ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K 0.0015 %~ │
-│    ▾ 1                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %~ │
-│      ▾ attn                    2 tensors   BF16 int8   16.0K→8.50K 0.0015 %  │
-│        ▾ to_q                  1 tensor    BF16 int8   8.00K→4.25K 0.0015 %  │
-│▌           weight              64×64       BF16 int8   8.00K→4.25K 0.0015 %  │
-│                                                                              │
-│                                                                              │
-└───────────────────────────────────────────────────────────────────────── 1/9 ┘
- 160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 2/7
- /1 q                                        1/9  Enter keeps it · Esc drops it
-reversed: 8:1-78
-");
+    assert_snapshot!(after(SMALL, (80, 13), "/ 1 Space q"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+    ┌ Tensors /1 q ────────────────────────────────────────────────────────────────┐
+    │  name                          shape       from to            size    error  │
+    │  ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K 0.0015 %~ │
+    │    ▾ 1                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %~ │
+    │      ▾ attn                    2 tensors   BF16 int8   16.0K→8.50K 0.0015 %  │
+    │▌         to_q.weight           64×64       BF16 int8   8.00K→4.25K 0.0015 %  │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    └───────────────────────────────────────────────────────────────────────── 1/9 ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 2/7
+     /1 q                                        1/9  Enter keeps it · Esc drops it
+    reversed: 7:1-78
+    ");
 }
 
 #[test]
 fn a_chord_says_what_can_follow() {
-    assert_snapshot!(after(SMALL, (80, 9), "g"), @r"
-┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-│  name                          shape       from to            size    error  │
-│▌ ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K           │
-│    ▸ 0                         4 tensors   BF16 int8   48.1K→25.6K           │
-│    ▸ 1                         4 tensors   BF16 int8   48.1K→25.6K           │
-│  ▾ embed                       1 tensor    BF16 int8   64.0K→34.0K           │
-└───────────────────────────────────────────────────────────────────────── 9/9 ┘
- 160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
- g  g To the first row
-reversed: 3:1-78
-");
+    assert_snapshot!(after(SMALL, (80, 9), "g"), @"
+    ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
+    │  name                          shape       from to            size    error  │
+    │▌ ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K           │
+    │    ▸ 0                         4 tensors   BF16 int8   48.1K→25.6K           │
+    │    ▸ 1                         4 tensors   BF16 int8   48.1K→25.6K           │
+    │    embed.weight                512×64      BF16 int8   64.0K→34.0K           │
+    └───────────────────────────────────────────────────────────────────────── 9/9 ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
+     g  g To the first row
+    reversed: 3:1-78
+    ");
 }
 
 #[test]
@@ -182,23 +182,23 @@ reversed: 4:1-1 4:78-78
 
 #[test]
 fn a_picker() {
-    assert_snapshot!(after(SMALL, (80, 14), "s"), @r"
- mixdown  test · 8┌ Group size of 6 tensors ─────────────────┐             sdnq
-┌ Tensors ────────│ ›                                        │─────────────────┐
-│  name           │ ▌•auto     what the target finds best    │  size    error  │
-│▌ ▾ blocks       │   row      one scale a row               │→51.2K           │
-│    ▸ 0          │   tensor   one scale for all             │→25.6K           │
-│    ▸ 1          │   16                                     │→25.6K           │
-│  ▾ embed        │   32                                     │→34.0K           │
-│      weight     │   64                                     │→34.0K           │
-│                 │   128                                    │                 │
-│                 │   256                                    │                 │
-│                 │   512                                    │                 │
-└─────────────────└─────────────────────────── Enter sets it ┘──────────── 9/9 ┘
- 160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
- x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
-reversed: 3:20-59 4:1-17 4:62-78
-");
+    assert_snapshot!(after(SMALL, (80, 14), "s"), @"
+     mixdown  test · 8┌ Group size of 6 tensors ─────────────────┐             sdnq
+    ┌ Tensors ────────│ ›                                        │─────────────────┐
+    │  name           │ ▌•auto     what the target finds best    │  size    error  │
+    │▌ ▾ blocks       │   row      one scale a row               │→51.2K           │
+    │    ▸ 0          │   tensor   one scale for all             │→25.6K           │
+    │    ▸ 1          │   16                                     │→25.6K           │
+    │    embed.weight │   32                                     │→34.0K           │
+    │                 │   64                                     │                 │
+    │                 │   128                                    │                 │
+    │                 │   256                                    │                 │
+    │                 │   512                                    │                 │
+    └─────────────────└─────────────────────────── Enter sets it ┘──────────── 9/9 ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
+     x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+    reversed: 3:20-59 4:1-17 4:62-78
+    ");
 }
 
 #[test]
@@ -218,27 +218,27 @@ reversed: 4:1-38
 
 #[test]
 fn excluded_by_hand() {
-    assert_snapshot!(after(SMALL, (100, 20), "G l l x"), @r"
- mixdown  test · 82.0 K parameters · 9 tensors                                               sdnq *
-┌ Tensors ─────────────────────────────────────────────┐┌ embed.weight ────────────────────────────┐
-│  name                   to            size    error  ││ keep as it is (BF16)                     │
-│  ▾ blocks               int8   96.2K→51.2K           ││ set by hand                              │
-│    ▸ 0                  int8   48.1K→25.6K           ││ BF16 512×64 · 64.0 KiB                   │
-│    ▸ 1                  int8   48.1K→25.6K           ││                                          │
-│  ▾ embed                keep         64.0K        ─  ││ Loss ─────────────────────────────────── │
-│▌     weight             keep         64.0K        ─  ││ nothing is lost: it is kept              │
-│                                                      ││                                          │
-│                                                      ││ Written as ───────────────────────────── │
-│                                                      ││ embed.weight                  BF16 32768 │
-│                                                      ││                                          │
-│                                                      ││                                          │
-│                                                      ││                                          │
-│                                                      ││                                          │
-│                                                      ││                                          │
-│                                                      ││                                          │
-└───────────────────────────────────────────────── 9/9 ┘└──────────────────────────────────────────┘
- 160 KiB → 115 KiB · 11.51 bits/weight · loss not measured
- exclude embed.weight
-reversed: 8:1-54
-");
+    assert_snapshot!(after(SMALL, (100, 20), "G l l x"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                                               sdnq *
+    ┌ Tensors ─────────────────────────────────────────────┐┌ embed.weight ────────────────────────────┐
+    │  name                   to            size    error  ││ keep as it is (BF16)                     │
+    │  ▾ blocks               int8   96.2K→51.2K           ││ set by hand                              │
+    │    ▸ 0                  int8   48.1K→25.6K           ││ BF16 512×64 · 64.0 KiB                   │
+    │    ▸ 1                  int8   48.1K→25.6K           ││                                          │
+    │▌   embed.weight         keep         64.0K        ─  ││ Loss ─────────────────────────────────── │
+    │                                                      ││ nothing is lost: it is kept              │
+    │                                                      ││                                          │
+    │                                                      ││ Written as ───────────────────────────── │
+    │                                                      ││ embed.weight                  BF16 32768 │
+    │                                                      ││                                          │
+    │                                                      ││                                          │
+    │                                                      ││                                          │
+    │                                                      ││                                          │
+    │                                                      ││                                          │
+    │                                                      ││                                          │
+    └───────────────────────────────────────────────── 9/9 ┘└──────────────────────────────────────────┘
+     160 KiB → 115 KiB · 11.51 bits/weight · loss not measured
+     exclude embed.weight
+    reversed: 7:1-54
+    ");
 }

@@ -76,6 +76,18 @@ pub fn ask_all(
     asked
 }
 
+/// A model of at most this many bytes is measured as it is opened; a larger one is not read from end to end unasked.
+const SMALL: u64 = 512 << 20;
+
+/// On opening: a small model's losses, so that the figure a person came for is there at once.
+pub fn opening(app: &mut App, fx: &mut Vec<Effect>) {
+    let bytes: u64 = app.board.plan.rows.iter().filter(|r| r.is_lossy()).map(|r| r.bytes_before).sum();
+    if bytes <= SMALL {
+        let ids = app.shown();
+        ask_all(app, &ids, |_| Priority::Rest, fx);
+    }
+}
+
 /// `a`: the marks, or what is under the cursor.
 pub fn targets(app: &mut App, fx: &mut Vec<Effect>) {
     let ids = app.targets();
