@@ -1,14 +1,18 @@
-//! What a person waits for at the desk, at 200,000 tensors: opening, planning, the tree.
+//! What a person waits for at the desk, at 200,000 tensors: opening, planning, the tree, a frame, a key.
 //!
 //! `cargo bench --bench desk`
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use mixdown::core::rules::Pattern;
 use mixdown::core::tree::Tree;
 use mixdown::core::{Family, Model, Settings};
+use mixdown::engine::Limits;
 use mixdown::format::{OpenOptions, Opened};
+use mixdown::session::{Profile, Session};
 use mixdown::target;
+use mixdown::tui::Live;
+use mixdown::tui::testing::Driver;
 
 fn main() {
     divan::main();
@@ -98,4 +102,45 @@ fn plan() -> mixdown::core::Plan {
     let mut settings = Settings::new(Family::Sdnq);
     settings.exclude = ["norm", "proj_out"].iter().filter_map(|p| Pattern::new(p).ok()).collect();
     target::plan(model(), &settings).expect("a plan")
+}
+
+/// A desk over the whole model, everything unfolded.
+fn desk() -> Driver {
+    let opened = Arc::new(opened());
+    let session = Session::new(Arc::new(opened.model.clone()), Profile::new(Settings::new(Family::Sdnq)));
+    let live = Live::new(opened, Limits::default(), || ()).expect("workers");
+    let mut driver = Driver::new(session, Box::new(live), (200, 60)).expect("a desk");
+    driver.keys("= G g g");
+    driver
+}
+
+/// One key and the frame that follows it.
+fn press(bencher: divan::Bencher, keys: &'static str) {
+    let mut driver = desk();
+    bencher.bench_local(|| {
+        driver.keys(keys);
+    });
+}
+
+#[divan::bench(sample_count = 20)]
+fn frame(bencher: divan::Bencher) {
+    let mut driver = desk();
+    bencher.bench_local(|| {
+        driver.draw();
+    });
+}
+
+#[divan::bench(sample_count = 20)]
+fn key_down(bencher: divan::Bencher) {
+    press(bencher, "j");
+}
+
+#[divan::bench(sample_count = 10)]
+fn key_exclude_and_undo(bencher: divan::Bencher) {
+    press(bencher, "x u");
+}
+
+#[divan::bench(sample_count = 10)]
+fn key_filter_and_drop(bencher: divan::Bencher) {
+    press(bencher, "/ q Esc");
 }

@@ -59,10 +59,13 @@ fn without_panics(work: impl FnOnce() -> Result<u8>) -> Result<u8> {
 }
 
 fn report_error(e: &Error, global: &Global) -> u8 {
+    let mut stderr = std::io::stderr().lock();
     if let (Kind::Interrupted, Some(signal)) = (e.kind(), signals::received()) {
+        if !global.quiet {
+            let _ = writeln!(stderr, "interrupted; nothing was written");
+        }
         return 128 + signal;
     }
-    let mut stderr = std::io::stderr().lock();
     // If stderr is gone there is nobody left to tell.
     let _ = writeln!(stderr, "{} {e}", logging::label("error:", global));
     if global.verbose > 0 {

@@ -127,8 +127,26 @@ pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
         target.row(model, *id, &decision, settings)
     };
     let rows = ids.par_iter().map(row).collect::<Result<Vec<Row>>>()?;
-    for name in settings.overrides.keys().filter(|n| model.find(n).is_none()) {
-        warnings.push(format!("the profile sets `{name}`, which this model does not have"));
+    let strangers: Vec<&str> =
+        settings.overrides.keys().map(String::as_str).filter(|n| model.find(n).is_none()).collect();
+    match strangers[..] {
+        [] => {}
+        [name] => warnings.push(format!("the profile sets `{name}`, which this model does not have")),
+        [name, ..] => warnings.push(format!(
+            "the profile sets {} tensors that this model does not have, `{name}` for one",
+            strangers.len()
+        )),
+    }
+    let larger: Vec<&Row> = rows.iter().filter(|r| !r.excluded && r.bytes_after() > r.bytes_before).collect();
+    if let (Some(row), Action::Quantize(_)) = (larger.first(), larger.first().map_or(&Action::Copy, |r| &r.action)) {
+        warnings.push(format!(
+            "{} layers become larger than they are, `{}` for one; lower the rank",
+            larger.len(),
+            row.name
+        ));
+    }
+    if settings.target != Family::Float && model.tensors.iter().any(|t| matches!(t.encoding, Encoding::Packed { .. })) {
+        warnings.push("the source is quantized already: losses are against what it decodes to".into());
     }
     let patterns = settings.exclude.iter().chain(&settings.include).chain(settings.rules.iter().map(|r| &r.pattern));
     for pattern in patterns {
@@ -216,8 +234,14 @@ pub(crate) fn unknown_dtype<'a>(family: Family, name: &str, known: impl Iterator
     let mut near: Vec<(usize, &str)> =
         known.map(|k| (distance(&name.to_ascii_lowercase(), &k.to_ascii_lowercase()), k)).collect();
     near.sort();
-    let names: Vec<&str> = near.iter().take(6).map(|(_, k)| *k).collect();
-    Error::usage(format!("{family} has no dtype `{name}`; near ones: {}", names.join(", ")))
+    // A name that shares nothing with ours is another tool's: then all of them are more help than the nearest.
+    let is_near = near.first().is_some_and(|(d, k)| *d * 2 <= k.len().max(name.len()));
+    let names: Vec<&str> = near.iter().take(if is_near { 6 } else { usize::MAX }).map(|(_, k)| *k).collect();
+    Error::usage(format!(
+        "{family} has no dtype `{name}`; {} {}",
+        if is_near { "near ones:" } else { "it has" },
+        names.join(", ")
+    ))
 }
 
 /// Edits between two names (Levenshtein).

@@ -76,17 +76,17 @@ pub struct SettingsArgs {
     /// Target family: float, sdnq [default: sdnq]
     #[arg(long, value_name = "FAMILY", help_heading = "Settings")]
     pub to: Option<String>,
-    /// Dtype in the target's words, in any case [default: sdnq int8, float bf16]
+    /// Dtype: for sdnq int2…int8, uint1…uint8; for float F32, F16, BF16 [default: int8, bf16]
     #[arg(long, value_name = "NAME", help_heading = "Settings")]
     pub dtype: Option<String>,
     /// Values per scale: 0 the target's rule, -1 a row, -2 the whole tensor
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Settings")]
     pub group_size: Option<i64>,
     /// Rank of the low-rank branch; 0 for none
-    #[arg(long, value_name = "N", help_heading = "Settings")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Settings")]
     pub svd_rank: Option<u32>,
     /// Power iterations of its search
-    #[arg(long, value_name = "N", help_heading = "Settings")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Settings")]
     pub svd_steps: Option<u32>,
     /// Keep tensors whose name matches as they are (repeatable)
     #[arg(long, value_name = "REGEX", help_heading = "Settings")]

@@ -57,7 +57,7 @@ pub fn with_bar<T>(progress: &Progress, global: &Global, work: impl FnOnce() -> 
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            let style = indicatif::ProgressStyle::with_template("{percent:>3} % ▕{bar:30}▏ {msg}")
+            let style = indicatif::ProgressStyle::with_template("{percent:>3} % ▕{bar:20}▏ {wide_msg}")
                 .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
             let bar = indicatif::ProgressBar::new(0).with_style(style.progress_chars("██▏ "));
             while !done.load(Ordering::Acquire) {

@@ -1,5 +1,5 @@
 //! `mixdown inspect`.
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -7,6 +7,7 @@ use super::args::{Global, InspectArgs};
 use super::{print_bytes, print_json};
 use crate::core::dtype::StorageExt;
 use crate::core::model::Stored;
+use crate::core::recipe::group_size;
 use crate::core::{Error, Model, Result, name, units};
 use crate::target::metadata;
 
@@ -62,10 +63,37 @@ pub fn run(global: &Global, args: &InspectArgs) -> Result<u8> {
             "tensors": tensors,
         }));
     }
-    print_bytes(text(model, &wanted, &metadata_of).as_bytes())
+    metadata_of.retain(|k, _| k != metadata::HEADER_KEY && !k.ends_with(".weight_metadata"));
+    print_bytes(text(model, &wanted, &metadata_of, &described).as_bytes())
 }
 
-fn text(model: &Model, wanted: &[&Stored], metadata: &Map<String, Value>) -> String {
+/// What was done to each layer, a line each.
+fn layers(described: &BTreeMap<String, metadata::Facts>) -> String {
+    let mut out = String::from("\nlayers, as the file describes them (--json has every key)\n");
+    let width = described.keys().map(|k| k.chars().count()).max().unwrap_or(0).min(80);
+    for (layer, facts) in described {
+        let word = |key: &str| facts.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
+        let number = |key: &str| facts.get(key).and_then(Value::as_i64);
+        let error = |key: &str| facts.get(key).and_then(Value::as_f64).map_or_else(|| "?".into(), units::error);
+        let mut how = format!("{} → {}", word("original_dtype"), word("weights_dtype"));
+        if let Some(size) = number("group_size") {
+            how.push_str(&format!(" group {}", group_size::name(size)));
+        }
+        if let Some(rank) = number("svd_rank").filter(|r| *r > 0) {
+            how.push_str(&format!(" rank {rank}"));
+        }
+        let (layer, how) = (name::clean(layer), name::clean(&how).into_owned());
+        out.push_str(&format!("  {layer:width$}  {how:30}  MSE {:>9}  max {:>9}\n", error("mse"), error("max_error")));
+    }
+    out
+}
+
+fn text(
+    model: &Model,
+    wanted: &[&Stored],
+    metadata: &Map<String, Value>,
+    described: &BTreeMap<String, metadata::Facts>,
+) -> String {
     let mut out = format!(
         "{}\n{} · {} · {} parameters · {} tensors · {} in {}\n",
         name::clean(&model.title),
@@ -88,6 +116,9 @@ fn text(model: &Model, wanted: &[&Stored], metadata: &Map<String, Value>) -> Str
             };
             out.push_str(&format!("  {} = {}\n", name::clean(k), name::clean(&value)));
         }
+    }
+    if !described.is_empty() {
+        out.push_str(&layers(described));
     }
     out.push_str("\ntensors\n");
     let width = wanted.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(80);

@@ -128,6 +128,10 @@ impl Report<'_> {
     pub fn table(&self) -> String {
         let mut lines: Vec<[String; 6]> = Vec::new();
         for (i, row) in self.rows() {
+            // After a trial, what was tried; the plan tells why the others were not.
+            if !self.losses.is_empty() && self.loss(i).is_none() {
+                continue;
+            }
             let mut to = row.to.clone();
             if let Some(size) = row.group_size() {
                 to.push_str(&match size {
@@ -209,6 +213,15 @@ impl Report<'_> {
                 units::percent(l.relative_error),
                 self.seconds
             ));
+            let relative = |i: usize| self.loss(i).map(|s| s.loss().relative_error);
+            let worst = self.rows().filter_map(|(i, row)| Some((relative(i)?, row)));
+            if let Some((error, row)) = worst.max_by(|a, b| a.0.total_cmp(&b.0)) {
+                text.push_str(&format!(
+                    "worst {} · relative error {}\n",
+                    name::clean(&row.name),
+                    units::percent(error)
+                ));
+            }
         }
         text
     }

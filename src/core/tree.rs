@@ -321,10 +321,7 @@ mod tests {
         let model = example();
         let mut tree = Tree::new(&model);
         tree.filter(Some(&|id| model.tensor(id).name.contains("mlp")));
-        assert_eq!(
-            draw(&tree, &model),
-            "-model 7\n -blocks 5\n  -0 2\n    mlp.weight 1\n  -2 2\n    mlp.weight 1\n"
-        );
+        assert_eq!(draw(&tree, &model), "-model 7\n -blocks 5\n  -0 2\n    mlp.weight 1\n  -2 2\n    mlp.weight 1\n");
         assert_eq!(tree.shown(), 2);
         tree.filter(None);
         assert_eq!(tree.shown(), 7);

@@ -86,7 +86,7 @@ pub fn error(value: f64) -> String {
     }
 }
 
-/// A share with two significant digits: `0.51 %`, `12 %`, `0.0063 %`.
+/// A share with two significant digits: `0.51 %`, `12 %`, `0.0063 %`, `5.6e-6 %`; eight characters at most below 1000 %.
 pub fn percent(share: f64) -> String {
     let p = share * 100.0;
     if !p.is_finite() {
@@ -95,7 +95,7 @@ pub fn percent(share: f64) -> String {
     if p == 0.0 {
         return "0 %".into();
     }
-    if p.abs() < 1e-6 {
+    if p.abs() < 1e-3 {
         return format!("{p:.1e} %");
     }
     let decimals = (1 - p.abs().log10().floor() as i32).max(0) as usize;
@@ -173,6 +173,7 @@ mod tests {
         check(0.0051, "0.51 %");
         check(0.125, "12 %");
         check(0.0000634, "0.0063 %");
+        check(0.000_000_056, "5.6e-6 %");
         check(0.0, "0 %");
         check(f64::NAN, "—");
     }

@@ -17,8 +17,11 @@ pub fn folder() -> Result<PathBuf> {
 
 /// The file that a profile's name or path means.
 pub fn locate(name: &str) -> Result<PathBuf> {
-    if name.ends_with(".toml") || name.contains(['/', '\\']) {
+    if name.ends_with(".toml") {
         return Ok(PathBuf::from(name));
+    }
+    if name.contains(['/', '\\']) {
+        return Err(Error::usage(format!("`{name}`: a path to a profile ends in .toml; a name has no slash")));
     }
     if name.is_empty() || name.starts_with('.') || name.contains(|c: char| c.is_control()) {
         return Err(Error::usage(format!("`{name}` is not a profile's name")));

@@ -95,9 +95,15 @@ impl Target for Sdnq {
             return keep(format!("{} elements do not fill {}'s units of {}", out * channels, code.name(), code.unit()));
         }
         let recipe = resolve(&asked, code, out, channels);
-        let row = Recipe { ..recipe };
-        let parts = parts(&tensor.name, &tensor.shape, code, &row, factor_storage(tensor.storage));
-        Ok(row_of(tensor, id, decision, Action::Quantize(row), parts, None))
+        let parts = parts(&tensor.name, &tensor.shape, code, &recipe, factor_storage(tensor.storage));
+        let reason = (asked.group_size > 0 && asked.group_size != recipe.group_size).then(|| {
+            let found = match recipe.group_size {
+                group_size::ROW => "one scale per row".to_owned(),
+                n => format!("groups of {n}"),
+            };
+            format!("{channels} input channels do not divide into groups of {}: SDNQ takes {found}", asked.group_size)
+        });
+        Ok(row_of(tensor, id, decision, Action::Quantize(recipe), parts, reason))
     }
 
     fn codec(&self, shape: &[u64], storage: Storage, action: &Action) -> Result<Box<dyn Codec>> {

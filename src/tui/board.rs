@@ -8,6 +8,8 @@ use crate::core::{Model, Plan, Row, TensorId};
 
 /// What is said of a tensor that is left as it is.
 pub const KEEP: &str = "keep";
+/// What stands there where nothing is written.
+pub const DROP: &str = "drop";
 
 /// A plan with its look-ups. Made anew when the plan changes; every question about a group is then O(1).
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub struct Board {
 /// What is written in the `to` column.
 pub fn label(row: &Row) -> &str {
     match row.action {
+        Action::Copy if row.parts.is_empty() => DROP,
         Action::Copy => KEEP,
         _ => &row.to,
     }

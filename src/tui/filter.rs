@@ -1,4 +1,5 @@
-//! The live filter: fuzzy words, or a regular expression after `re:`.
+//! The live filter: words as they are written or, where no name has them, their letters in order; after `re:` a regular
+//! expression.
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 
@@ -27,6 +28,13 @@ impl Query {
             return Ok(None);
         }
         Ok(Some(Self::Fuzzy(Pattern::parse(text, CaseMatching::Smart, Normalization::Smart))))
+    }
+
+    /// The same words, but only as they are written. What is filtered is marked and changed: `mlp` must not mean
+    /// `model.layers.0.input` while there are layers called that.
+    pub fn literal(text: &str) -> Self {
+        use nucleo_matcher::pattern::AtomKind;
+        Self::Fuzzy(Pattern::new(text, CaseMatching::Smart, Normalization::Smart, AtomKind::Substring))
     }
 }
 
@@ -98,6 +106,17 @@ mod tests {
         check("re:^to", "blocks.0.attn.to_q.weight", None);
         check("", "anything", None);
         check("re:", "anything", None);
+    }
+
+    #[test]
+    fn words_as_written() {
+        fn check(text: &str, name: &str, matches: bool) {
+            assert_eq!(Finder::default().score(&Query::literal(text), name).is_some(), matches, "{text} in {name}");
+        }
+        check("mlp", "model.layers.0.mlp.up_proj.weight", true);
+        check("mlp", "model.layers.0.input_layernorm.weight", false);
+        check("up 0", "model.layers.0.mlp.up_proj.weight", true);
+        check("up 1", "model.layers.0.mlp.up_proj.weight", false);
     }
 
     #[test]

@@ -104,6 +104,8 @@ impl Backend for Live {
         // What stands in the way is said before anybody presses Enter; `force` is asked for on its own.
         if let Err(e) = save::check_target(output, is_folder, true, &self.opened) {
             warnings.push(e.to_string());
+        } else if save::check_target(output, is_folder, false, &self.opened).is_err() {
+            warnings.push(format!("{} stands there already: f replaces it", output.display()));
         }
         if let Err(e) = save::check_space(output, layout.file_bytes()) {
             warnings.push(e.to_string());
@@ -141,7 +143,11 @@ impl Backend for Live {
 fn groups(plan: &Plan) -> Vec<PageGroup> {
     let mut groups: Vec<PageGroup> = Vec::new();
     for row in &plan.rows {
-        let mut what = if row.excluded { "kept".to_owned() } else { row.to.clone() };
+        let mut what = match (row.excluded, row.parts.is_empty()) {
+            (false, _) => row.to.clone(),
+            (true, false) => "kept".to_owned(),
+            (true, true) => "left out".to_owned(),
+        };
         if let (Some(size), false) = (row.group_size(), row.excluded) {
             what.push_str(&match size {
                 group_size::ROW | group_size::TENSOR => format!("  {}", group_size::name(size)),
@@ -165,7 +171,7 @@ fn groups(plan: &Plan) -> Vec<PageGroup> {
         group.before += row.bytes_before;
         group.after += row.bytes_after();
     }
-    groups.sort_by_key(|g| (g.what == "kept", std::cmp::Reverse(g.before)));
+    groups.sort_by_key(|g| (g.what == "left out", g.what == "kept", std::cmp::Reverse(g.before)));
     groups
 }
 

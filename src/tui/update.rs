@@ -151,9 +151,7 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
 
 /// One step back: the inspector that lies over the tree, the focus, the filter, the marks.
 fn back(app: &mut App) {
-    if app.note.take().is_some() {
-        return;
-    }
+    app.note = None;
     if app.over && !app.two_panes() {
         moves::toggle_inspector(app);
     } else if app.focus != super::app::Focus::Tree {

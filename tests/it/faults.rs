@@ -94,6 +94,11 @@ fn a_folder_that_cannot_be_written_is_said() {
     if std::fs::write(locked.join("probe"), "").is_err() {
         s.run("convert m.safetensors -o locked/out.safetensors").fails(1, &["locked"]);
     }
+    // Not even root can make files there.
+    if cfg!(target_os = "linux") {
+        s.run("convert m.safetensors -o /proc/out.safetensors").fails(1, &["/proc"]);
+        s.run("convert m.safetensors -o /proc/out").fails(1, &["/proc"]);
+    }
     s.run("convert m.safetensors -o nowhere/out.safetensors").fails(1, &["nowhere", "does not exist"]);
     s.run("convert m.safetensors -o m.safetensors/out.safetensors").fails(1, &["m.safetensors"]);
 }

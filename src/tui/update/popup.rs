@@ -205,8 +205,21 @@ pub fn set_filter(app: &mut App, text: &str) {
     };
     app.note = None;
     let mut finder = Finder::default();
-    let scores: Option<Vec<Option<u32>>> =
-        query.as_ref().map(|query| app.session.model.tensors.iter().map(|t| finder.score(query, &t.name)).collect());
+    let mut all = |query: &Query| -> Vec<Option<u32>> {
+        app.session.model.tensors.iter().map(|t| finder.score(query, &t.name)).collect()
+    };
+    let as_written = matches!(query, Some(Query::Fuzzy(_))).then(|| Query::literal(text)).and_then(|query| {
+        let scores = all(&query);
+        scores.iter().any(Option::is_some).then_some((query, scores))
+    });
+    let (query, scores) = match (as_written, query) {
+        (Some((query, scores)), _) => (Some(query), Some(scores)),
+        (None, Some(query)) => {
+            let scores = all(&query);
+            (Some(query), Some(scores))
+        }
+        (None, None) => (None, None),
+    };
     app.query = query;
     let node = app.node();
     moves::keeping(app, |app| match &scores {

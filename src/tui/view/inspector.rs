@@ -110,9 +110,16 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
     lines.push(Line::Text(recipe(row), theme::accent()));
     let cause = app.session.settings().explain(&row.cause);
     let by = if matches!(row.cause, Cause::Defaults | Cause::Preset(_) | Cause::Rule(_)) { "by " } else { "" };
-    wrapped(&mut lines, &format!("{by}{cause}"), w, theme::dim());
-    if let Some(reason) = &row.reason {
-        wrapped(&mut lines, &format!("! {reason}"), w, theme::warn());
+    match &row.reason {
+        // Nobody chose it: the layer cannot be quantized, and the reason says why.
+        Some(reason) if row.excluded && row.cause == Cause::Defaults => wrapped(&mut lines, reason, w, theme::dim()),
+        Some(reason) if *reason == cause => wrapped(&mut lines, reason, w, theme::dim()),
+        reason => {
+            wrapped(&mut lines, &format!("{by}{cause}"), w, theme::dim());
+            if let Some(reason) = reason {
+                wrapped(&mut lines, reason, w, theme::warn());
+            }
+        }
     }
     let what = format!("{} {}", tensor.dtype_name(), tree::shape(&tensor.shape));
     wrapped(&mut lines, &format!("{what} · {}", sizes(row.bytes_before, row.bytes_after())), w, Style::new());
@@ -151,6 +158,7 @@ fn sizes(before: u64, after: u64) -> String {
 
 fn recipe(row: &Row) -> String {
     match &row.action {
+        Action::Copy if row.parts.is_empty() => "left out".into(),
         Action::Copy => format!("keep as it is ({})", row.from),
         Action::Cast(to) => format!("cast to {}", to.name()),
         Action::Quantize(r) => {
