@@ -108,7 +108,7 @@ fn plan() -> mixdown::core::Plan {
 fn desk() -> Driver {
     let opened = Arc::new(opened());
     let session = Session::new(Arc::new(opened.model.clone()), Profile::new(Settings::new(Family::Sdnq)));
-    let live = Live::new(opened, Limits::default(), || ()).expect("workers");
+    let live = Live::new(opened, Limits::default(), session.settings().clone(), || ()).expect("workers");
     let mut driver = Driver::new(session, Box::new(live), (200, 60)).expect("a desk");
     driver.keys("= G g g");
     driver

@@ -131,9 +131,15 @@ fn desk(global: &Global, model: &ModelArg, choices: &args::SettingsArgs) -> Resu
     let opened = open(model, global)?;
     let profile = settings::profile(choices, &opened, None)?;
     let limits = limits(global)?;
+    // Flags over a named profile are choices that its file does not have.
+    let only_profile = args::SettingsArgs { profile: choices.profile.clone(), ..args::SettingsArgs::default() };
+    let changed = choices.profile.is_some() && choices.save_profile.is_none() && *choices != only_profile;
     let make = move |wake: tui::Waker| {
-        let session = Session::new(Arc::new(opened.model.clone()), profile);
-        let live = tui::Live::new(opened, limits, move || wake.wake())?;
+        let mut session = Session::new(Arc::new(opened.model.clone()), profile);
+        if changed {
+            session.mark_unsaved();
+        }
+        let live = tui::Live::new(opened, limits, session.settings().clone(), move || wake.wake())?;
         Ok((session, Box::new(live) as Box<dyn tui::backend::Backend>))
     };
     tui::run(make, tui::Options::default())

@@ -139,6 +139,10 @@ impl Session {
     pub fn mark_saved(&mut self) {
         self.history.mark_saved();
     }
+    /// Says that what stands now differs from the profile's file.
+    pub fn mark_unsaved(&mut self) {
+        self.history.mark_unsaved();
+    }
 
     /// An edit that says `patch` of those tensors on top of what their overrides say already.
     pub fn patch(&self, ids: impl IntoIterator<Item = TensorId>, patch: &Patch) -> Edit {

@@ -118,9 +118,11 @@ fn turn(app: &mut App, screen: &mut Screen, events: &Receiver<Event>, waker: &Wa
                 Event::Wake => {}
             }
         }
-        if waker.take() {
+        stale |= waker.take();
+        let draws = at_once || due || stale && drawn.elapsed() >= FRAME;
+        // Answers are summed up over the whole model: once a frame, however fast they come.
+        if stale && draws {
             messages.push(Msg::Answers(app.backend.drain()));
-            stale = true;
         }
         for msg in messages {
             let effects = update::update(app, msg);
@@ -137,7 +139,7 @@ fn turn(app: &mut App, screen: &mut Screen, events: &Receiver<Event>, waker: &Wa
                 }
             }
         }
-        if at_once || due || stale && drawn.elapsed() >= FRAME {
+        if draws {
             screen.draw(app)?;
             drawn = Instant::now();
             stale = false;

@@ -20,7 +20,7 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { negative: vec![0; BINS], positive: vec![0; BINS], zero: 0, min: f32::INFINITY, max: f32::NEG_INFINITY }
+        Self { negative: Vec::new(), positive: Vec::new(), zero: 0, min: f32::INFINITY, max: f32::NEG_INFINITY }
     }
 }
 
@@ -32,6 +32,8 @@ impl Histogram {
 
     /// Counts finite values; others are passed over.
     pub fn add(&mut self, values: impl IntoIterator<Item = f32>) {
+        self.negative.resize(BINS, 0);
+        self.positive.resize(BINS, 0);
         for v in values {
             if !v.is_finite() {
                 continue;
@@ -48,6 +50,8 @@ impl Histogram {
 
     /// Adds the counts of another.
     pub fn merge(&mut self, other: &Self) {
+        self.negative.resize(BINS.min(self.negative.len().max(other.negative.len())), 0);
+        self.positive.resize(BINS.min(self.positive.len().max(other.positive.len())), 0);
         for (a, b) in self.negative.iter_mut().zip(&other.negative) {
             *a += b;
         }
@@ -87,10 +91,10 @@ impl Histogram {
                 *column += count as f64 * ((to.min(right) - from.max(left)).max(0.0) / span).min(1.0);
             }
         };
-        for i in 0..BINS {
+        for (i, (positive, negative)) in self.positive.iter().zip(&self.negative).enumerate() {
             let (a, b) = edges(i);
-            spread(a, b, self.positive[i]);
-            spread(-b, -a, self.negative[i]);
+            spread(a, b, *positive);
+            spread(-b, -a, *negative);
         }
         if self.zero > 0 {
             let at = ((0.0 - low) / width * columns as f64).floor().clamp(0.0, (columns - 1) as f64) as usize;

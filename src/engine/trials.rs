@@ -2,7 +2,8 @@
 //!
 //! Slots, not a queue: at most one request waits and one answer lies ready per row, so a stalled listener costs
 //! nothing and the newest recipe wins. Large tensors answer twice, first from a sample of their rows.
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,7 @@ const SAMPLE_ABOVE: usize = 1 << 21;
 /// Elements of a sample.
 const SAMPLE: usize = 1 << 19;
 
-/// What is worked on first.
+/// What is worked on first. Histograms are made for the two highest only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Everything else.
@@ -54,7 +55,7 @@ pub enum Outcome {
 pub struct Measure {
     /// The loss.
     pub loss: Loss,
-    /// Of the weights.
+    /// Of the weights; empty where the request was for the loss alone (see [`Priority`]).
     pub weights: Histogram,
     /// Of decoded value minus weight.
     pub errors: Histogram,
@@ -71,15 +72,24 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
+/// What is taken first: the highest priority, and of one priority who asked first. Of the cursor's own requests the
+/// newest: where it has been is no longer looked at.
+type Rank = (Reverse<Priority>, u64);
+
+fn rank(priority: Priority, order: u64) -> Rank {
+    (Reverse(priority), if priority == Priority::Cursor { u64::MAX - order } else { order })
+}
+
 struct Request {
     row: Row,
-    priority: Priority,
-    order: u64,
+    rank: Rank,
 }
 
 #[derive(Default)]
 struct State {
     pending: HashMap<String, Request>,
+    /// The same by rank.
+    queue: BTreeMap<Rank, String>,
     running: HashMap<String, (Action, Cancel)>,
     done: HashMap<String, Answer>,
     order: u64,
@@ -120,7 +130,8 @@ impl Trials {
             state: Mutex::default(),
             changed: Condvar::new(),
             opened,
-            pool: pool(limits.threads, "trial")?,
+            // Half of the memory; the other half is a conversion's, which may run beside.
+            pool: pool(Limits { memory: limits.memory / 2, ..limits }.workers(1 << 18, 0, 0)?, "trial")?,
             wake: Box::new(wake),
         });
         // Two of them keep the pool busy while one is between tensors.
@@ -140,14 +151,19 @@ impl Trials {
     pub fn request(&self, row: &Row, priority: Priority) {
         let mut state = self.shared.state();
         if let Some((action, cancel)) = state.running.get(&row.name) {
-            if *action == row.action {
+            // One that was told to stop answers nobody.
+            if *action == row.action && !cancel.is_cancelled() {
                 return;
             }
             cancel.cancel();
         }
         state.order += 1;
         let order = state.order;
-        state.pending.insert(row.name.clone(), Request { row: row.clone(), priority, order });
+        let rank = rank(priority, order);
+        if let Some(before) = state.pending.insert(row.name.clone(), Request { row: row.clone(), rank }) {
+            state.queue.remove(&before.rank);
+        }
+        state.queue.insert(rank, row.name.clone());
         drop(state);
         self.shared.changed.notify_one();
     }
@@ -167,6 +183,7 @@ impl Trials {
     pub fn cancel_all(&self) {
         let mut state = self.shared.state();
         state.pending.clear();
+        state.queue.clear();
         for (_, cancel) in state.running.values() {
             cancel.cancel();
         }
@@ -188,79 +205,85 @@ impl Drop for Trials {
 fn work(shared: &Shared) {
     loop {
         let mut state = shared.state();
-        let (row, cancel) = loop {
+        let (row, rank, cancel) = loop {
             if state.stopping {
                 return;
             }
             // Never two of one row at once: the second would answer for the first.
-            let best = state
-                .pending
-                .iter()
-                .filter(|(name, _)| !state.running.contains_key(*name))
-                .max_by_key(|(_, r)| (r.priority, r.order))
-                .map(|(name, _)| name.clone());
-            match best.and_then(|name| state.pending.remove(&name)) {
+            let best = state.queue.iter().find(|(_, name)| !state.running.contains_key(*name)).map(|(rank, _)| *rank);
+            let name = best.and_then(|rank| state.queue.remove(&rank));
+            match name.and_then(|name| state.pending.remove(&name)) {
                 Some(request) => {
                     let cancel = Cancel::new();
                     state.running.insert(request.row.name.clone(), (request.row.action.clone(), cancel.clone()));
-                    break (request.row, cancel);
+                    break (request.row, request.rank, cancel);
                 }
                 None => state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         };
         drop(state);
-        let answer = |outcome: Outcome| {
-            if !cancel.is_cancelled() {
-                let answer = Answer { name: row.name.clone(), action: row.action.clone(), outcome };
-                shared.state().done.insert(row.name.clone(), answer);
-                (shared.wake)();
+        // They take 80 KB each: for what is looked at, not for every tensor of a model.
+        let histograms = rank.0.0 >= Priority::Marked;
+        // Only what ends it frees the slot, in the same moment in which its answer is filed.
+        let answer = |outcome: Option<Outcome>, last: bool| {
+            let mut state = shared.state();
+            if last {
+                state.running.remove(&row.name);
             }
+            if let Some(outcome) = outcome.filter(|_| !cancel.is_cancelled()) {
+                let answer = Answer { name: row.name.clone(), action: row.action.clone(), outcome };
+                state.done.insert(row.name.clone(), answer);
+            }
+            drop(state);
+            (shared.wake)();
         };
         let result = catch_unwind(AssertUnwindSafe(|| {
             shared.pool.install(|| {
                 if std::env::var_os("MIXDOWN_TEST_PANIC").is_some_and(|v| v == "trial") {
                     panic!("as MIXDOWN_TEST_PANIC asks");
                 }
-                if row.elements() as usize > SAMPLE_ABOVE
-                    && let Ok(sampled) = measure(&shared.opened, &row, &cancel, true)
+                if worth_sampling(&row)
+                    && let Ok(sampled) = measure(&shared.opened, &row, &cancel, true, histograms)
                 {
-                    answer(Outcome::Sampled(sampled));
+                    answer(Some(Outcome::Sampled(sampled)), false);
                 }
-                measure(&shared.opened, &row, &cancel, false)
+                measure(&shared.opened, &row, &cancel, false, histograms)
             })
         }));
-        // The slot is free before the answer wakes anybody, so that an idle count is true when it is read.
         let outcome = match result {
             Ok(Ok(measure)) => Some(Outcome::Exact(measure)),
             Ok(Err(e)) if e.kind() == Kind::Interrupted => None,
             Ok(Err(e)) => Some(Outcome::Failed(e.to_string())),
             Err(panic) => Some(Outcome::Failed(panic_message(panic.as_ref()))),
         };
-        shared.state().running.remove(&row.name);
-        match outcome {
-            Some(outcome) => answer(outcome),
-            None => (shared.wake)(),
-        }
+        answer(outcome, true);
         shared.changed.notify_all();
     }
 }
 
+/// Whether a sample of the rows tells something before the exact answer comes: of a large matrix, and with a low-rank
+/// branch only where the sample has many times its rank in rows; fewer rows are of a low rank by themselves.
+fn worth_sampling(row: &Row) -> bool {
+    let [rows, cols] = row.shape[..] else { return false };
+    let sampled = sample_rows(rows as usize, cols as usize);
+    let rank = row.svd_rank() as usize;
+    row.elements() as usize > SAMPLE_ABOVE && sampled * 4 <= rows as usize && (rank == 0 || sampled >= rank * 16)
+}
+
+/// Rows of a sample: a multiple of 8, so that packed codes of any width end on a byte.
+fn sample_rows(rows: usize, cols: usize) -> usize {
+    (SAMPLE / cols.max(1)).clamp(8, rows.max(8)).next_multiple_of(8)
+}
+
 /// The loss of a row, on the current pool. `sampled`: of some of its rows only.
-pub fn measure(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool) -> Result<Measure> {
-    let measured = run(opened, row, cancel, sampled, true, &|_| ())?;
+fn measure(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, histograms: bool) -> Result<Measure> {
+    let measured = run(opened, row, cancel, sampled, histograms)?;
     let (weights, errors) = measured.histograms.map(|h| *h).unwrap_or_default();
     Ok(Measure { loss: measured.sums.loss(), weights, errors })
 }
 
 /// One row through its codec, with nothing written.
-pub fn run(
-    opened: &Arc<Opened>,
-    row: &Row,
-    cancel: &Cancel,
-    sampled: bool,
-    histograms: bool,
-    done: &(dyn Fn(u64) + Sync),
-) -> Result<Measured> {
+fn run(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, histograms: bool) -> Result<Measured> {
     let id = row.sources.first().copied().ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))?;
     let mut values = target::values::of(opened, id)?;
     let mut shape = row.shape.clone();
@@ -276,7 +299,7 @@ pub fn run(
     let codec = target::get(family).codec(&shape, opened.model.tensor(id).storage, &row.action)?;
     let pass =
         Pass { name: &row.name, codec: codec.as_ref(), values: values.as_ref(), sink: &Nowhere, cancel, histograms };
-    pass.run(done)
+    pass.run(&|_| ())
 }
 
 /// The family whose codec makes a row.
@@ -297,8 +320,7 @@ struct Sampled {
 impl Sampled {
     fn of(inner: Box<dyn Values>) -> Self {
         let g = inner.geometry();
-        // A multiple of 8 rows, so that packed codes of any width end on a byte.
-        let wanted = (SAMPLE / g.cols.max(1)).clamp(8, g.rows.max(1)).next_multiple_of(8).min(g.rows / 8 * 8).max(1);
+        let wanted = sample_rows(g.rows, g.cols);
         let mut seed = 0x9e37_79b9_7f4a_7c15u64;
         let rows: Vec<usize> = (0..wanted)
             .map(|i| {
@@ -324,5 +346,104 @@ impl Values for Sampled {
             out.extend_from_slice(&row);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::plan::Part;
+    use crate::core::recipe::Recipe;
+    use crate::core::rules::Cause;
+    use crate::core::{Dtype, Storage, TensorId};
+
+    fn row(shape: &[u64], svd_rank: u32) -> Row {
+        let recipe = Recipe { dtype: Dtype::new("uint4"), group_size: -1, svd_rank, svd_steps: 8 };
+        Row {
+            name: "a.weight".into(),
+            sources: vec![TensorId(0)],
+            shape: shape.to_vec(),
+            from: "F32".into(),
+            to: "uint4".into(),
+            action: Action::Quantize(recipe),
+            excluded: false,
+            reason: None,
+            cause: Cause::Defaults,
+            parts: vec![Part { name: "a.weight".into(), storage: Storage::U8, shape: vec![1] }],
+            bytes_before: 0,
+        }
+    }
+
+    #[test]
+    fn samples_are_taken_where_they_tell_something() {
+        fn check(shape: &[u64], svd_rank: u32, sampled: bool) {
+            assert_eq!(worth_sampling(&row(shape, svd_rank)), sampled, "{shape:?} rank {svd_rank}");
+        }
+        check(&[4096, 4096], 0, true);
+        check(&[4096, 4096], 8, true);
+        check(&[4096, 4096], 32, false);
+        check(&[64, 64], 0, false);
+        check(&[4, 1 << 20], 0, false);
+        check(&[1024, 512, 3, 3], 0, false);
+        check(&[1 << 22], 0, false);
+    }
+
+    /// A file of one matrix of that many rows of 4096.
+    fn opened(rows: usize) -> (tempfile::TempDir, Arc<Opened>) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let entry = crate::format::safetensors::Entry {
+            name: "a.weight".into(),
+            storage: Storage::F32,
+            shape: vec![rows as u64, 4096],
+            offset: 0,
+            len: rows as u64 * 4096 * 4,
+        };
+        let mut bytes = crate::format::safetensors::write_header(&[], &[entry]);
+        bytes.extend((0..rows * 4096).flat_map(|i| ((i as f32 * 0.618).sin() * 0.02).to_le_bytes()));
+        let path = dir.path().join("m.safetensors");
+        std::fs::write(&path, bytes).expect("written");
+        let opened = target::open(&path.display().to_string(), &Default::default()).expect("it opens");
+        (dir, Arc::new(opened))
+    }
+
+    fn settle(trials: &Trials) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        while trials.running() > 0 {
+            answers.extend(trials.drain());
+            std::thread::yield_now();
+        }
+        answers.extend(trials.drain());
+        answers
+    }
+
+    #[test]
+    fn the_newest_recipe_wins_and_a_cancelled_one_can_be_asked_again() {
+        let (_dir, opened) = opened(1024);
+        let trials = Trials::new(opened, Limits::default(), || ()).expect("workers");
+        for _ in 0..20 {
+            for rank in 0..8 {
+                trials.request(&row(&[1024, 4096], rank), Priority::Cursor);
+            }
+            // The last one is asked for, stopped, and asked for again before it could notice.
+            trials.cancel_all();
+            let last = row(&[1024, 4096], 3);
+            trials.request(&last, Priority::Cursor);
+            let answers = settle(&trials);
+            let end = answers.last().expect("an answer");
+            assert_eq!(end.action, last.action);
+            assert!(matches!(end.outcome, Outcome::Exact(_)), "{:?}", end.outcome);
+        }
+    }
+
+    #[test]
+    fn the_cursor_comes_first_and_others_in_their_order() {
+        let mut queue = [
+            (rank(Priority::Rest, 1), "rest 1"),
+            (rank(Priority::Cursor, 2), "cursor 2"),
+            (rank(Priority::Rest, 3), "rest 3"),
+            (rank(Priority::Cursor, 4), "cursor 4"),
+        ];
+        queue.sort();
+        assert_eq!(queue.map(|(_, name)| name), ["cursor 4", "cursor 2", "rest 1", "rest 3"]);
     }
 }

@@ -53,10 +53,12 @@ pub fn read(path: &Path) -> Result<String> {
     })
 }
 
-/// Writes one; its folder is made if need be.
+/// Writes one; the folder of profiles is made if need be, others must be there.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     let parent = save::parent_of(path);
-    std::fs::create_dir_all(&parent)
-        .map_err(|e| Error::failed(format!("{}: cannot be made: {e}", parent.display())).because(e))?;
+    if folder().is_ok_and(|f| f == parent) {
+        std::fs::create_dir_all(&parent)
+            .map_err(|e| Error::failed(format!("{}: cannot be made: {e}", parent.display())).because(e))?;
+    }
     save::write_file(path, text.as_bytes())
 }

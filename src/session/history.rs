@@ -60,6 +60,11 @@ impl History {
         self.touched = true;
         self.saved = Some(self.past.len());
     }
+    /// What stands now was never saved.
+    pub fn mark_unsaved(&mut self) {
+        self.touched = true;
+        self.saved = None;
+    }
     /// Titles of what can be undone, the latest last.
     pub fn titles(&self) -> impl Iterator<Item = &str> {
         self.past.iter().map(|s| s.title.as_str())

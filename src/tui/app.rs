@@ -128,6 +128,8 @@ pub struct App {
     pub screen: Screen,
     /// The path of the last conversion page, so that it is not asked twice.
     pub output: Option<PathBuf>,
+    /// The profile is being saved in order to quit.
+    pub quit_when_saved: bool,
     /// `F12` panics, for the tests of restoring the terminal.
     pub panic_key: bool,
 }
@@ -165,6 +167,7 @@ impl App {
             rest_at: Some(now),
             screen: Screen { size: (80, 24), page: 20, ..Screen::default() },
             output: None,
+            quit_when_saved: false,
             panic_key: false,
         })
     }

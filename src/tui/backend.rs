@@ -87,7 +87,7 @@ pub struct PageGroup {
     pub relative_error: Option<f64>,
 }
 
-/// A running or ended conversion. Dropping it does not stop it.
+/// A running or ended conversion. Dropping it stops it and waits until it has cleaned up.
 pub trait Job {
     /// How far it is.
     fn progress(&self) -> Progress;

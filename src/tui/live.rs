@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::backend::{Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Priority, Progress};
 use crate::core::plan::Totals;
 use crate::core::recipe::group_size;
-use crate::core::{Family, Loss, Patch, Plan, Result, Row, Settings, units};
+use crate::core::{Error, Family, Loss, Patch, Plan, Result, Row, Settings, units};
 use crate::engine::Limits;
 use crate::engine::convert::{self, Request, State};
 use crate::engine::trials::Trials;
@@ -20,17 +20,20 @@ pub struct Live {
     opened: Arc<Opened>,
     trials: Trials,
     limits: Limits,
+    /// What the session began with: coming back to that target brings back its preset, as the profile has it.
+    began: Settings,
 }
 
 impl Live {
     /// Starts the trial workers; `wake` is called when there is something to drain.
-    pub fn new(opened: Arc<Opened>, limits: Limits, wake: impl Fn() + Send + Sync + 'static) -> Result<Self> {
+    pub fn new(
+        opened: Arc<Opened>,
+        limits: Limits,
+        began: Settings,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self> {
         let trials = Trials::new(Arc::clone(&opened), limits, wake)?;
-        Ok(Self { opened, trials, limits })
-    }
-
-    fn request_for(&self, output: &Path, force: bool) -> Request {
-        Request { output: output.to_owned(), force, max_shard: None }
+        Ok(Self { opened, trials, limits, began })
     }
 }
 
@@ -61,13 +64,17 @@ impl Backend for Live {
         let rules = from.rules.iter().map(|r| crate::core::Rule { patch: keep_only(&r.patch), ..r.clone() });
         let overrides: BTreeMap<String, Patch> =
             from.overrides.iter().map(|(n, p)| (n.clone(), keep_only(p))).filter(|(_, p)| !p.is_empty()).collect();
-        // The profile's own word on presets counts for the target it was written for.
-        let preset = preset::for_class(family, self.opened.model.architecture.as_deref());
+        let (preset_name, preset) = if family == self.began.target {
+            (self.began.preset_name.clone(), self.began.preset.clone())
+        } else {
+            let preset = preset::for_class(family, self.opened.model.architecture.as_deref());
+            (preset.as_ref().map(|p| p.name.clone()), preset.map(|p| p.rules).unwrap_or_default())
+        };
         TargetChoice {
             target: family,
             defaults: Patch { dtype: Some(target::get(family).default_dtype()), ..Patch::default() },
-            preset_name: preset.as_ref().map(|p| p.name.clone()),
-            preset: preset.map(|p| p.rules).unwrap_or_default(),
+            preset_name,
+            preset,
             rules: rules.filter(|r| !r.patch.is_empty()).collect(),
             overrides,
         }
@@ -90,12 +97,14 @@ impl Backend for Live {
     }
 
     fn convert(&self, settings: &Settings, output: &Path, force: bool) -> Result<Box<dyn Job>> {
-        let request = self.request_for(output, force);
+        let output = PathBuf::from(at_home(&output.to_string_lossy()));
+        let request = Request { output, force, max_shard: None };
         Ok(Box::new(Running(convert::Job::start(Arc::clone(&self.opened), settings, request, self.limits)?)))
     }
 
     fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage> {
         let model = &self.opened.model;
+        let output = &PathBuf::from(at_home(&output.to_string_lossy()));
         let kind = convert::output_kind(&self.opened, output, None)?;
         let is_folder = kind != target::layout::Output::File;
         let plan = target::plan(model, settings)?;
@@ -120,7 +129,14 @@ impl Backend for Live {
     }
 
     fn save_profile(&self, profile: &mut Profile, name: &str) -> Result<PathBuf> {
-        let path = profiles::locate(name)?;
+        let path = profiles::locate(&at_home(name))?;
+        // Saving again is what Ctrl-s is for; over another profile it is a slip.
+        if profile.name.as_deref() != Some(name) && path.exists() {
+            return Err(Error::failed(format!(
+                "{}: exists already; choose another name, or remove it",
+                path.display()
+            )));
+        }
         profiles::write(&path, &profile.to_text())?;
         // The name is what the next save goes to: a path stays one.
         profile.name = Some(name.to_owned());
@@ -136,6 +152,14 @@ impl Backend for Live {
             target::layout::Output::File => PathBuf::from(format!("{name}.safetensors")),
             target::layout::Output::Folder { .. } => PathBuf::from(name),
         }
+    }
+}
+
+/// A path that a person typed, with `~/` as a shell would read it.
+fn at_home(path: &str) -> String {
+    match (path.strip_prefix("~/"), std::env::var("HOME").or_else(|_| std::env::var("USERPROFILE"))) {
+        (Some(rest), Ok(home)) if !home.is_empty() => format!("{home}/{rest}"),
+        _ => path.to_owned(),
     }
 }
 

@@ -79,13 +79,12 @@ impl Sums {
 }
 
 impl Losses {
-    /// Takes a trial's answer, unless the row has another action by now: the one place where staleness is decided.
+    /// Takes a trial's answer. It is shown unless the row has another action by now: the one place where staleness is
+    /// decided.
     pub fn answer(&mut self, board: &Board, answer: Answer) -> bool {
         let Some(row) = board.find(&answer.name) else { return false };
-        if board.plan.rows[row].action != answer.action {
-            return false;
-        }
         let family = board.plan.family;
+        let stale = board.plan.rows[row].action != answer.action;
         let (known, measure) = match answer.outcome {
             Outcome::Sampled(m) => (Known::Loss(m.loss, Quality::Sampled), Some(m)),
             Outcome::Exact(m) => (Known::Loss(m.loss, Quality::Exact), Some(m)),
@@ -96,7 +95,14 @@ impl Losses {
             (Known::Loss(_, new), Some(Some(Known::Loss(_, old)))) => new >= old,
             _ => true,
         };
-        if let Some(measure) = measure {
+        if stale {
+            // Not of what the row is now, but true of what it was: undo brings it back. A sample is not worth keeping.
+            if matches!(known, Known::Loss(_, Quality::Exact)) {
+                self.note(family, answer.name, answer.action, known);
+            }
+            return false;
+        }
+        if let Some(measure) = measure.filter(|m| m.weights.range().is_some()) {
             self.measures.retain(|(f, n, a, _)| (*f, n, a) != (family, &answer.name, &answer.action));
             self.measures.push_front((family, answer.name.clone(), answer.action.clone(), measure));
             self.measures.truncate(MEASURES);

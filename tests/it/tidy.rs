@@ -38,7 +38,13 @@ fn naming(layers: &[&str], words: &[&str]) -> Vec<String> {
         }
         for (i, line) in code.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            if let Some(word) = words.iter().find(|w| code.contains(**w)) {
+            // `use crate::{core, engine}` names both.
+            let grouped = |w: &str| {
+                let inside = code.split_once("crate::{").map(|(_, rest)| rest);
+                let module = w.strip_prefix("crate::");
+                matches!((inside, module), (Some(i), Some(m)) if i.split([',', '{', '}', ' ', ':']).any(|t| t == m))
+            };
+            if let Some(word) = words.iter().find(|w| code.contains(**w) || grouped(w)) {
                 found.push(format!("src/{}:{}: names {word}", path.display(), i + 1));
             }
         }

@@ -145,7 +145,10 @@ fn quitting_asks_only_about_what_would_be_lost() {
     check("x q Esc", false);
     check("x u q", true);
     check("x Ctrl-s m e Enter q", true);
-    check("x q Ctrl-s m e Enter", false);
+    check("x q Ctrl-s m e Enter", true);
+    check("x q Ctrl-s Esc", false);
+    check("x q Ctrl-s Esc Ctrl-s m e Enter", false);
+    check("x q Ctrl-c", false);
     check("c Enter q", false);
     check("c Enter q q", true);
 }

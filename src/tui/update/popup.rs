@@ -10,6 +10,7 @@ use crate::tui::overlay::{self, Asked, Confirm, Overlay, Prompt, Typed, paste_in
 /// A key for the topmost popup.
 pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
     if key.is(Named::Esc) {
+        app.quit_when_saved = false;
         if matches!(app.overlays.pop(), Some(Overlay::Filter(_))) {
             set_filter(app, "");
         }
@@ -71,9 +72,8 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
                 Confirm::QuitWhileConverting | Confirm::QuitUnsaved => 'q',
             };
             if key == Key::ctrl('s') && *what == Confirm::QuitUnsaved {
-                if app.session.profile.name.is_none() {
-                    app.overlays.pop();
-                }
+                app.overlays.pop();
+                app.quit_when_saved = true;
                 work::save(app, fx);
             } else if key.is(Named::Enter) || key.text() == Some(again) || key.text() == Some('y') {
                 confirm(app, fx);

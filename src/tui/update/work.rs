@@ -106,8 +106,14 @@ pub fn cancel(app: &mut App) {
 
 /// `Ctrl-c`: asks once whether to cancel what runs; the second press is the answer.
 pub fn stop(app: &mut App, fx: &mut Vec<Effect>) {
-    if matches!(app.overlays.last(), Some(Overlay::Confirm(_))) {
-        return super::popup::confirm(app, fx);
+    match app.overlays.last() {
+        Some(Overlay::Confirm(Confirm::StopJob)) => return super::popup::confirm(app, fx),
+        // It stops things; it is no way to lose one's choices.
+        Some(Overlay::Confirm(_)) => {
+            app.overlays.pop();
+            return;
+        }
+        _ => {}
     }
     if app.running_job().is_some() {
         app.overlays.push(Overlay::Confirm(Confirm::StopJob));
@@ -147,14 +153,12 @@ pub fn saved(app: &mut App, saved: Result<PathBuf>, fx: &mut Vec<Effect>) {
         Ok(path) => {
             app.session.mark_saved();
             app.say(format!("saved {}", path.display()));
-            if matches!(app.overlays.last(), Some(Overlay::Confirm(Confirm::QuitUnsaved))) {
+            if std::mem::take(&mut app.quit_when_saved) {
                 fx.push(Effect::Quit(0));
             }
         }
         Err(e) => {
-            if matches!(app.overlays.last(), Some(Overlay::Confirm(Confirm::QuitUnsaved))) {
-                app.overlays.pop();
-            }
+            app.quit_when_saved = false;
             app.complain(e.to_string());
         }
     }
