@@ -14,8 +14,7 @@ pub mod shards;
 
 use std::path::{Path, PathBuf};
 
-use crate::core::model::{Encoding, FileInfo, Origin, Stored};
-use crate::core::name::natural;
+use crate::core::model::{Encoding, FileInfo, Origin, Stored, plain_tensors};
 use crate::core::{Error, Model, Result, Tensor};
 
 pub use blob::Blob;
@@ -116,18 +115,7 @@ impl Assembly {
             blobs.push(blob);
             infos.push(info);
         }
-        let mut tensors: Vec<Tensor> = stored
-            .iter()
-            .enumerate()
-            .map(|(i, s)| Tensor {
-                name: s.name.clone(),
-                shape: s.shape.clone(),
-                storage: s.storage,
-                bytes: s.span.len,
-                encoding: Encoding::Plain(i as u32),
-            })
-            .collect();
-        tensors.sort_by(|a, b| natural(&a.name, &b.name));
+        let tensors = plain_tensors(&stored);
         if let Some(pair) = tensors.windows(2).find(|w| w[0].name == w[1].name) {
             let file = |t: &Tensor| match t.encoding {
                 Encoding::Plain(i) => infos[stored[i as usize].span.file as usize].path.display().to_string(),

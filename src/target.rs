@@ -232,7 +232,7 @@ pub(crate) fn row_of(
 /// Says which names are near an unknown one.
 pub(crate) fn unknown_dtype<'a>(family: Family, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
     let mut near: Vec<(usize, &str)> =
-        known.map(|k| (distance(&name.to_ascii_lowercase(), &k.to_ascii_lowercase()), k)).collect();
+        known.map(|k| (crate::core::name::distance(&name.to_ascii_lowercase(), &k.to_ascii_lowercase()), k)).collect();
     near.sort();
     // A name that shares nothing with ours is another tool's: then all of them are more help than the nearest.
     let is_near = near.first().is_some_and(|(d, k)| *d * 2 <= k.len().max(name.len()));
@@ -242,22 +242,6 @@ pub(crate) fn unknown_dtype<'a>(family: Family, name: &str, known: impl Iterator
         if is_near { "near ones:" } else { "it has" },
         names.join(", ")
     ))
-}
-
-/// Edits between two names (Levenshtein).
-pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

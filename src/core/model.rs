@@ -97,6 +97,23 @@ impl Tensor {
     }
 }
 
+/// One tensor for each array, in natural order.
+pub fn plain_tensors(stored: &[Stored]) -> Vec<Tensor> {
+    let mut tensors: Vec<Tensor> = stored
+        .iter()
+        .enumerate()
+        .map(|(i, s)| Tensor {
+            name: s.name.clone(),
+            shape: s.shape.clone(),
+            storage: s.storage,
+            bytes: s.span.len,
+            encoding: Encoding::Plain(i as u32),
+        })
+        .collect();
+    tensors.sort_by(|a, b| super::name::natural(&a.name, &b.name));
+    tensors
+}
+
 /// What kind of thing was opened; decides what an output folder must be complete with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -202,17 +219,7 @@ pub(crate) mod testing {
                 span: Span { file: 0, offset: i as u64 * 8192, len: 8192 },
             })
             .collect();
-        let tensors = stored
-            .iter()
-            .enumerate()
-            .map(|(i, s)| Tensor {
-                name: s.name.clone(),
-                shape: s.shape.clone(),
-                storage: s.storage,
-                bytes: s.span.len,
-                encoding: Encoding::Plain(i as u32),
-            })
-            .collect();
+        let tensors = plain_tensors(&stored);
         Model {
             title: "test".into(),
             label: "test".into(),

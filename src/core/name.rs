@@ -63,6 +63,23 @@ fn segment(mut a: &[u8], mut b: &[u8]) -> Ordering {
     }
 }
 
+/// Edits between two names (Levenshtein), to offer the near ones of an unknown name.
+pub fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut left = i + 1;
+        let mut diagonal = i;
+        for (y, cell) in b.chars().zip(row.iter_mut().skip(1)) {
+            left = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
+            diagonal = std::mem::replace(cell, left);
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
 /// The leading digit run without its zeros, and what follows it.
 fn digits(s: &[u8]) -> (&[u8], &[u8]) {
     let end = s.iter().position(|c| !c.is_ascii_digit()).unwrap_or(s.len());
@@ -89,6 +106,17 @@ mod tests {
         check("to_q.weight", "to_q_proj.weight");
         check("x.9999999999999999999999", "x.10000000000000000000000");
         check("", "a");
+    }
+
+    #[test]
+    fn distances() {
+        fn check(a: &str, b: &str, edits: usize) {
+            assert_eq!((distance(a, b), distance(b, a)), (edits, edits), "{a} {b}");
+        }
+        check("uint4", "uint4", 0);
+        check("unt4", "uint4", 1);
+        check("", "ab", 2);
+        check("Q4_K", "int4", 4);
     }
 
     #[test]

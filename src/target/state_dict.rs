@@ -7,9 +7,9 @@ use super::layout::{Context, Description, Output};
 use super::metadata;
 use super::pass::{Pass, Sink};
 use crate::core::dtype::{Storage, StorageExt};
-use crate::core::model::{Encoding, FileInfo, Origin, Span, Stored};
+use crate::core::model::{Encoding, FileInfo, Origin, Span, Stored, plain_tensors};
 use crate::core::plan::Action;
-use crate::core::{Cancel, Error, Loss, Model, Result, Settings, Tensor};
+use crate::core::{Cancel, Error, Loss, Model, Result, Settings};
 use crate::format::{Blob, Opened};
 
 /// One array in memory.
@@ -132,18 +132,7 @@ fn opened(tensors: BTreeMap<String, Array>) -> Result<Opened> {
         blobs.push(Blob::Memory { name: "memory", bytes: array.bytes.into() });
         stored.push(Stored { name, storage: array.storage, shape: array.shape, span });
     }
-    let mut tensors: Vec<Tensor> = stored
-        .iter()
-        .enumerate()
-        .map(|(i, s)| Tensor {
-            name: s.name.clone(),
-            shape: s.shape.clone(),
-            storage: s.storage,
-            bytes: s.span.len,
-            encoding: Encoding::Plain(i as u32),
-        })
-        .collect();
-    tensors.sort_by(|a, b| crate::core::name::natural(&a.name, &b.name));
+    let tensors = plain_tensors(&stored);
     let model = Model {
         title: "state dictionary".into(),
         label: "state dictionary".into(),

@@ -7,7 +7,7 @@ use toml_edit::{Document, DocumentMut, Item, TableLike, Value};
 use super::{PresetChoice, Said};
 use crate::core::recipe::group_size;
 use crate::core::rules::Pattern;
-use crate::core::{Dtype, Error, Family, Patch, Result, Rule, Settings};
+use crate::core::{Dtype, Error, Family, Patch, Result, Rule, Settings, name};
 use crate::session::preset;
 
 const ROOT: &[&str] =
@@ -283,23 +283,6 @@ fn place(text: &str, byte: usize) -> (usize, usize) {
 /// The name that was probably meant.
 fn nearest<'a>(name: &str, allowed: &[&'a str]) -> Option<&'a str> {
     let lower = name.to_lowercase();
-    let near = allowed.iter().map(|a| (distance(&lower, a), *a)).min()?;
+    let near = allowed.iter().map(|a| (name::distance(&lower, a), *a)).min()?;
     (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
-}
-
-/// Edits between two names (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut left = i + 1;
-        let mut diagonal = i;
-        for (y, cell) in b.chars().zip(row.iter_mut().skip(1)) {
-            left = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
-            diagonal = std::mem::replace(cell, left);
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
