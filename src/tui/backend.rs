@@ -83,8 +83,8 @@ pub struct PageGroup {
     pub before: u64,
     /// Their bytes then.
     pub after: u64,
-    /// Their relative error, where it is known.
-    pub relative_error: Option<f64>,
+    /// Their rows in the plan, where something is lost.
+    pub rows: Vec<u32>,
 }
 
 /// A running or ended conversion. Dropping it stops it and waits until it has cleaned up.

@@ -166,7 +166,7 @@ fn at_home(path: &str) -> String {
 /// Rows with which the same is done, the largest first, the kept ones last.
 fn groups(plan: &Plan) -> Vec<PageGroup> {
     let mut groups: Vec<PageGroup> = Vec::new();
-    for row in &plan.rows {
+    for (i, row) in plan.rows.iter().enumerate() {
         let mut what = match (row.excluded, row.parts.is_empty()) {
             (false, _) => row.to.clone(),
             (true, false) => "kept".to_owned(),
@@ -184,7 +184,7 @@ fn groups(plan: &Plan) -> Vec<PageGroup> {
         let group = match groups.iter_mut().find(|g| g.what == what) {
             Some(group) => group,
             None => {
-                groups.push(PageGroup { what, tensors: 0, before: 0, after: 0, relative_error: None });
+                groups.push(PageGroup { what, tensors: 0, before: 0, after: 0, rows: Vec::new() });
                 match groups.last_mut() {
                     Some(group) => group,
                     None => continue,
@@ -194,6 +194,9 @@ fn groups(plan: &Plan) -> Vec<PageGroup> {
         group.tensors += 1;
         group.before += row.bytes_before;
         group.after += row.bytes_after();
+        if row.is_lossy() {
+            group.rows.push(i as u32);
+        }
     }
     groups.sort_by_key(|g| (g.what == "left out", g.what == "kept", std::cmp::Reverse(g.before)));
     groups

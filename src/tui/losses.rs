@@ -177,6 +177,15 @@ impl Losses {
     pub fn of_row(&self, row: usize) -> Option<&Known> {
         self.now.get(row)?.as_ref()
     }
+    /// Relative error of some rows together, where each of them is known.
+    pub fn relative_error_of(&self, board: &Board, rows: &[u32]) -> Option<f64> {
+        let mut sums = Sums::default();
+        for row in rows {
+            let Some(Known::Loss(loss, quality)) = self.of_row(*row as usize) else { return None };
+            sums.add(loss, *quality, board.plan.rows.get(*row as usize)?.elements());
+        }
+        (!rows.is_empty()).then(|| sums.relative_error())
+    }
     /// Sums over a range of tensors.
     pub fn sums(&self, r: &Range<usize>) -> Sums {
         match (self.sums.get(r.start), self.sums.get(r.end)) {

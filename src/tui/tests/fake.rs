@@ -206,7 +206,7 @@ impl Backend for Fake {
                 tensors: rows.len(),
                 before: rows.iter().map(|r| r.bytes_before).sum(),
                 after: rows.iter().map(|r| r.bytes_after()).sum(),
-                relative_error: (!kept).then_some(0.0051),
+                rows: (0..plan.rows.len() as u32).filter(|i| !kept && plan.rows[*i as usize].is_lossy()).collect(),
             }
         };
         Ok(ConvertPage {

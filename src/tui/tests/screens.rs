@@ -79,29 +79,29 @@ reversed:
 
 #[test]
 fn before_it_writes() {
-    assert_snapshot!(after(SMALL, (80, 20), "c"), @r"
- mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
-┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-│  name                          shape       from to            size    error  │
-│▌┌ Convert ─────────────────────────────────────────────────────────────────┐ │
-│ │ test   →   ./test-sdnq.safetensors                                       │ │
-│ │ sdnq ≥ 0.2.2                                                             │ │
-│ │                                                                          │ │
-│ │ quantized      7 tensors   160 KiB → 85.0 KiB  relative error 0.51 %     │ │
-│ │ kept           2 tensors     256 B →    256 B                            │ │
-│ │ total          9 tensors   160 KiB → 85.2 KiB  8.51 bits/weight          │ │
-│ │                                                                          │ │
-│ │ ! 2 layers stay BF16: 1155 elements do not fit int6's units of 4         │ │
-│ │ disk: 85.8 KiB needed, 81.0 GiB free                                     │ │
-│ │                                                                          │ │
-│ │ Enter  convert      p  change path      f  overwrite      Esc  back      │ │
-│ └──────────────────────────────────────────────────────────────────────────┘ │
-│                                                                              │
-└───────────────────────────────────────────────────────────────────────── 9/9 ┘
- 160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
- x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
-reversed: 4:1-1 4:78-78
-");
+    assert_snapshot!(after(SMALL, (80, 20), "A c"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+    ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
+    │  name                          shape       from to            size    error  │
+    │▌┌ Convert ─────────────────────────────────────────────────────────────────┐ │
+    │ │ test   →   ./test-sdnq.safetensors                                       │ │
+    │ │ sdnq ≥ 0.2.2                                                             │ │
+    │ │                                                                          │ │
+    │ │ quantized      7 tensors   160 KiB → 85.0 KiB  relative error 0.0015 %   │ │
+    │ │ kept           2 tensors     256 B →    256 B                            │ │
+    │ │ total          9 tensors   160 KiB → 85.2 KiB  8.51 bits/weight          │ │
+    │ │                                                                          │ │
+    │ │ ! 2 layers stay BF16: 1155 elements do not fit int6's units of 4         │ │
+    │ │ disk: 85.8 KiB needed, 81.0 GiB free                                     │ │
+    │ │                                                                          │ │
+    │ │ Enter  convert      p  change path      f  overwrite      Esc  back      │ │
+    │ └──────────────────────────────────────────────────────────────────────────┘ │
+    │                                                                              │
+    └───────────────────────────────────────────────────────────────────────── 9/9 ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8
+     x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+    reversed: 4:1-1 4:78-78
+    ");
 }
 
 #[test]

@@ -312,7 +312,8 @@ fn table(app: &App, p: &ConvertPage, inner: usize, lines: &mut Vec<(String, Styl
         text::cut(&format!("{name}{pad}  {:>13}  {sizes}  {last}", text::tensors(tensors)), inner)
     };
     for g in &p.groups {
-        let error = g.relative_error.map_or(String::new(), |e| format!("relative error {}", units::percent(e)));
+        let known = app.losses.relative_error_of(&app.board, &g.rows);
+        let error = known.map_or(String::new(), |e| format!("relative error {}", units::percent(e)));
         lines.push((put(&g.what, g.tensors, g.before, g.after, error), Style::new()));
     }
     let t = &app.board.totals;
