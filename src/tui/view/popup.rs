@@ -312,9 +312,14 @@ fn table(app: &App, p: &ConvertPage, inner: usize, lines: &mut Vec<(String, Styl
         text::cut(&format!("{name}{pad}  {:>13}  {sizes}  {last}", text::tensors(tensors)), inner)
     };
     for g in &p.groups {
-        let known = app.losses.relative_error_of(&app.board, &g.rows);
-        let error = known.map_or(String::new(), |e| format!("relative error {}", units::percent(e)));
-        lines.push((put(&g.what, g.tensors, g.before, g.after, error), Style::new()));
+        let known = app.losses.relative_error_of(&app.board, &g.rows).map(units::percent);
+        let line = |word: &str| {
+            let error = known.as_ref().map_or(String::new(), |e| format!("{word}{e}"));
+            put(&g.what, g.tensors, g.before, g.after, error)
+        };
+        // Where it is narrow the word goes, never the figure.
+        let full = line("relative error ");
+        lines.push((if full.ends_with('…') { line("") } else { full }, Style::new()));
     }
     let t = &app.board.totals;
     let sums = app.losses.sums(&(0..app.session.model.tensors.len()));
@@ -325,5 +330,9 @@ fn table(app: &App, p: &ConvertPage, inner: usize, lines: &mut Vec<(String, Styl
         put("total", t.tensors as usize, t.bytes_before, t.bytes_after, bits)
     };
     let full = total(&error);
-    lines.push((if full.ends_with('…') { total("") } else { full }, theme::heading()));
+    let narrow =
+        put("total", t.tensors as usize, t.bytes_before, t.bytes_after, format!("{:.2} bits", t.bits_per_weight));
+    let by_width = [full, total(""), narrow];
+    let fitting = by_width.iter().find(|l| !l.ends_with('…')).or(by_width.last());
+    lines.extend(fitting.map(|l| (l.clone(), theme::heading())));
 }
