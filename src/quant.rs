@@ -20,5 +20,7 @@ mod blocks;
 pub mod cast;
 mod lanes;
 pub mod lowrank;
+mod word;
 
 pub use blocks::Blocks;
+pub use word::Word;
