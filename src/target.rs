@@ -39,6 +39,16 @@ pub enum Knob {
     SvdRank,
     /// Self-description as tensors or in the header.
     MetadataTensors,
+    /// A Hadamard rotation before quantization.
+    Hadamard,
+    /// Levels found for each group.
+    Codebook,
+    /// Quantizing convolutions.
+    QuantConv,
+    /// Quantizing embedding tables.
+    QuantEmbedding,
+    /// A dtype for each layer by the loss it may have.
+    Dynamic,
 }
 
 /// A family of output files.

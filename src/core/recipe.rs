@@ -66,6 +66,19 @@ pub struct Recipe {
     pub svd_rank: u32,
     /// Power iterations of its search.
     pub svd_steps: u32,
+    /// Values that a Hadamard rotation mixes before anything else; 0 for none. In a plan's rows it divides a row.
+    pub hadamard: u32,
+    /// Whether codes stand for levels found for each group (Lloyd-Max) instead of equal steps.
+    pub codebook: bool,
+    /// The dimension that groups run along: 1, or 0 for the weight of a transposed convolution. Follows from the layer.
+    pub axis: u8,
+}
+
+impl Recipe {
+    /// Codes with a scale per group along dimension 1, and nothing else.
+    pub fn plain(dtype: Dtype, group_size: i64) -> Self {
+        Self { dtype, group_size, svd_rank: 0, svd_steps: 8, hadamard: 0, codebook: false, axis: 1 }
+    }
 }
 
 /// A partial recipe: what a rule or an override says, field by field.
@@ -81,6 +94,10 @@ pub struct Patch {
     pub svd_rank: Option<u32>,
     /// See [`Recipe::svd_steps`].
     pub svd_steps: Option<u32>,
+    /// See [`Recipe::hadamard`]: the most values to mix, a power of two; 0 for no rotation.
+    pub hadamard: Option<u32>,
+    /// See [`Recipe::codebook`].
+    pub codebook: Option<bool>,
 }
 
 impl Patch {
@@ -100,6 +117,8 @@ impl Patch {
         over(&mut self.group_size, &later.group_size);
         over(&mut self.svd_rank, &later.svd_rank);
         over(&mut self.svd_steps, &later.svd_steps);
+        over(&mut self.hadamard, &later.hadamard);
+        over(&mut self.codebook, &later.codebook);
     }
     /// A patch that keeps a tensor as it is.
     pub fn keep() -> Self {
@@ -120,6 +139,8 @@ impl fmt::Display for Patch {
         words.extend(self.group_size.map(|g| format!("group {}", group_size::name(g))));
         words.extend(self.svd_rank.map(|r| format!("rank {r}")));
         words.extend(self.svd_steps.map(|s| format!("steps {s}")));
+        words.extend(self.hadamard.map(|h| if h == 0 { "no hadamard".into() } else { format!("hadamard {h}") }));
+        words.extend(self.codebook.map(|c| if c { "codebook".to_owned() } else { "no codebook".to_owned() }));
         f.write_str(&words.join(" "))
     }
 }

@@ -78,6 +78,10 @@ pub struct Settings {
     pub overrides: BTreeMap<String, Patch>,
     /// Self-description as tensors (`true`) or in the header (`false`).
     pub metadata_tensors: Switch,
+    /// Whether convolutions are quantized too.
+    pub quant_conv: bool,
+    /// Whether embedding tables are quantized too.
+    pub quant_embedding: bool,
 }
 
 impl Settings {
@@ -93,6 +97,8 @@ impl Settings {
             rules: Vec::new(),
             overrides: BTreeMap::new(),
             metadata_tensors: None,
+            quant_conv: false,
+            quant_embedding: false,
         }
     }
 

@@ -358,7 +358,7 @@ mod tests {
     use crate::core::{Dtype, Storage, TensorId};
 
     fn row(shape: &[u64], svd_rank: u32) -> Row {
-        let recipe = Recipe { dtype: Dtype::new("uint4"), group_size: -1, svd_rank, svd_steps: 8 };
+        let recipe = Recipe { svd_rank, ..Recipe::plain(Dtype::new("uint4"), -1) };
         Row {
             name: "a.weight".into(),
             sources: vec![TensorId(0)],

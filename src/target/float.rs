@@ -61,6 +61,10 @@ impl Target for Float {
             Knob::GroupSize => "float has no groups: nothing is scaled",
             Knob::SvdRank => "float has no low-rank branch",
             Knob::MetadataTensors => "float describes itself in the header",
+            Knob::Hadamard => "float is not quantized: there is nothing to rotate for",
+            Knob::Codebook => "float has no codes",
+            Knob::QuantConv | Knob::QuantEmbedding => "float casts every layer",
+            Knob::Dynamic => "float has no losses to choose by",
         }
         .into())
     }

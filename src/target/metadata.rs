@@ -77,6 +77,12 @@ pub struct Settings {
     pub svd_rank: Option<u32>,
     /// Power iterations of its search.
     pub svd_steps: Option<u32>,
+    /// Values that a rotation mixes; 0 or absent for none.
+    pub hadamard_group_size: Option<u32>,
+    /// Whether codes stand for levels.
+    pub use_codebook: Option<bool>,
+    /// The dimension that groups run along; absent: 1.
+    pub axis: Option<u8>,
     /// The weight's shape.
     pub original_shape: Option<Vec<u64>>,
     /// The weight's type, in safetensors' words.

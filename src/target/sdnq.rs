@@ -173,14 +173,14 @@ fn asked(patch: &crate::core::Patch) -> Result<Recipe> {
         )));
     }
     let svd_steps = patch.svd_steps.unwrap_or(SVD_STEPS);
-    Ok(Recipe { dtype, group_size: size, svd_rank: patch.svd_rank.unwrap_or(0), svd_steps })
+    Ok(Recipe { svd_rank: patch.svd_rank.unwrap_or(0), svd_steps, ..Recipe::plain(dtype, size) })
 }
 
 /// The recipe with its group size and rank as they come out for a layer of `out` × `channels`.
 fn resolve(asked: &Recipe, code: Code, out: u64, channels: u64) -> Recipe {
     let svd_rank = u64::from(asked.svd_rank).min(out).min(channels) as u32;
     let group_size = resolve_group(asked.group_size, code.bits(), svd_rank > 0, channels);
-    Recipe { dtype: asked.dtype.clone(), group_size, svd_rank, svd_steps: asked.svd_steps }
+    Recipe { group_size, svd_rank, ..asked.clone() }
 }
 
 /// The rule by which sdnq's loader finds a Linear's groups again (`quantizer.py`, group size selection).

@@ -156,6 +156,7 @@ impl<'a> Source<'a> {
             group_size: self.group_size(table)?,
             svd_rank: self.count(table, "svd_rank")?,
             svd_steps: self.count(table, "svd_steps")?,
+            ..Patch::default()
         })
     }
 

@@ -209,6 +209,7 @@ fn patches() -> impl Strategy<Value = Patch> {
             group_size,
             svd_rank,
             svd_steps,
+            ..Patch::default()
         })
 }
 

@@ -421,7 +421,7 @@ mod tests {
 
     /// Encodes slab by slab and decodes again, once from memory and once from the stored parts.
     fn round_trip(dtype: &str, rows: u64, cols: u64, group_size: i64, svd_rank: u32) -> (Vec<f32>, Vec<f32>) {
-        let recipe = Recipe { dtype: Dtype::new(dtype), group_size, svd_rank, svd_steps: 8 };
+        let recipe = Recipe { svd_rank, ..Recipe::plain(Dtype::new(dtype), group_size) };
         let code = Code::parse(dtype).expect("a dtype");
         let codec = SdnqCodec::new(&[rows, cols], code, &recipe, Storage::BF16).expect("it fits");
         let w = weights(rows as usize, cols as usize);
@@ -481,7 +481,7 @@ mod tests {
         #[test]
         fn slabs_do_not_change_the_bytes(cut in 1usize..8, bits in 1u8..=8, signed: bool) {
             let Some(code) = IntCode::new(bits, signed).map(Code) else { return Ok(()) };
-            let recipe = Recipe { dtype: Dtype::new(&code.name()), group_size: 32, svd_rank: 0, svd_steps: 8 };
+            let recipe = Recipe::plain(Dtype::new(&code.name()), 32);
             let codec = SdnqCodec::new(&[64, 64], code, &recipe, Storage::F32).expect("it fits");
             let w = weights(64, 64);
             let values = InMemory::new(&[64, 64], w.clone()).expect("a matrix");

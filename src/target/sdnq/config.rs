@@ -99,9 +99,7 @@ fn most_common(quantized: &[(&Row, &Recipe)]) -> Recipe {
     }
     match counts.into_values().max_by_key(|(n, _)| *n) {
         Some((_, recipe)) => recipe.clone(),
-        None => {
-            Recipe { dtype: crate::core::Dtype::new("int8"), group_size: -1, svd_rank: 0, svd_steps: super::SVD_STEPS }
-        }
+        None => Recipe::plain(crate::core::Dtype::new("int8"), -1),
     }
 }
 

@@ -81,6 +81,9 @@ fn packed(
         group_size: settings.group_size.ok_or_else(|| need("group_size"))?,
         svd_rank: settings.svd_rank.unwrap_or(0),
         svd_steps: settings.svd_steps.unwrap_or(super::SVD_STEPS),
+        hadamard: settings.hadamard_group_size.unwrap_or(0),
+        codebook: settings.use_codebook.unwrap_or(false),
+        axis: settings.axis.unwrap_or(1),
     };
     let name = format!("{layer}.weight");
     let (out, channels) = match shape[..] {

@@ -93,12 +93,8 @@ impl Backend for Fake {
             } else {
                 let group_size = decision.patch.group_size.filter(|g| *g != 0).unwrap_or(64);
                 let group = if group_size > 0 { group_size as u64 } else { 64 };
-                let recipe = Recipe {
-                    group_size,
-                    svd_rank: decision.patch.svd_rank.unwrap_or(0),
-                    svd_steps: 8,
-                    dtype: dtype.clone(),
-                };
+                let svd_rank = decision.patch.svd_rank.unwrap_or(0);
+                let recipe = Recipe { svd_rank, ..Recipe::plain(dtype.clone(), group_size) };
                 let codes = part("", Storage::U8, elements * u64::from(bits(&dtype)) / 8);
                 let parts = vec![codes, part(".scale", Storage::F32, elements.div_ceil(group))];
                 (Action::Quantize(recipe), dtype.to_string(), parts)
