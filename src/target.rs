@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use crate::core::model::Encoding;
 use crate::core::plan::{Action, Part, Row};
 use crate::core::rules::Decision;
+use crate::core::recipe::Recipe;
 use crate::core::{Dtype, Error, Family, Model, Plan, Result, Settings, Storage, Tensor, TensorId};
 use crate::format::{self, OpenOptions, Opened};
 use codec::Codec;
@@ -66,10 +67,18 @@ pub trait Target: Sync {
         }
         Err(unknown_dtype(self.family(), name, all.iter().map(|d| d.name.as_str())))
     }
+    /// The dtypes that a dynamic choice tries for a layer, from `first` on, with bits per element. None: it has no such.
+    fn ladder(&self, _first: &Dtype, _codebook: bool) -> Vec<(Dtype, f64)> {
+        Vec::new()
+    }
     /// What it writes when nothing is said.
     fn default_dtype(&self) -> Dtype;
     /// Whether it has a setting; if not, why, for people.
     fn has(&self, knob: Knob) -> Result<(), String>;
+    /// Refuses settings that contradict each other for every tensor.
+    fn check(&self, _: &Settings) -> Result<()> {
+        Ok(())
+    }
     /// What becomes of one tensor, given what the rules say of it.
     fn row(&self, model: &Model, id: TensorId, decision: &Decision, settings: &Settings) -> Result<Row>;
     /// How values of that shape, stored as `storage` before, become the parts of an action of this target.
@@ -130,6 +139,7 @@ pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
         )));
     }
     let target = get(settings.target);
+    target.check(settings)?;
     let mut warnings = Vec::new();
     let ids: Vec<TensorId> = model.ids().collect();
     let row = |id: &TensorId| {
@@ -167,16 +177,21 @@ pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
     Ok(Plan { family: settings.target, rows, warnings })
 }
 
-/// Bytes that the search of a low-rank branch holds besides its slabs: factors in f32 and as stored, and its sketches.
-pub fn low_rank_memory(shape: &[u64], rank: u32) -> u64 {
-    if rank == 0 {
-        return 0;
-    }
+/// Bytes that finding what all slabs of a layer share holds besides the slabs themselves: for a low-rank branch factors
+/// in f32 and as stored, and sketches; for the levels of a transposed convolution its values.
+pub fn search_memory(shape: &[u64], recipe: &Recipe) -> u64 {
     let rows = shape.first().copied().unwrap_or(1);
     let cols: u64 = shape.iter().skip(1).product();
-    let width = u64::from(rank) * 2 + 16;
-    // Sketches of both sides in f32, once more while they are made orthogonal, and the lanes' sums.
-    (rows + cols).saturating_mul(width).saturating_mul(4 * 3).saturating_add(crate::quant::lowrank::LANE_BYTES as u64)
+    let low_rank = match u64::from(recipe.svd_rank) {
+        0 => 0,
+        // Sketches of both sides in f32, once more while they are made orthogonal, and the lanes' sums.
+        rank => (rows + cols)
+            .saturating_mul(rank * 2 + 16)
+            .saturating_mul(4 * 3)
+            .saturating_add(crate::quant::lowrank::LANE_BYTES as u64),
+    };
+    let levels = if recipe.codebook && recipe.axis == 0 { rows.saturating_mul(cols).saturating_mul(4 * 3) } else { 0 };
+    low_rank.max(levels)
 }
 
 /// Whether a row holds float weights.
@@ -241,17 +256,21 @@ pub(crate) fn row_of(
 
 /// Says which names are near an unknown one.
 pub(crate) fn unknown_dtype<'a>(family: Family, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
-    let mut near: Vec<(usize, &str)> =
-        known.map(|k| (crate::core::name::distance(&name.to_ascii_lowercase(), &k.to_ascii_lowercase()), k)).collect();
-    near.sort();
+    let all: Vec<&str> = known.collect();
+    let near = near(name, all.iter().copied());
     // A name that shares nothing with ours is another tool's: then all of them are more help than the nearest.
-    let is_near = near.first().is_some_and(|(d, k)| *d * 2 <= k.len().max(name.len()));
-    let names: Vec<&str> = near.iter().take(if is_near { 6 } else { usize::MAX }).map(|(_, k)| *k).collect();
-    Error::usage(format!(
-        "{family} has no dtype `{name}`; {} {}",
-        if is_near { "near ones:" } else { "it has" },
-        names.join(", ")
-    ))
+    let (words, names) = if near.is_empty() { ("it has", all) } else { ("near ones:", near) };
+    Error::usage(format!("{family} has no dtype `{name}`; {words} {}", names.join(", ")))
+}
+
+/// The six names most like an unknown one; none if even the nearest has little in common with it.
+pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let lower = name.to_ascii_lowercase();
+    let mut by_distance: Vec<(usize, &str)> =
+        known.map(|k| (crate::core::name::distance(&lower, &k.to_ascii_lowercase()), k)).collect();
+    by_distance.sort();
+    let is_near = by_distance.first().is_some_and(|(d, k)| *d * 2 <= k.len().max(name.len()));
+    by_distance.into_iter().filter(|_| is_near).take(6).map(|(_, k)| k).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,11 @@ pub fn layer(name: &str) -> &str {
     name.strip_suffix(".weight").unwrap_or(name)
 }
 
+/// What a layer is called within the one above it: the last dotted segment.
+pub fn last(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
 /// A name fit to be shown: control characters, and the invisible ones that reorder or hide text, become `\u{FFFD}`.
 ///
 /// Names come from files that somebody else made; an escape sequence in one must not reach a terminal.

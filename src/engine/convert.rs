@@ -144,6 +144,20 @@ impl Progress {
     pub fn seconds(&self) -> f64 {
         self.seconds.get().copied().unwrap_or_else(|| self.started.elapsed().as_secs_f64())
     }
+    /// Sets out on so much.
+    pub(super) fn begin(&self, rows: usize, bytes: u64) {
+        self.rows_total.store(rows, Ordering::Relaxed);
+        self.bytes_total.store(bytes, Ordering::Relaxed);
+    }
+    /// Turns to a row.
+    pub(super) fn turn_to(&self, row: &Row) {
+        row.name.clone_into(&mut lock(&self.current));
+    }
+    /// Is done with a row.
+    pub(super) fn leave(&self, row: &Row) {
+        self.rows_done.fetch_add(1, Ordering::Relaxed);
+        self.bytes_done.fetch_add(row.bytes_before, Ordering::Relaxed);
+    }
     fn end(&self, state: State) {
         let _ = self.seconds.set(self.started.elapsed().as_secs_f64());
         *lock(&self.state) = state;
@@ -351,9 +365,13 @@ impl Work<'_> {
             let codec = self.codec(row)?;
             let g = codec.geometry();
             slab_elements = slab_elements.max(g.slab_elements() as u64);
-            let search = target::low_rank_memory(&row.shape, row.svd_rank());
-            // A packed source brings its own factors along.
-            per_worker = per_worker.max(values::memory(self.opened, source(row)?));
+            let search = match &row.action {
+                Action::Quantize(recipe) => target::search_memory(&row.shape, recipe),
+                _ => 0,
+            };
+            // A packed source brings its own factors along; what a slab becomes is there as numbers and as bytes.
+            let share = row.bytes_after() / (g.slabs().max(1) as u64);
+            per_worker = per_worker.max(values::memory(self.opened, source(row)?).saturating_add(2 * share));
             match (codec.is_global(), g.slabs()) {
                 (_, 0) => drop(self.progress.rows_done.fetch_add(1, Ordering::Relaxed)),
                 (false, slabs) => units.extend((0..slabs).map(|slab| Unit::Slab { row: r, slab })),

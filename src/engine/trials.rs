@@ -270,9 +270,9 @@ fn worth_sampling(row: &Row) -> bool {
     row.elements() as usize > SAMPLE_ABOVE && sampled * 4 <= rows as usize && (rank == 0 || sampled >= rank * 16)
 }
 
-/// Rows of a sample: a multiple of 8, so that packed codes of any width end on a byte.
+/// Rows of a sample: a multiple of 16, so that packed codes of any width fill whole units.
 fn sample_rows(rows: usize, cols: usize) -> usize {
-    (SAMPLE / cols.max(1)).clamp(8, rows.max(8)).next_multiple_of(8)
+    (SAMPLE / cols.max(1)).clamp(16, rows.max(16)).next_multiple_of(16)
 }
 
 /// The loss of a row, on the current pool. `sampled`: of some of its rows only.

@@ -2,15 +2,17 @@
 //!
 //! Trial, conversion and reading all go through a [`Codec`]; there is no second implementation of any format. A tensor
 //! is a matrix of rows; slabs are fixed by its shape, so that neither threads nor memory move a result.
+use std::any::Any;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::core::{Cancel, Result};
 
 /// About how many elements a slab has: 1 MiB of f32, which stays in a core's cache.
 const SLAB: u64 = 1 << 18;
-/// A slab has a multiple of this many elements, so that packed codes of any width end on a byte.
-const UNIT: u64 = 8;
-/// The longest row that is worked on as a row; a shape with longer ones, or with other than two dimensions, is flat.
+/// A slab has a multiple of this many elements, so that packed codes of any width fill whole units.
+const UNIT: u64 = 16;
+/// The longest row that is worked on as a row; a shape with longer ones, or with fewer than two dimensions, is flat.
 pub const LONGEST_ROW: u64 = 1 << 21;
 
 /// A matrix and its division into slabs.
@@ -25,10 +27,12 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Of a shape: a matrix as it is, everything else as one column.
+    /// Of a shape: its first dimension by all others, or one column.
     pub fn of(shape: &[u64]) -> Self {
-        let (rows, cols) = match *shape {
-            [rows, cols] if cols <= LONGEST_ROW => (rows, cols),
+        let row = shape.get(1..).filter(|rest| !rest.is_empty());
+        let row = row.and_then(|rest| rest.iter().try_fold(1u64, |n, d| n.checked_mul(*d)));
+        let (rows, cols) = match (shape, row) {
+            (&[rows, ..], Some(cols)) if cols <= LONGEST_ROW => (rows, cols),
             _ => (shape.iter().product(), 1),
         };
         // As few rows as fill whole units, whatever the length of a row.
@@ -65,14 +69,25 @@ pub trait Codec: Send + Sync {
     fn geometry(&self) -> Geometry;
     /// Finds what must be known of the whole tensor before any slab can be encoded: low-rank factors, a scale for all.
     fn prepare(&self, values: &dyn Values, cancel: &Cancel) -> Result<Box<dyn Prepared>>;
+    /// The same, with what another codec's [`Prepared::found`] gave for the same values, where that can be used again.
+    fn prepare_with(&self, values: &dyn Values, cancel: &Cancel, _: Option<Found>) -> Result<Box<dyn Prepared>> {
+        self.prepare(values, cancel)
+    }
     /// The same from parts that are stored; `part` gives all bytes of a part.
     fn load(&self, part: &dyn Fn(usize) -> Result<Vec<u8>>) -> Result<Box<dyn Prepared>>;
     /// Whether [`prepare`](Self::prepare) reads the values; such tensors are worked on one at a time.
     fn is_global(&self) -> bool;
 }
 
+/// What was found of a whole tensor and does not depend on the dtype: low-rank factors. Its maker knows what it is.
+pub type Found = Arc<dyn Any + Send + Sync>;
+
 /// A codec that knows what it must of the whole tensor.
 pub trait Prepared: Send + Sync {
+    /// What a codec of another dtype may use again for the same values.
+    fn found(&self) -> Option<Found> {
+        None
+    }
     /// The parts that hold the facts of the whole tensor, with their bytes.
     fn whole(&self) -> Vec<(usize, Vec<u8>)>;
     /// Which bytes of which parts hold a slab.
@@ -97,6 +112,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_shape_is_rows_of_its_first_dimension() {
+        fn check(shape: &[u64], rows: usize, cols: usize) {
+            let g = Geometry::of(shape);
+            assert_eq!((g.rows, g.cols), (rows, cols), "{shape:?}");
+        }
+        check(&[96, 64], 96, 64);
+        check(&[96, 64, 3, 3], 96, 576);
+        check(&[96], 96, 1);
+        check(&[], 1, 1);
+        check(&[2, 2048, 2048], 8_388_608, 1);
+        check(&[0, u64::MAX, 2], 0, 1);
+    }
+
     proptest! {
         #[test]
         fn slabs_cover_every_row_once(rows in 0u64..5000, cols in 1u64..700_000) {
@@ -108,7 +137,7 @@ mod tests {
                 at = g.slab(i).end;
             }
             prop_assert_eq!(at, g.rows);
-            prop_assert_eq!(g.slab_rows * g.cols % 8, 0);
+            prop_assert_eq!(g.slab_rows * g.cols % 16, 0);
         }
     }
 }

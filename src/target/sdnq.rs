@@ -1,10 +1,12 @@
 //! SDNQ: quantized weights that diffusers, transformers and SD.Next load through the `sdnq` library.
 //!
 //! Layout and arithmetic follow sdnq 0.2.8; integer codes, scales and zero points equal its own bit for bit.
+pub mod code;
 pub mod codes;
 pub mod config;
 pub mod layers;
 pub mod read;
+pub mod resolve;
 
 use serde_json::json;
 
@@ -14,14 +16,14 @@ use super::metadata::Facts;
 use super::{DtypeInfo, Knob, Target, kept, row_of};
 use crate::core::dtype::StorageExt;
 use crate::core::model::TensorId;
-use crate::core::plan::{Action, Part, Plan, Row};
+use crate::core::plan::{Action, Plan, Row};
 use crate::core::recipe::{Family, Recipe, group_size};
-use crate::core::rules::Decision;
+use crate::core::rules::{Cause, Decision};
 use crate::core::{Dtype, Error, Model, Result, Settings, Storage};
-use codes::Code;
-use layers::Kind;
+use code::Code;
+use layers::{Kind, Quantizable, Surroundings};
 
-/// sdnq quantizes nothing smaller: input channels, elements.
+/// sdnq quantizes nothing smaller: channels, elements.
 const MIN_CHANNELS: u64 = 32;
 const MIN_ELEMENTS: u64 = 16384;
 /// sdnq's own default for the search of the low-rank branch.
@@ -37,19 +39,22 @@ impl Target for Sdnq {
     }
 
     fn dtypes(&self) -> Vec<DtypeInfo> {
-        codes::all()
+        code::all()
             .map(|c| DtypeInfo { name: Dtype::new(&c.name()), bits: f64::from(c.bits()), about: c.about() })
             .collect()
     }
 
     fn parse_dtype(&self, name: &str) -> Result<Dtype> {
-        match Code::parse(name) {
-            Some(code) => Ok(Dtype::new(&code.name())),
-            None => {
-                let names: Vec<String> = codes::all().map(|c| c.name()).collect();
-                Err(super::unknown_dtype(Family::Sdnq, name, names.iter().map(String::as_str)))
-            }
-        }
+        Code::named(name).map(|code| Dtype::new(&code.name()))
+    }
+
+    fn ladder(&self, first: &Dtype, codebook: bool) -> Vec<(Dtype, f64)> {
+        code::by_size()
+            .into_iter()
+            .skip_while(|code| code.name() != first.as_str())
+            .filter(|code| !codebook || code.takes_codebook())
+            .map(|code| (Dtype::new(&code.name()), f64::from(code.bits())))
+            .collect()
     }
 
     fn default_dtype(&self) -> Dtype {
@@ -57,6 +62,16 @@ impl Target for Sdnq {
     }
 
     fn has(&self, _: Knob) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn check(&self, settings: &Settings) -> Result<()> {
+        let dtype = settings.defaults.dtype.clone().unwrap_or_else(|| self.default_dtype());
+        if settings.defaults.codebook == Some(true) && !code_of(&dtype)?.takes_codebook() {
+            return Err(Error::usage(format!(
+                "a codebook needs an unsigned integer dtype of up to 8 bits, not {dtype}; say uint4, for one"
+            )));
+        }
         Ok(())
     }
 
@@ -76,33 +91,35 @@ impl Target for Sdnq {
             let cause = decision.kept_by.as_ref().unwrap_or(&decision.by);
             return keep(settings.explain(cause));
         }
-        match layers::kind(&tensor.name, &tensor.shape) {
-            Kind::Linear => {}
-            other => return keep(other.why_kept().to_owned()),
+        let kind = layers::kind_in(model, &tensor.name, &tensor.shape, Surroundings::of(model));
+        // Who sets a layer by hand means that layer, whatever kinds are quantized otherwise.
+        let by_hand = decision.by == Cause::Override;
+        match kind.quantizable() {
+            Quantizable::Yes => {}
+            Quantizable::Embeddings if settings.quant_embedding || by_hand => {}
+            Quantizable::Convolutions if settings.quant_conv || by_hand => {}
+            Quantizable::Embeddings => return keep("an embedding: quantized with --quant-embedding".into()),
+            Quantizable::Convolutions => return keep("a convolution: quantized with --quant-conv".into()),
+            Quantizable::No(why) => return keep(why.to_owned()),
         }
-        let (out, channels) = (tensor.rows(), tensor.cols());
-        if channels < MIN_CHANNELS || out * channels < MIN_ELEMENTS {
+        let (elements, channels) = (tensor.elements(), resolve::channels(kind, &tensor.shape));
+        if channels < MIN_CHANNELS || elements < MIN_ELEMENTS {
+            let shape: Vec<String> = tensor.shape.iter().map(u64::to_string).collect();
             return keep(format!(
-                "{out}×{channels} is below SDNQ's minimum of {MIN_CHANNELS} input channels and {MIN_ELEMENTS} elements"
+                "{} is below SDNQ's minimum of {MIN_CHANNELS} input channels and {MIN_ELEMENTS} elements",
+                shape.join("×")
             ));
         }
-        if channels > LONGEST_ROW {
-            return keep(format!("rows of {channels} elements are longer than mixdown works on ({LONGEST_ROW})"));
+        if tensor.cols() > LONGEST_ROW {
+            return keep(format!("rows of {} elements are longer than mixdown works on ({LONGEST_ROW})", tensor.cols()));
         }
         let asked = asked(&decision.patch)?;
         let code = code_of(&asked.dtype)?;
-        if code.packed_shape(out * channels).is_none() {
-            return keep(format!("{} elements do not fill {}'s units of {}", out * channels, code.name(), code.unit()));
+        if code.packed_shape(elements).is_none() {
+            return keep(format!("{elements} elements do not fill {}'s units of {}", code.name(), code.unit()));
         }
-        let recipe = resolve(&asked, code, out, channels);
-        let parts = parts(&tensor.name, &tensor.shape, code, &recipe, factor_storage(tensor.storage));
-        let reason = (asked.group_size > 0 && asked.group_size != recipe.group_size).then(|| {
-            let found = match recipe.group_size {
-                group_size::ROW => "one scale per row".to_owned(),
-                n => format!("groups of {n}"),
-            };
-            format!("{channels} input channels do not divide into groups of {}: SDNQ takes {found}", asked.group_size)
-        });
+        let (recipe, reason) = resolve::resolve(&asked, code, kind, &tensor.shape);
+        let parts = resolve::parts(&tensor.name, &tensor.shape, code, &recipe, factor_storage(tensor.storage));
         Ok(row_of(tensor, id, decision, Action::Quantize(recipe), parts, reason))
     }
 
@@ -142,7 +159,16 @@ impl Target for Sdnq {
             d.insert("use_svd".into(), json!(r.svd_rank > 0));
             d.insert("svd_rank".into(), json!(r.svd_rank));
             d.insert("svd_steps".into(), json!(r.svd_steps));
-            d.insert("use_hadamard".into(), json!(false));
+            d.insert("use_hadamard".into(), json!(r.hadamard > 0));
+            if r.hadamard > 0 {
+                d.insert("hadamard_group_size".into(), json!(r.hadamard));
+            }
+            if r.codebook {
+                d.insert("use_codebook".into(), json!(true));
+            }
+            if r.axis != 1 {
+                d.insert("axis".into(), json!(r.axis));
+            }
             d.insert("original_shape".into(), json!(row.shape));
             let storage = row.sources.first().map(|id| model.tensor(*id).storage.name());
             d.insert("original_dtype".into(), json!(storage));
@@ -173,98 +199,20 @@ fn asked(patch: &crate::core::Patch) -> Result<Recipe> {
         )));
     }
     let svd_steps = patch.svd_steps.unwrap_or(SVD_STEPS);
-    Ok(Recipe { svd_rank: patch.svd_rank.unwrap_or(0), svd_steps, ..Recipe::plain(dtype, size) })
-}
-
-/// The recipe with its group size and rank as they come out for a layer of `out` × `channels`.
-fn resolve(asked: &Recipe, code: Code, out: u64, channels: u64) -> Recipe {
-    let svd_rank = u64::from(asked.svd_rank).min(out).min(channels) as u32;
-    let group_size = resolve_group(asked.group_size, code.bits(), svd_rank > 0, channels);
-    Recipe { group_size, svd_rank, ..asked.clone() }
-}
-
-/// The rule by which sdnq's loader finds a Linear's groups again (`quantizer.py`, group size selection).
-pub(crate) fn resolve_group(asked: i64, bits: u8, svd: bool, channels: u64) -> i64 {
-    let asked = match asked {
-        group_size::AUTO => 1i64 << (2 + u32::from(bits) + u32::from(svd)),
-        other => other,
-    };
-    if asked <= 0 {
-        return asked;
+    let hadamard = patch.hadamard.unwrap_or(0);
+    if hadamard > 0 && !(hadamard.is_power_of_two() && hadamard >= 4) {
+        return Err(Error::usage(format!("hadamard {hadamard}: give a power of two from 4 up, or 0 for none")));
     }
-    let mut size = asked as u64;
-    if size >= channels {
-        return group_size::ROW;
-    }
-    let mut groups = channels / size;
-    while groups * size != channels {
-        // The number of groups shrinks first and the size follows from it: 240 channels in 64s become 120, not 80.
-        groups -= 1;
-        if groups <= 1 {
-            return group_size::ROW;
-        }
-        size = channels / groups;
-    }
-    if groups <= 1 { group_size::ROW } else { size as i64 }
+    Ok(Recipe {
+        svd_rank: patch.svd_rank.unwrap_or(0),
+        svd_steps,
+        hadamard,
+        codebook: patch.codebook.unwrap_or(false),
+        ..Recipe::plain(dtype, size)
+    })
 }
 
 /// The low-rank factors have the type that the weight had.
 fn factor_storage(storage: Storage) -> Storage {
     super::castable(storage)
-}
-
-/// The arrays of a quantized layer, in this order: weight, scale, zero point, low-rank factors.
-pub(crate) fn parts(name: &str, shape: &[u64], code: Code, recipe: &Recipe, factors: Storage) -> Vec<Part> {
-    let layer = crate::core::name::layer(name);
-    let part = |suffix: &str, storage, shape| Part { name: format!("{layer}.{suffix}"), storage, shape };
-    let (out, channels) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product::<u64>());
-    let scale_shape = match recipe.group_size {
-        group_size::TENSOR => vec![1, 1],
-        n if n > 0 => vec![out, channels / n as u64, 1],
-        _ => vec![out, 1],
-    };
-    let weight_shape = match (code.packed_shape(out * channels), recipe.group_size) {
-        (Some(packed), _) if code.is_packed() => packed,
-        (_, n) if n > 0 => vec![out, channels / n as u64, n as u64],
-        _ => vec![out, channels],
-    };
-    let mut parts =
-        vec![part("weight", code.storage(), weight_shape), part("scale", Storage::F32, scale_shape.clone())];
-    if code.has_zero_point() {
-        parts.push(part("zero_point", Storage::F32, scale_shape));
-    }
-    if recipe.svd_rank > 0 {
-        let rank = u64::from(recipe.svd_rank);
-        parts.push(part("svd_up", factors, vec![out, rank]));
-        parts.push(part("svd_down", factors, vec![rank, channels]));
-    }
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_come_out_as_the_loader_finds_them() {
-        fn check(asked: i64, bits: u8, svd: bool, channels: u64, size: i64) {
-            assert_eq!(
-                resolve_group(asked, bits, svd, channels),
-                size,
-                "{asked} for {channels} channels of {bits} bits"
-            );
-        }
-        check(0, 4, false, 3072, 64);
-        check(0, 4, true, 3072, 128);
-        check(0, 8, false, 3072, 1024);
-        check(0, 8, false, 1536, -1);
-        check(0, 1, false, 64, 8);
-        check(64, 4, false, 192, 64);
-        check(64, 4, false, 240, 120);
-        check(128, 4, false, 3072, 128);
-        check(48, 4, false, 64, -1);
-        check(64, 4, false, 64, -1);
-        check(-1, 4, false, 3072, -1);
-        check(-2, 4, false, 3072, -2);
-    }
 }

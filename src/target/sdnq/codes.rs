@@ -1,103 +1,110 @@
-//! SDNQ's integer dtypes and the codec of a Linear layer.
+//! The codec of a layer: rotation, low-rank branch, codes.
+//!
+//! Encoding goes rotate → subtract the low-rank branch → codes; decoding goes back. Everything but what
+//! [`Codec::prepare`] finds is done slab by slab.
 use std::ops::Range as Rows;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::super::codec::{Codec, Geometry, Piece, Prepared, Values};
+use super::super::codec::{Codec, Found, Geometry, Piece, Prepared, Values};
+use super::code::Code;
 use crate::core::dtype::{Storage, StorageExt};
 use crate::core::recipe::{Recipe, group_size};
 use crate::core::{Cancel, Error, Result};
-use crate::quant::affine::{self, IntCode, Range};
-use crate::quant::{Blocks, bitpack, cast, lowrank};
+use crate::quant::affine::{self, Range};
+use crate::quant::{Blocks, Word, bitpack, cast, codebook, hadamard, lowrank, minifloat};
 
 /// Fixed, so that the same weights give the same file on every run.
 const SEED: u64 = 0x6d69_7864_6f77_6e00;
-
-/// An integer dtype: `int2` … `int8`, `uint1` … `uint8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Code(IntCode);
-
-/// Every dtype, from many bits to few, signed before unsigned.
-pub fn all() -> impl Iterator<Item = Code> {
-    (1..=8).rev().flat_map(|bits| [true, false].into_iter().filter_map(move |s| IntCode::new(bits, s)).map(Code))
-}
-
-impl Code {
-    /// The dtype of a name in any case, aliases included.
-    pub fn parse(name: &str) -> Option<Self> {
-        let lower = name.trim().to_ascii_lowercase();
-        let canonical = match lower.as_str() {
-            "bool" | "int1" => "uint1",
-            other => other,
-        };
-        all().find(|c| c.name() == canonical)
-    }
-    /// Its canonical name.
-    pub fn name(self) -> String {
-        format!("{}int{}", if self.0.is_signed() { "" } else { "u" }, self.0.bits())
-    }
-    /// Bits of a code.
-    pub fn bits(self) -> u8 {
-        self.0.bits()
-    }
-    /// In a few words.
-    pub fn about(self) -> &'static str {
-        match (self.0.bits(), self.0.is_signed()) {
-            (8, true) => "symmetric; near lossless, fast matrix products",
-            (8, false) => "with a zero point; for one-sided weights",
-            (5..=7, true) => "symmetric, packed",
-            (5..=7, false) => "with a zero point, packed",
-            (4, true) => "symmetric, two codes per byte",
-            (4, false) => "with a zero point, two codes per byte; the usual 4 bit",
-            (3, _) => "small; look at the loss",
-            (_, _) => "tiny; mostly for experiments",
-        }
-    }
-    /// Whether it has a zero point beside its scale.
-    pub fn has_zero_point(self) -> bool {
-        !self.0.is_signed()
-    }
-    /// Whether codes share bytes.
-    pub fn is_packed(self) -> bool {
-        self.0.bits() < 8
-    }
-    /// Codes in a unit of packing.
-    pub fn unit(self) -> usize {
-        bitpack::unit(self.0.bits())
-    }
-    /// The stored element type.
-    pub fn storage(self) -> Storage {
-        if self.0.bits() == 8 && self.0.is_signed() { Storage::I8 } else { Storage::U8 }
-    }
-    /// Shape of the packed codes of so many elements; `None` when they do not fill whole units.
-    pub fn packed_shape(self, elements: u64) -> Option<Vec<u64>> {
-        let bits = u64::from(self.0.bits());
-        let unit = self.unit() as u64;
-        if !elements.is_multiple_of(unit) {
-            return None;
-        }
-        Some(match bits {
-            8 => vec![elements],
-            1 | 2 | 4 => vec![elements / unit],
-            _ => vec![elements / unit, unit * bits / 8],
-        })
-    }
-    /// Bytes of so many codes that fill whole units.
-    fn bytes(self, elements: usize) -> u64 {
-        elements as u64 * u64::from(self.0.bits()) / 8
-    }
-}
+/// Rounds of the search for levels; sdnq's own default.
+pub const CODEBOOK_STEPS: usize = 24;
 
 const WEIGHT: usize = 0;
 const SCALE: usize = 1;
 const ZERO_POINT: usize = 2;
 
-/// The codec of one Linear layer.
+/// What codes mean: values of their own with a scale, or levels.
+#[derive(Clone, Copy, Debug)]
+enum Scheme {
+    Scaled(Code),
+    Levels { bits: u8 },
+}
+
+impl Scheme {
+    fn has_zero_point(self) -> bool {
+        matches!(self, Self::Scaled(code) if code.has_zero_point())
+    }
+    /// Numbers of a block that stand in the place of its scale.
+    fn scales_per_block(self) -> usize {
+        match self {
+            Self::Scaled(_) => 1,
+            Self::Levels { bits } => 1 << bits,
+        }
+    }
+    /// Scales (or levels) and zero points of some blocks.
+    fn fit(self, blocks: Blocks, values: &[f32]) -> Fit {
+        let mut fit = Fit {
+            scale: vec![0.0; blocks.scales() * self.scales_per_block()],
+            zero_point: vec![0.0; if self.has_zero_point() { blocks.scales() } else { 0 }],
+        };
+        match self {
+            Self::Scaled(Code::Int(code)) => affine::scales(code, blocks, values, &mut fit.scale, &mut fit.zero_point),
+            Self::Scaled(Code::Float(code)) => {
+                minifloat::scales(code, blocks, values, &mut fit.scale, &mut fit.zero_point)
+            }
+            Self::Levels { bits } => codebook::levels(bits, blocks, values, CODEBOOK_STEPS, &mut fit.scale),
+        }
+        fit
+    }
+    /// The scale and zero point of a range.
+    fn fit_range(self, range: Range) -> (f32, f32) {
+        match self {
+            Self::Scaled(Code::Int(code)) => range.scale_of(code),
+            Self::Scaled(Code::Float(code)) => range.float_scale_of(code),
+            Self::Levels { .. } => (0.0, 0.0),
+        }
+    }
+    fn encode<W: Word>(self, blocks: Blocks, values: &[f32], fit: &Fit, codes: &mut [W]) {
+        match self {
+            Self::Scaled(Code::Int(code)) => affine::encode(code, blocks, values, &fit.scale, &fit.zero_point, codes),
+            Self::Scaled(Code::Float(code)) => {
+                minifloat::encode(code, blocks, values, &fit.scale, &fit.zero_point, codes)
+            }
+            // Levels are of bytes only, and decoded by `levels`.
+            Self::Levels { .. } => {}
+        }
+    }
+    fn decode<W: Word>(self, blocks: Blocks, codes: &[W], fit: &Fit, values: &mut [f32]) {
+        match self {
+            Self::Scaled(Code::Int(code)) => affine::decode(code, blocks, codes, &fit.scale, &fit.zero_point, values),
+            Self::Scaled(Code::Float(code)) => {
+                minifloat::decode(code, blocks, codes, &fit.scale, &fit.zero_point, values)
+            }
+            Self::Levels { .. } => {}
+        }
+    }
+}
+
+/// Scales or levels, and zero points.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Fit {
+    scale: Vec<f32>,
+    zero_point: Vec<f32>,
+}
+
+/// The codec of one layer.
 #[derive(Clone, Debug)]
 pub struct SdnqCodec {
     geometry: Geometry,
     code: Code,
+    scheme: Scheme,
+    /// Elements along the dimension that groups run along, and positions between neighbours there.
+    channels: usize,
+    inner: usize,
+    axis: u8,
     group_size: i64,
+    hadamard: usize,
     svd_rank: usize,
     svd_steps: usize,
     factors: Storage,
@@ -106,30 +113,70 @@ pub struct SdnqCodec {
 impl SdnqCodec {
     /// For a shape and a resolved recipe; the low-rank factors are stored as `factors`.
     pub fn new(shape: &[u64], code: Code, recipe: &Recipe, factors: Storage) -> Result<Self> {
+        let fails = |what: String| Err(Error::failed(what));
         let geometry = Geometry::of(shape);
-        let size = recipe.group_size;
-        if size == group_size::AUTO || (size > 0 && !geometry.cols.is_multiple_of(size as usize)) {
-            return Err(Error::failed(format!("group size {size} does not divide rows of {}", geometry.cols)));
+        let (&[rows, channels, ..], Some(cols)) =
+            (shape, shape.get(1..).and_then(|rest| rest.iter().try_fold(1u64, |n, d| n.checked_mul(*d))))
+        else {
+            return fails(format!("shape {shape:?} is not that of a layer"));
+        };
+        if (geometry.rows as u64, geometry.cols as u64) != (rows, cols) {
+            return fails(format!("rows of {cols} elements are longer than mixdown works on"));
         }
-        if code.packed_shape(geometry.rows as u64 * geometry.cols as u64).is_none() {
-            return Err(Error::failed(format!(
-                "shape {shape:?} does not fill {}'s units of {}",
-                code.name(),
-                code.unit()
-            )));
+        let size = recipe.group_size;
+        let divides = |n: i64| channels.is_multiple_of(n as u64);
+        if size == group_size::AUTO || (size > 0 && (!divides(size) || recipe.axis != 1)) || recipe.axis > 1 {
+            return fails(format!("group size {size} does not divide {channels} channels"));
+        }
+        if code.packed_shape(rows * cols).is_none() {
+            return fails(format!("shape {shape:?} does not fill {}'s units of {}", code.name(), code.unit()));
+        }
+        let hadamard = recipe.hadamard as usize;
+        if hadamard > 0 && (hadamard < 4 || !hadamard.is_power_of_two() || !geometry.cols.is_multiple_of(hadamard)) {
+            return fails(format!("a rotation of {hadamard} does not divide rows of {cols}"));
+        }
+        if recipe.codebook && !code.takes_codebook() {
+            return fails(format!("{} takes no codebook", code.name()));
         }
         Ok(Self {
             geometry,
             code,
+            scheme: if recipe.codebook { Scheme::Levels { bits: code.bits() } } else { Scheme::Scaled(code) },
+            channels: channels as usize,
+            inner: if recipe.axis == 0 { geometry.cols } else { (cols / channels.max(1)) as usize },
+            axis: recipe.axis,
             group_size: size,
+            hadamard,
             svd_rank: recipe.svd_rank as usize,
             svd_steps: recipe.svd_steps as usize,
             factors,
         })
     }
 
+    fn search(&self) -> Option<Search> {
+        // Types of one width are told apart by the source's type, which all codecs of the same values share.
+        (self.svd_rank > 0).then(|| (self.svd_rank, self.svd_steps, self.hadamard, self.factors.bitsize()))
+    }
+
     fn svd_part(&self) -> usize {
-        if self.code.has_zero_point() { 3 } else { 2 }
+        if self.scheme.has_zero_point() { 3 } else { 2 }
+    }
+
+    /// Whether all slabs share their scales.
+    fn shares_scales(&self) -> bool {
+        self.group_size == group_size::TENSOR || self.axis == 0
+    }
+
+    /// How values of so many rows divide into blocks.
+    fn blocks(&self, rows: usize) -> Blocks {
+        match self.group_size {
+            group_size::TENSOR => Blocks::whole(rows * self.geometry.cols),
+            _ if self.axis == 0 => Blocks { outer: 1, groups: 1, len: rows, inner: self.inner },
+            n if n > 0 => {
+                Blocks { outer: rows, groups: self.channels / n as usize, len: n as usize, inner: self.inner }
+            }
+            _ => Blocks { outer: rows, groups: 1, len: self.channels, inner: self.inner },
+        }
     }
 
     /// Factors as the file's reader will have them: rounded to the stored type.
@@ -141,8 +188,24 @@ impl SdnqCodec {
         (bytes, back)
     }
 
-    /// The range of the whole tensor without its low-rank part.
-    fn range(&self, low: Option<&Low>, values: &dyn Values, cancel: &Cancel) -> Result<Range> {
+    /// The values of a slab as they are coded: rotated, without their low-rank part.
+    fn residual(&self, low: Option<&Low>, rows: Rows<usize>, values: &mut [f32]) {
+        if self.hadamard > 0 {
+            hadamard::rotate(self.hadamard, values);
+        }
+        if let Some(low) = low {
+            low.subtract(self.geometry, rows, values);
+        }
+    }
+
+    /// Every slab of the residual, in parallel on the current pool; what `f` makes of them, in order.
+    fn slabs<T: Send>(
+        &self,
+        low: Option<&Low>,
+        values: &dyn Values,
+        cancel: &Cancel,
+        f: impl Fn(&[f32]) -> T + Sync,
+    ) -> Result<Vec<T>> {
         let g = self.geometry;
         (0..g.slabs())
             .into_par_iter()
@@ -150,13 +213,71 @@ impl SdnqCodec {
                 cancel.check()?;
                 let mut slab = Vec::new();
                 values.read(g.slab(i), &mut slab)?;
-                if let Some(low) = low {
-                    low.subtract(g, g.slab(i), &mut slab);
-                }
-                Ok(Range::of(&slab))
+                self.residual(low, g.slab(i), &mut slab);
+                Ok(f(&slab))
             })
-            // Merging gives the same bits in any order.
-            .try_reduce(|| Range::EMPTY, |a, b| Ok(a.merge(b)))
+            .collect()
+    }
+
+    /// The scales that all slabs share.
+    fn shared(&self, low: Option<&Low>, values: &dyn Values, cancel: &Cancel) -> Result<Fit> {
+        if self.axis == 0 && self.group_size != group_size::TENSOR {
+            return self.columns(low, values, cancel);
+        }
+        let range = self.slabs(low, values, cancel, Range::of)?.into_iter().fold(Range::EMPTY, Range::merge);
+        let Scheme::Levels { bits } = self.scheme else {
+            let (scale, zero_point) = self.scheme.fit_range(range);
+            let zero_point = if self.scheme.has_zero_point() { vec![zero_point] } else { Vec::new() };
+            return Ok(Fit { scale: vec![scale], zero_point });
+        };
+        let mut levels = uniform(bits, range);
+        for _ in 0..CODEBOOK_STEPS {
+            let sums = self.slabs(low, values, cancel, |slab| codebook::Sums::of(&levels, slab))?;
+            let mut all: Option<codebook::Sums> = None;
+            for sums in sums {
+                match &mut all {
+                    Some(all) => all.merge(&sums),
+                    None => all = Some(sums),
+                }
+            }
+            let before = levels.clone();
+            if let Some(sums) = all {
+                sums.move_levels(&mut levels);
+            }
+            if levels == before {
+                break;
+            }
+        }
+        Ok(Fit { scale: levels, zero_point: Vec::new() })
+    }
+
+    /// Scales of a transposed convolution: one for each column of its matrix.
+    fn columns(&self, low: Option<&Low>, values: &dyn Values, cancel: &Cancel) -> Result<Fit> {
+        let cols = self.geometry.cols;
+        if let Scheme::Levels { .. } = self.scheme {
+            // Levels of a column need all of it; such weights are small.
+            let all: Vec<f32> = self.slabs(low, values, cancel, <[f32]>::to_vec)?.concat();
+            return Ok(self.scheme.fit(self.blocks(self.geometry.rows), &all));
+        }
+        let ranges = self.slabs(low, values, cancel, |slab| {
+            let mut ranges = vec![Range::EMPTY; cols];
+            for row in slab.chunks_exact(cols) {
+                for (range, value) in ranges.iter_mut().zip(row) {
+                    *range = range.merge(Range { min: *value, max: *value });
+                }
+            }
+            ranges
+        })?;
+        let mut fit = Fit::default();
+        for col in 0..cols {
+            let range = ranges.iter().fold(Range::EMPTY, |all, slab| all.merge(slab[col]));
+            let (scale, zero_point) = self.scheme.fit_range(range);
+            fit.scale.push(scale);
+            if self.scheme.has_zero_point() {
+                fit.zero_point.push(zero_point);
+            }
+        }
+        Ok(fit)
     }
 }
 
@@ -166,27 +287,28 @@ impl Codec for SdnqCodec {
     }
 
     fn is_global(&self) -> bool {
-        self.svd_rank > 0 || self.group_size == group_size::TENSOR
+        self.svd_rank > 0 || self.shares_scales()
     }
 
     fn prepare(&self, values: &dyn Values, cancel: &Cancel) -> Result<Box<dyn Prepared>> {
-        let low = if self.svd_rank > 0 {
-            let stop = || cancel.is_cancelled();
-            let found = lowrank::low_rank(&Slabs(values), self.svd_rank, self.svd_steps, SEED, &stop)?;
-            let factors = found.ok_or_else(Error::interrupted)?;
-            let (_, up) = self.rounded(&factors.up);
-            let (bytes, down) = self.rounded(&factors.down);
-            Some(Low { rank: factors.rank, up, down, bytes })
-        } else {
-            None
+        self.prepare_with(values, cancel, None)
+    }
+
+    fn prepare_with(&self, values: &dyn Values, cancel: &Cancel, found: Option<Found>) -> Result<Box<dyn Prepared>> {
+        let low = match (self.search(), found.and_then(|f| f.downcast::<Low>().ok())) {
+            (None, _) => None,
+            (Some(search), Some(low)) if low.search == search => Some(low),
+            (Some(search), _) => {
+                let stop = || cancel.is_cancelled();
+                let rotated = Slabs { values, hadamard: self.hadamard };
+                let found = lowrank::low_rank(&rotated, self.svd_rank, self.svd_steps, SEED, &stop)?;
+                let factors = found.ok_or_else(Error::interrupted)?;
+                let (_, up) = self.rounded(&factors.up);
+                let (bytes, down) = self.rounded(&factors.down);
+                Some(Arc::new(Low { search, rank: factors.rank, up, down, bytes }))
+            }
         };
-        let shared = if self.group_size == group_size::TENSOR {
-            let range = self.range(low.as_ref(), values, cancel)?;
-            let (scale, zero_point) = range.scale_of(self.code.0);
-            Some(Shared { scale: [scale], zero_point: [zero_point] })
-        } else {
-            None
-        };
+        let shared = if self.shares_scales() { Some(self.shared(low.as_deref(), values, cancel)?) } else { None };
         Ok(Box::new(Ready { codec: self.clone(), low, shared }))
     }
 
@@ -200,17 +322,20 @@ impl Codec for SdnqCodec {
             let mut down = vec![0.0; elements];
             cast::decode(self.factors, &stored, &mut down);
             // Rows of `up` come with the slabs that need them.
-            Some(Low { rank: self.svd_rank, up: Vec::new(), down, bytes: Vec::new() })
+            let search = self.search().unwrap_or_default();
+            Some(Arc::new(Low { search, rank: self.svd_rank, up: Vec::new(), down, bytes: Vec::new() }))
         } else {
             None
         };
-        let shared = if self.group_size == group_size::TENSOR {
+        let shared = if self.shares_scales() {
+            let blocks = self.blocks(self.geometry.rows);
             let scale = floats(&part(SCALE)?);
-            let zero_point = if self.code.has_zero_point() { floats(&part(ZERO_POINT)?) } else { vec![0.0] };
-            match (scale[..].try_into(), zero_point[..].try_into()) {
-                (Ok(scale), Ok(zero_point)) => Some(Shared { scale, zero_point }),
-                _ => return Err(Error::failed("its scale is not one number")),
+            let zero_point = if self.scheme.has_zero_point() { floats(&part(ZERO_POINT)?) } else { Vec::new() };
+            let zero_points = if self.scheme.has_zero_point() { blocks.scales() } else { 0 };
+            if (scale.len(), zero_point.len()) != (blocks.scales() * self.scheme.scales_per_block(), zero_points) {
+                return Err(Error::failed("its scales do not have the size its shape says"));
             }
+            Some(Fit { scale, zero_point })
         } else {
             None
         };
@@ -218,8 +343,12 @@ impl Codec for SdnqCodec {
     }
 }
 
+/// What low-rank factors depend on besides the values: rank, steps, rotation, and bits of their stored type.
+type Search = (usize, usize, usize, usize);
+
 /// Low-rank factors, rounded as they are stored.
 struct Low {
+    search: Search,
     rank: usize,
     /// Empty where the parts were loaded.
     up: Vec<f32>,
@@ -237,39 +366,24 @@ impl Low {
     }
 }
 
-/// One scale for the whole tensor.
-struct Shared {
-    scale: [f32; 1],
-    zero_point: [f32; 1],
-}
-
 struct Ready {
     codec: SdnqCodec,
-    low: Option<Low>,
-    shared: Option<Shared>,
-}
-
-impl Ready {
-    fn blocks(&self, rows: usize) -> Blocks {
-        let cols = self.codec.geometry.cols;
-        match self.codec.group_size {
-            group_size::TENSOR => Blocks::whole(rows * cols),
-            n if n > 0 => Blocks { outer: rows, groups: cols / n as usize, len: n as usize, inner: 1 },
-            _ => Blocks::rows(rows, cols),
-        }
-    }
-    fn zero_points(&self, scales: usize) -> usize {
-        if self.codec.code.has_zero_point() { scales } else { 0 }
-    }
+    low: Option<Arc<Low>>,
+    /// Scales of all slabs, where they share them.
+    shared: Option<Fit>,
 }
 
 impl Prepared for Ready {
+    fn found(&self) -> Option<Found> {
+        self.low.clone().map(|low| low as Found)
+    }
+
     fn whole(&self) -> Vec<(usize, Vec<u8>)> {
         let mut parts = Vec::new();
         if let Some(shared) = &self.shared {
-            parts.push((SCALE, shared.scale[0].to_le_bytes().to_vec()));
-            if self.codec.code.has_zero_point() {
-                parts.push((ZERO_POINT, shared.zero_point[0].to_le_bytes().to_vec()));
+            parts.push((SCALE, bytes_of(&shared.scale)));
+            if self.codec.scheme.has_zero_point() {
+                parts.push((ZERO_POINT, bytes_of(&shared.zero_point)));
             }
         }
         if let Some(low) = &self.low {
@@ -280,15 +394,15 @@ impl Prepared for Ready {
 
     fn pieces(&self, rows: Rows<usize>) -> Vec<Piece> {
         let g = self.codec.geometry;
-        let code = self.codec.code;
+        let (code, scheme) = (self.codec.code, self.codec.scheme);
         let mut pieces =
             vec![Piece { part: WEIGHT, bytes: code.bytes(rows.start * g.cols)..code.bytes(rows.end * g.cols) }];
         if self.shared.is_none() {
-            let groups = self.blocks(1).groups as u64;
-            let bytes = rows.start as u64 * groups * 4..rows.end as u64 * groups * 4;
-            pieces.push(Piece { part: SCALE, bytes: bytes.clone() });
-            if code.has_zero_point() {
-                pieces.push(Piece { part: ZERO_POINT, bytes });
+            let of_row = self.codec.blocks(1).scales() as u64 * 4;
+            let bytes = |per_row: u64| rows.start as u64 * per_row..rows.end as u64 * per_row;
+            pieces.push(Piece { part: SCALE, bytes: bytes(of_row * scheme.scales_per_block() as u64) });
+            if scheme.has_zero_point() {
+                pieces.push(Piece { part: ZERO_POINT, bytes: bytes(of_row) });
             }
         }
         if let Some(low) = &self.low {
@@ -300,29 +414,18 @@ impl Prepared for Ready {
     }
 
     fn encode(&self, rows: Rows<usize>, values: &mut [f32]) -> Vec<Vec<u8>> {
-        let code = self.codec.code;
-        if let Some(low) = &self.low {
-            low.subtract(self.codec.geometry, rows.clone(), values);
+        let SdnqCodec { code, scheme, .. } = self.codec;
+        self.codec.residual(self.low.as_deref(), rows.clone(), values);
+        let blocks = self.codec.blocks(rows.len());
+        let own = if self.shared.is_some() { None } else { Some(scheme.fit(blocks, values)) };
+        let mut pieces = Vec::with_capacity(4);
+        if let Some(fit) = self.shared.as_ref().or(own.as_ref()) {
+            pieces.push(pack(code, scheme, blocks, values, fit));
         }
-        let blocks = self.blocks(rows.len());
-        let mut codes = vec![0u8; values.len()];
-        let mut pieces = Vec::with_capacity(3);
-        match &self.shared {
-            Some(s) => {
-                let zero_point = &s.zero_point[..self.zero_points(1)];
-                affine::encode(code.0, blocks, values, &s.scale, zero_point, &mut codes);
-                pieces.push(pack(code, codes));
-            }
-            None => {
-                let scales = blocks.scales();
-                let (mut scale, mut zero_point) = (vec![0.0; scales], vec![0.0; self.zero_points(scales)]);
-                affine::scales(code.0, blocks, values, &mut scale, &mut zero_point);
-                affine::encode(code.0, blocks, values, &scale, &zero_point, &mut codes);
-                pieces.push(pack(code, codes));
-                pieces.push(bytes_of(&scale));
-                if code.has_zero_point() {
-                    pieces.push(bytes_of(&zero_point));
-                }
+        if let Some(fit) = &own {
+            pieces.push(bytes_of(&fit.scale));
+            if scheme.has_zero_point() {
+                pieces.push(bytes_of(&fit.zero_point));
             }
         }
         if let Some(low) = &self.low {
@@ -335,49 +438,91 @@ impl Prepared for Ready {
     }
 
     fn decode(&self, rows: Rows<usize>, pieces: &[Vec<u8>], out: &mut [f32]) {
-        let code = self.codec.code;
-        let blocks = self.blocks(rows.len());
-        let codes = unpack(code, pieces.first().map_or(&[], Vec::as_slice), out.len());
-        match &self.shared {
-            Some(s) => affine::decode(code.0, blocks, &codes, &s.scale, &s.zero_point[..self.zero_points(1)], out),
-            None => {
-                let scale = pieces.get(1).map(|b| floats(b)).unwrap_or_default();
-                let zero_point = pieces.get(2).filter(|_| code.has_zero_point()).map(|b| floats(b)).unwrap_or_default();
-                affine::decode(code.0, blocks, &codes, &scale, &zero_point, out);
-            }
+        let SdnqCodec { code, scheme, .. } = self.codec;
+        let blocks = self.codec.blocks(rows.len());
+        let own = self.shared.is_none().then(|| Fit {
+            scale: pieces.get(1).map(|b| floats(b)).unwrap_or_default(),
+            zero_point: pieces.get(2).filter(|_| scheme.has_zero_point()).map(|b| floats(b)).unwrap_or_default(),
+        });
+        if let Some(fit) = self.shared.as_ref().or(own.as_ref()) {
+            unpack(code, scheme, blocks, pieces.first().map_or(&[], Vec::as_slice), fit, out);
         }
         if let (Some(low), Some(stored)) = (&self.low, pieces.last()) {
             let mut up = vec![0.0; rows.len() * low.rank];
             cast::decode(self.codec.factors, stored, &mut up);
             lowrank::add(&up, &low.down, low.rank, self.codec.geometry.cols, out);
         }
+        if self.codec.hadamard > 0 {
+            hadamard::rotate(self.codec.hadamard, out);
+        }
     }
 }
 
-fn pack(code: Code, mut codes: Vec<u8>) -> Vec<u8> {
+/// Levels at equal steps over a range.
+fn uniform(bits: u8, range: Range) -> Vec<f32> {
+    let count = 1usize << bits;
+    if range == Range::EMPTY {
+        return vec![0.0; count];
+    }
+    let step = (range.max - range.min) / (count - 1) as f32;
+    (0..count).map(|i| range.min + i as f32 * step).collect()
+}
+
+/// The bytes of the codes of some values.
+fn pack(code: Code, scheme: Scheme, blocks: Blocks, values: &[f32], fit: &Fit) -> Vec<u8> {
+    let bits = code.bits();
+    if code.is_wide() {
+        let mut codes = vec![0u16; values.len()];
+        scheme.encode(blocks, values, fit, &mut codes);
+        if code.storage() == Storage::I16 && !code.is_packed() {
+            affine::flip_sign16(&mut codes);
+        }
+        let mut packed = vec![0; code.bytes(codes.len()) as usize];
+        bitpack::pack16(bits, &codes, &mut packed);
+        return packed;
+    }
+    let mut codes = vec![0u8; values.len()];
+    match scheme {
+        Scheme::Levels { bits } => codebook::encode(bits, blocks, values, &fit.scale, &mut codes),
+        Scheme::Scaled(_) => scheme.encode(blocks, values, fit, &mut codes),
+    }
     if code.is_packed() {
         let mut packed = vec![0; code.bytes(codes.len()) as usize];
-        bitpack::pack(code.bits(), &codes, &mut packed);
-        packed
-    } else {
-        if code.storage() == Storage::I8 {
-            affine::flip_sign(&mut codes);
-        }
-        codes
+        bitpack::pack(bits, &codes, &mut packed);
+        return packed;
     }
+    if code.storage() == Storage::I8 {
+        affine::flip_sign(&mut codes);
+    }
+    codes
 }
 
-fn unpack(code: Code, bytes: &[u8], elements: usize) -> Vec<u8> {
-    if code.is_packed() {
-        let mut codes = vec![0; elements];
-        bitpack::unpack(code.bits(), bytes, &mut codes);
-        codes
-    } else {
-        let mut codes = bytes.to_vec();
-        if code.storage() == Storage::I8 {
-            affine::flip_sign(&mut codes);
+/// The values of packed codes.
+fn unpack(code: Code, scheme: Scheme, blocks: Blocks, bytes: &[u8], fit: &Fit, out: &mut [f32]) {
+    let bits = code.bits();
+    if code.is_wide() {
+        let mut codes = vec![0u16; out.len()];
+        bitpack::unpack16(bits, bytes, &mut codes);
+        if code.storage() == Storage::I16 && !code.is_packed() {
+            affine::flip_sign16(&mut codes);
         }
-        codes
+        return scheme.decode(blocks, &codes, fit, out);
+    }
+    let mut codes;
+    let codes = if code.is_packed() {
+        codes = vec![0u8; out.len()];
+        bitpack::unpack(bits, bytes, &mut codes);
+        &codes
+    } else if code.storage() == Storage::I8 {
+        codes = bytes.to_vec();
+        affine::flip_sign(&mut codes);
+        &codes
+    } else {
+        bytes
+    };
+    match scheme {
+        Scheme::Levels { bits } => codebook::decode(bits, blocks, codes, &fit.scale, out),
+        Scheme::Scaled(_) => scheme.decode(blocks, codes, fit, out),
     }
 }
 
@@ -389,22 +534,29 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
-/// A tensor's slabs as the low-rank search takes them.
-struct Slabs<'a>(&'a dyn Values);
+/// A tensor's slabs, rotated, as the low-rank search takes them.
+struct Slabs<'a> {
+    values: &'a dyn Values,
+    hadamard: usize,
+}
 
 impl lowrank::Chunks for Slabs<'_> {
     type Error = Error;
     fn rows(&self) -> usize {
-        self.0.geometry().rows
+        self.values.geometry().rows
     }
     fn cols(&self) -> usize {
-        self.0.geometry().cols
+        self.values.geometry().cols
     }
     fn chunk_rows(&self) -> usize {
-        self.0.geometry().slab_rows
+        self.values.geometry().slab_rows
     }
     fn read(&self, chunk: usize, out: &mut Vec<f32>) -> Result<()> {
-        self.0.read(self.0.geometry().slab(chunk), out)
+        self.values.read(self.values.geometry().slab(chunk), out)?;
+        if self.hadamard > 0 {
+            hadamard::rotate(self.hadamard, out);
+        }
+        Ok(())
     }
 }
 

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use crate::core::model::{Encoding, Origin, Stored, Tensor};
 use crate::core::name::natural;
 use crate::core::plan::Part;
-use crate::core::recipe::{Family, Recipe};
+use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::{Dtype, Error, Result, Storage};
 use crate::format::Opened;
 use crate::target::metadata::{self, Settings};
 
-use super::codes::Code;
+use super::code::Code;
+use super::resolve::parts;
 
 /// Turns the arrays of each described layer into the tensor they came from; descriptions themselves are no tensors.
 pub fn recognise(opened: &mut Opened) -> Result<()> {
@@ -86,21 +87,20 @@ fn packed(
         axis: settings.axis.unwrap_or(1),
     };
     let name = format!("{layer}.weight");
-    let (out, channels) = match shape[..] {
-        [out, channels] if out > 0 && channels > 0 && out.checked_mul(channels).is_some() => (out, channels),
-        _ => {
-            return Err(Error::failed(format!("its original_shape {shape:?} is not that of a linear layer")));
-        }
+    // Everything that follows multiplies these.
+    let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d)).filter(|n| *n > 0);
+    let Some(elements) = elements.filter(|_| (2..=5).contains(&shape.len())) else {
+        return Err(Error::failed(format!("its original_shape {shape:?} is not that of a layer")));
     };
-    let size = recipe.group_size;
-    if code.packed_shape(out * channels).is_none()
-        || size < -2
-        || size == 0
-        || (size > 0 && channels % size as u64 != 0)
-    {
+    let (size, axis) = (recipe.group_size, usize::from(recipe.axis));
+    let divides = axis <= 1 && (size <= 0 || shape[axis] % size as u64 == 0);
+    if code.packed_shape(elements).is_none() || size < group_size::TENSOR || size == group_size::AUTO || !divides {
         return Err(Error::failed(format!("group size {size} and {dtype} do not fit its shape {shape:?}")));
     }
-    let expected: Vec<Part> = super::parts(&name, &shape, code, &recipe, super::factor_storage(storage));
+    if recipe.codebook && !code.takes_codebook() {
+        return Err(Error::failed(format!("{dtype} takes no codebook")));
+    }
+    let expected: Vec<Part> = parts(&name, &shape, code, &recipe, super::factor_storage(storage));
     let mut indexes = Vec::new();
     let mut bytes = 0;
     for part in &expected {
