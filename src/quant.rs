@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`affine`] | integer codes with a scale, and a zero point when unsigned, per block |
+//! | [`affine`] | integer codes of 1 to 16 bits with a scale, and a zero point when unsigned, per block |
 //! | [`bitpack`] | codes of 1 to 7 bits packed into bytes |
 //! | [`cast`] | stored floats to and from `f32` |
 //! | [`lowrank`] | the best few directions of a matrix, found in a few sweeps over its rows |

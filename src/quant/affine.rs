@@ -15,9 +15,14 @@
 //! Divisions are true divisions, `round` is half to even, all in f32. `0 / 0`, where a block is constant, gives q = 0
 //! (SDNQ casts the NaN, and its scale of 0 makes the code mean nothing).
 //!
+//! There is one exception to equal bits: SDNQ takes `2^bits` for the `max` of `uint9` to `uint15`, and that top code
+//! becomes 0 when it is packed. Here `max` is `2^bits - 1` for every width. Nothing that reads a file knows `max`, so
+//! SDNQ reads such codes as they are meant.
+//!
 //! # Codes in memory
-//! A code is one byte, `q - min`, counted from 0, as [`bitpack`](super::bitpack) takes it: 0 of `int4` is 8. Where
-//! eight-bit signed codes are stored as two's complement bytes, [`flip_sign`] turns either form into the other.
+//! A code lies in a [`Word`], as `q - min`, counted from 0, as [`bitpack`](super::bitpack) takes it: 0 of `int4` is 8.
+//! Where signed codes of 8 or 16 bits are stored as two's complement, [`flip_sign`] and [`flip_sign16`] turn either
+//! form into the other.
 //!
 //! # What is not finite
 //! NaN and infinities have no code. Callers refuse them first, with [`first_non_finite`]; what these functions make of
@@ -27,13 +32,11 @@ mod kernels;
 #[cfg(test)]
 mod tests;
 
-use super::Blocks;
 use super::lanes::Level;
+use super::{Blocks, Word};
 use kernels::{Decode, Encode, Extent, Scales};
 
-/// An integer code range of 1 to 8 bits, symmetric or counted up from a zero point.
-///
-/// Everything here but the byte of a stored code works for any width up to 22 bits.
+/// An integer code range of 1 to 16 bits, symmetric or counted up from a zero point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IntCode {
     bits: u8,
@@ -41,10 +44,10 @@ pub struct IntCode {
 }
 
 impl IntCode {
-    /// `bits` is 1 to 8 for unsigned codes, 2 to 8 for signed ones (one signed bit has no positive code); else `None`.
+    /// `bits` is 1 to 16 for unsigned codes, 2 to 16 for signed ones (one signed bit has no positive code); else `None`.
     pub const fn new(bits: u8, signed: bool) -> Option<Self> {
         let least = if signed { 2 } else { 1 };
-        if bits < least || bits > 8 { None } else { Some(Self { bits, signed }) }
+        if bits < least || bits > 16 { None } else { Some(Self { bits, signed }) }
     }
 
     /// Bits of a code.
@@ -135,31 +138,38 @@ fn scales_at(level: Level, code: IntCode, blocks: Blocks, values: &[f32], scale:
     }
 }
 
-/// The code of each value, `q - min` in a byte, for the scales and zero points given.
+/// The code of each value, `q - min` in a word, for the scales and zero points given.
 ///
 /// Shapes as for [`scales`]; `codes` has the shape of `values`. A value beyond the range takes the nearest end of it.
 ///
 /// # Panics
-/// If a length does not fit `blocks`.
-pub fn encode(code: IntCode, blocks: Blocks, values: &[f32], scale: &[f32], zero_point: &[f32], codes: &mut [u8]) {
+/// If a length does not fit `blocks`, or a code not the word.
+pub fn encode<W: Word>(
+    code: IntCode,
+    blocks: Blocks,
+    values: &[f32],
+    scale: &[f32],
+    zero_point: &[f32],
+    codes: &mut [W],
+) {
     encode_at(Level::best(), code, blocks, values, scale, zero_point, codes);
 }
 
-fn encode_at(
+fn encode_at<W: Word>(
     level: Level,
     code: IntCode,
     blocks: Blocks,
     values: &[f32],
     scale: &[f32],
     zero_point: &[f32],
-    codes: &mut [u8],
+    codes: &mut [W],
 ) {
     check_lengths(code, blocks, values.len(), scale.len(), zero_point.len());
-    assert_eq!(codes.len(), values.len(), "one code per value");
+    check_codes(code, values.len(), codes);
     if code.signed {
-        level.run(Encode::<true> { code, blocks, values, scale, zero_point, codes });
+        level.run(Encode::<W, true> { code, blocks, values, scale, zero_point, codes });
     } else {
-        level.run(Encode::<false> { code, blocks, values, scale, zero_point, codes });
+        level.run(Encode::<W, false> { code, blocks, values, scale, zero_point, codes });
     }
 }
 
@@ -168,26 +178,33 @@ fn encode_at(
 /// Shapes as for [`encode`].
 ///
 /// # Panics
-/// If a length does not fit `blocks`.
-pub fn decode(code: IntCode, blocks: Blocks, codes: &[u8], scale: &[f32], zero_point: &[f32], values: &mut [f32]) {
+/// If a length does not fit `blocks`, or a code not the word.
+pub fn decode<W: Word>(
+    code: IntCode,
+    blocks: Blocks,
+    codes: &[W],
+    scale: &[f32],
+    zero_point: &[f32],
+    values: &mut [f32],
+) {
     decode_at(Level::best(), code, blocks, codes, scale, zero_point, values);
 }
 
-fn decode_at(
+fn decode_at<W: Word>(
     level: Level,
     code: IntCode,
     blocks: Blocks,
-    codes: &[u8],
+    codes: &[W],
     scale: &[f32],
     zero_point: &[f32],
     values: &mut [f32],
 ) {
     check_lengths(code, blocks, values.len(), scale.len(), zero_point.len());
-    assert_eq!(codes.len(), values.len(), "one code per value");
+    check_codes(code, values.len(), codes);
     if code.signed {
-        level.run(Decode::<true> { code, blocks, codes, scale, zero_point, values });
+        level.run(Decode::<W, true> { code, blocks, codes, scale, zero_point, values });
     } else {
-        level.run(Decode::<false> { code, blocks, codes, scale, zero_point, values });
+        level.run(Decode::<W, false> { code, blocks, codes, scale, zero_point, values });
     }
 }
 
@@ -195,6 +212,13 @@ fn decode_at(
 pub fn flip_sign(codes: &mut [u8]) {
     for code in codes {
         *code ^= 0x80;
+    }
+}
+
+/// Between sixteen-bit signed codes counted from 0 and two's complement words, either way, in place.
+pub fn flip_sign16(codes: &mut [u16]) {
+    for code in codes {
+        *code ^= 0x8000;
     }
 }
 
@@ -211,4 +235,9 @@ fn check_lengths(code: IntCode, blocks: Blocks, values: usize, scale: usize, zer
     assert_eq!(values, blocks.values(), "values of {blocks:?}");
     assert_eq!(scale, blocks.scales(), "scales of {blocks:?}");
     assert_eq!(zero_point, code.zero_points(blocks.scales()), "zero points of {blocks:?}");
+}
+
+fn check_codes<W: Word>(code: IntCode, values: usize, codes: &[W]) {
+    assert!(code.bits <= W::BITS, "codes of {} bits in words of {}", code.bits, W::BITS);
+    assert_eq!(codes.len(), values, "one code per value");
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/data/sdnq/{matrix,affine}.bin with the real library, for the golden tests of src/quant.
+"""Writes tests/data/sdnq/{matrix,affine,wide}.bin with the real library, for the golden tests of src/quant.
 
     SDNQ_USE_TORCH_COMPILE=0 python tests/interop/make_sdnq_golden.py      (sdnq 0.2.8, torch on a CPU)
 
@@ -7,6 +7,10 @@ matrix.bin   16x96 F32, row-major, little endian.
 affine.bin   for every name of NAMES, for every geometry of GEOMETRIES, one after another:
              the stored weight (packed as sdnq packs; int8 as I8; uint1 one byte per eight values),
              scale (F32), zero_point (F32, unsigned only), and, if the name is in DECODED, the dequantized values (F32).
+wide.bin     for every name of WIDE, for every geometry of WIDE_GEOMETRIES ("row" alone for the names of MENDED):
+             the codes (I16, unsigned U16), scale (F32), zero_point (F32, unsigned only).
+             The library takes 2^bits for the largest code of MENDED's names, and that code wraps to 0 when packed;
+             here its table is set to 2^bits - 1, and all else is the library's.
 """
 import pathlib
 
@@ -26,6 +30,10 @@ GEOMETRIES = [
     ("conv, groups of 8", 0, (16, 4, 8, 3), 2),
 ]
 DECODED = ["int4", "uint4"]
+WIDE = ["int9", "int10", "int11", "int12", "int13", "int14", "int15", "int16",
+        "uint9", "uint10", "uint11", "uint12", "uint13", "uint14", "uint15", "uint16"]
+WIDE_GEOMETRIES = ["row", "tensor", "conv, groups of 8"]
+MENDED = ["uint9", "uint10", "uint11", "uint12", "uint13", "uint14", "uint15"]
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "sdnq"
 
 
@@ -45,17 +53,21 @@ def matrix():
     return w
 
 
-def main():
-    w = matrix()
-    OUT.mkdir(parents=True, exist_ok=True)
+def quantize(v, dim, name):
+    q, scale, zero_point = quantize_weight(v, dim, name)
+    q = q.to(torch.int32)
+    # 0/0 is cast as the platform likes (and to True for uint1); the golden files hold 0 there, as mixdown writes.
+    q = torch.where((scale == 0) & (v == (0 if zero_point is None else zero_point)), torch.zeros_like(q), q)
+    return q, scale, zero_point
+
+
+def affine(w):
     out = bytearray()
     for name in NAMES:
         unsigned = dtype_dict[name]["is_unsigned"]
         for _, first, view, dim in GEOMETRIES:
             v = w[first:].reshape(view).clone()
-            q, scale, zero_point = quantize_weight(v, dim, name)
-            # 0/0 is cast as the platform likes (and to True for uint1); the golden files hold 0 there, as mixdown writes.
-            q = torch.where((scale == 0) & (v == (0 if zero_point is None else zero_point)), torch.zeros_like(q), q)
+            q, scale, zero_point = quantize(v, dim, name)
             if dtype_dict[name]["is_packed"]:
                 stored = pack_int(q, name)
                 stored = stored.to(torch.uint8)
@@ -69,9 +81,33 @@ def main():
                 f = q.to(torch.float32)
                 f = f * scale if zero_point is None else torch.addcmul(zero_point, f, scale)
                 out += f.contiguous().numpy().tobytes()
-    (OUT / "matrix.bin").write_bytes(w.numpy().tobytes())
-    (OUT / "affine.bin").write_bytes(out)
-    print(len(out), "bytes")
+    return out
+
+
+def wide(w):
+    out = bytearray()
+    for name in WIDE:
+        unsigned = dtype_dict[name]["is_unsigned"]
+        if name in MENDED:
+            dtype_dict[name]["max"] = 2 ** dtype_dict[name]["num_bits"] - 1
+        for geometry, first, view, dim in GEOMETRIES:
+            if geometry not in (["row"] if name in MENDED else WIDE_GEOMETRIES):
+                continue
+            q, scale, zero_point = quantize(w[first:].reshape(view).clone(), dim, name)
+            out += q.to(torch.uint16 if unsigned else torch.int16).contiguous().numpy().tobytes()
+            out += scale.contiguous().numpy().tobytes()
+            if unsigned:
+                out += zero_point.contiguous().numpy().tobytes()
+    return out
+
+
+def main():
+    OUT.mkdir(parents=True, exist_ok=True)
+    w = matrix()
+    files = {"matrix": w.numpy().tobytes(), "affine": affine(w), "wide": wide(w)}
+    for name, data in files.items():
+        (OUT / f"{name}.bin").write_bytes(data)
+        print(name, len(data), "bytes")
 
 
 if __name__ == "__main__":

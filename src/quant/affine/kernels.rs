@@ -5,8 +5,8 @@
 //! With `inner > 1` the scales of a block are repeated into a strip as long as a few rows of it,
 //! so that the loops stay long even for a 3x3 convolution's nine positions.
 
-use super::super::Blocks;
 use super::super::lanes::Kernel;
+use super::super::{Blocks, Word};
 use super::{IntCode, Range};
 
 /// Adding and taking away 1.5 · 2^23 rounds half to even, and leaves the integer in the low bits of the sum.
@@ -180,7 +180,7 @@ impl<const SIGNED: bool> Kernel for Scales<'_, SIGNED> {
     }
 }
 
-/// The ends of a code range as floats, and what turns a code into a byte.
+/// The ends of a code range as floats, and what turns a code into a word.
 #[derive(Clone, Copy)]
 struct Ends {
     min: f32,
@@ -197,7 +197,7 @@ impl Ends {
 
 /// Clamping before rounding is the same as after, since the ends are integers, and keeps the sum within 2^22.
 #[inline(always)]
-fn code_of<const SIGNED: bool>(value: f32, scale: f32, zero_point: f32, ends: Ends) -> u8 {
+fn code_of<W: Word, const SIGNED: bool>(value: f32, scale: f32, zero_point: f32, ends: Ends) -> W {
     let mut t = if SIGNED { value / scale } else { (value - zero_point) / scale };
     if SIGNED && t.is_nan() {
         t = 0.0;
@@ -205,26 +205,26 @@ fn code_of<const SIGNED: bool>(value: f32, scale: f32, zero_point: f32, ends: En
     // These comparisons send NaN to the lower end, which is 0 when unsigned.
     t = if t > ends.min { t } else { ends.min };
     t = if t < ends.max { t } else { ends.max };
-    (t + ROUND).to_bits().wrapping_sub(ends.offset) as u8
+    W::of((t + ROUND).to_bits().wrapping_sub(ends.offset))
 }
 
 #[inline(always)]
-fn value_of<const SIGNED: bool>(code: u8, scale: f32, zero_point: f32, min: i32) -> f32 {
-    let product = (i32::from(code) + min) as f32 * scale;
+fn value_of<W: Word, const SIGNED: bool>(code: W, scale: f32, zero_point: f32, min: i32) -> f32 {
+    let product = (code.code() as i32 + min) as f32 * scale;
     if SIGNED { product } else { zero_point + product }
 }
 
 /// [`encode`](super::encode).
-pub(super) struct Encode<'a, const SIGNED: bool> {
+pub(super) struct Encode<'a, W, const SIGNED: bool> {
     pub code: IntCode,
     pub blocks: Blocks,
     pub values: &'a [f32],
     pub scale: &'a [f32],
     pub zero_point: &'a [f32],
-    pub codes: &'a mut [u8],
+    pub codes: &'a mut [W],
 }
 
-impl<const SIGNED: bool> Encode<'_, SIGNED> {
+impl<W: Word, const SIGNED: bool> Encode<'_, W, SIGNED> {
     #[inline(always)]
     fn contiguous<const LEN: usize>(self) {
         let len = if LEN > 0 { LEN } else { self.blocks.len };
@@ -233,7 +233,7 @@ impl<const SIGNED: bool> Encode<'_, SIGNED> {
         for (i, ((values, codes), &scale)) in blocks.zip(self.scale).enumerate() {
             let zero_point = if SIGNED { 0.0 } else { self.zero_point[i] };
             for (code, &value) in codes.iter_mut().zip(values) {
-                *code = code_of::<SIGNED>(value, scale, zero_point, ends);
+                *code = code_of::<W, SIGNED>(value, scale, zero_point, ends);
             }
         }
     }
@@ -248,14 +248,14 @@ impl<const SIGNED: bool> Encode<'_, SIGNED> {
             let (scale, zero_point) = strips.repeat::<SIGNED>(i, self.scale, self.zero_point);
             for (values, codes) in values.chunks(scale.len()).zip(codes.chunks_mut(scale.len())) {
                 for (((code, &value), &scale), &zero_point) in codes.iter_mut().zip(values).zip(scale).zip(zero_point) {
-                    *code = code_of::<SIGNED>(value, scale, zero_point, ends);
+                    *code = code_of::<W, SIGNED>(value, scale, zero_point, ends);
                 }
             }
         }
     }
 }
 
-impl<const SIGNED: bool> Kernel for Encode<'_, SIGNED> {
+impl<W: Word, const SIGNED: bool> Kernel for Encode<'_, W, SIGNED> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
@@ -269,16 +269,16 @@ impl<const SIGNED: bool> Kernel for Encode<'_, SIGNED> {
 }
 
 /// [`decode`](super::decode).
-pub(super) struct Decode<'a, const SIGNED: bool> {
+pub(super) struct Decode<'a, W, const SIGNED: bool> {
     pub code: IntCode,
     pub blocks: Blocks,
-    pub codes: &'a [u8],
+    pub codes: &'a [W],
     pub scale: &'a [f32],
     pub zero_point: &'a [f32],
     pub values: &'a mut [f32],
 }
 
-impl<const SIGNED: bool> Decode<'_, SIGNED> {
+impl<W: Word, const SIGNED: bool> Decode<'_, W, SIGNED> {
     #[inline(always)]
     fn contiguous<const LEN: usize>(self) {
         let len = if LEN > 0 { LEN } else { self.blocks.len };
@@ -287,7 +287,7 @@ impl<const SIGNED: bool> Decode<'_, SIGNED> {
         for (i, ((values, codes), &scale)) in blocks.zip(self.scale).enumerate() {
             let zero_point = if SIGNED { 0.0 } else { self.zero_point[i] };
             for (value, &code) in values.iter_mut().zip(codes) {
-                *value = value_of::<SIGNED>(code, scale, zero_point, min);
+                *value = value_of::<W, SIGNED>(code, scale, zero_point, min);
             }
         }
     }
@@ -302,14 +302,14 @@ impl<const SIGNED: bool> Decode<'_, SIGNED> {
             let (scale, zero_point) = strips.repeat::<SIGNED>(i, self.scale, self.zero_point);
             for (values, codes) in values.chunks_mut(scale.len()).zip(codes.chunks(scale.len())) {
                 for (((value, &code), &scale), &zero_point) in values.iter_mut().zip(codes).zip(scale).zip(zero_point) {
-                    *value = value_of::<SIGNED>(code, scale, zero_point, min);
+                    *value = value_of::<W, SIGNED>(code, scale, zero_point, min);
                 }
             }
         }
     }
 }
 
-impl<const SIGNED: bool> Kernel for Decode<'_, SIGNED> {
+impl<W: Word, const SIGNED: bool> Kernel for Decode<'_, W, SIGNED> {
     type Output = ();
     #[inline(always)]
     fn run(self) {

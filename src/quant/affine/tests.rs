@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 const MATRIX: &[u8] = include_bytes!("../../../tests/data/sdnq/matrix.bin");
 const GOLDEN: &[u8] = include_bytes!("../../../tests/data/sdnq/affine.bin");
+const WIDE: &[u8] = include_bytes!("../../../tests/data/sdnq/wide.bin");
 
 /// The formulas as they stand in the module's documentation, one value at a time.
 mod reference {
@@ -34,20 +35,34 @@ mod reference {
         }
     }
 
-    pub fn encode(code: IntCode, b: Blocks, values: &[f32], scale: &[f32], zero_point: &[f32], codes: &mut [u8]) {
+    pub fn encode<W: Word>(
+        code: IntCode,
+        b: Blocks,
+        values: &[f32],
+        scale: &[f32],
+        zero_point: &[f32],
+        codes: &mut [W],
+    ) {
         for (n, block) in each(b) {
             for i in block {
                 let value = if code.is_signed() { values[i] } else { values[i] - zero_point[n] };
                 let t = (value / scale[n]).round_ties_even().clamp(code.min() as f32, code.max() as f32);
-                codes[i] = (t as i32 - code.min()) as u8;
+                codes[i] = W::of((t as i32 - code.min()) as u32);
             }
         }
     }
 
-    pub fn decode(code: IntCode, b: Blocks, codes: &[u8], scale: &[f32], zero_point: &[f32], values: &mut [f32]) {
+    pub fn decode<W: Word>(
+        code: IntCode,
+        b: Blocks,
+        codes: &[W],
+        scale: &[f32],
+        zero_point: &[f32],
+        values: &mut [f32],
+    ) {
         for (n, block) in each(b) {
             for i in block {
-                let product = (i32::from(codes[i]) + code.min()) as f32 * scale[n];
+                let product = (codes[i].code() as i32 + code.min()) as f32 * scale[n];
                 values[i] = if code.is_signed() { product } else { zero_point[n] + product };
             }
         }
@@ -67,10 +82,10 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 /// Codes, scales and zero points of `values`.
-fn quantize(code: IntCode, blocks: Blocks, values: &[f32]) -> (Vec<u8>, Vec<f32>, Vec<f32>) {
+fn quantize<W: Word>(code: IntCode, blocks: Blocks, values: &[f32]) -> (Vec<W>, Vec<f32>, Vec<f32>) {
     let mut scale = vec![f32::NAN; blocks.scales()];
     let mut zero_point = vec![f32::NAN; code.zero_points(blocks.scales())];
-    let mut codes = vec![0xaa; values.len()];
+    let mut codes = vec![W::of(0xaaaa); values.len()];
     scales(code, blocks, values, &mut scale, &mut zero_point);
     encode(code, blocks, values, &scale, &zero_point, &mut codes);
     (codes, scale, zero_point)
@@ -85,7 +100,11 @@ fn code_ranges() {
     check("uint1", 0, 1);
     check("uint4", 0, 15);
     check("uint8", 0, 255);
-    for (bits, signed) in [(0, false), (0, true), (1, true), (9, false), (9, true)] {
+    check("int9", -256, 255);
+    check("uint15", 0, 32767);
+    check("int16", -32768, 32767);
+    check("uint16", 0, 65535);
+    for (bits, signed) in [(0, false), (0, true), (1, true), (17, false), (17, true)] {
         assert_eq!(IntCode::new(bits, signed), None);
     }
 }
@@ -113,14 +132,37 @@ fn one_block() {
 }
 
 #[test]
+fn one_block_of_wide_codes() {
+    let check = |name: &str, values: &[f32], codes: &[u16], scale: f32, zero_point: &[f32]| {
+        let got = quantize(code(name), Blocks::whole(values.len()), values);
+        assert_eq!(got, (codes.to_vec(), vec![scale], zero_point.to_vec()), "{name} {values:?}");
+    };
+    check("int9", &[-255.0, 0.0, 255.0, 1.5], &[1, 256, 511, 258], 1.0, &[]);
+    // The top code of uint9 is 511, which nine bits hold.
+    check("uint9", &[0.0, 511.0, 2.5], &[0, 511, 2], 1.0, &[0.0]);
+    check("int16", &[32767.0, -32767.0, 0.5], &[65535, 1, 32768], 1.0, &[]);
+    check("uint16", &[-1.0, 65534.0, 0.0], &[0, 65535, 1], 1.0, &[-1.0]);
+    // A narrow code may lie in a wide word.
+    check("int4", &[-7.0, 0.0, 7.0], &[1, 8, 15], 1.0, &[]);
+}
+
+#[test]
+#[should_panic(expected = "codes of 9 bits in words of 8")]
+fn a_wide_code_does_not_go_into_a_byte() {
+    encode(code("int9"), Blocks::whole(1), &[1.0], &[1.0], &[], &mut [0u8]);
+}
+
+#[test]
 fn decode_undoes_exact_codes() {
     let check = |name: &str, values: &[f32]| {
         let blocks = Blocks::whole(values.len());
-        let (codes, scale, zero_point) = quantize(code(name), blocks, values);
+        let (codes, scale, zero_point) = quantize::<u16>(code(name), blocks, values);
         let mut back = vec![f32::NAN; values.len()];
         decode(code(name), blocks, &codes, &scale, &zero_point, &mut back);
         assert_eq!(back, values, "{name}");
     };
+    check("int11", &[-1023.0, 0.0, 1.0, 1023.0]);
+    check("uint16", &[-10.0, 65525.0, 0.0, 100.0]);
     check("int4", &[-7.0, -1.0, 0.0, 3.0, 7.0]);
     check("int8", &[0.0, 127.0, -127.0, 64.0]);
     check("uint8", &[-10.0, 245.0, 0.0, 100.0]);
@@ -131,15 +173,20 @@ fn decode_undoes_exact_codes() {
 #[test]
 fn the_smallest_code_can_be_read() {
     let mut values = [0.0];
-    decode(code("int8"), Blocks::whole(1), &[0], &[0.5], &[], &mut values);
+    decode(code("int8"), Blocks::whole(1), &[0u8], &[0.5], &[], &mut values);
     assert_eq!(values, [-64.0]);
+    decode(code("int16"), Blocks::whole(1), &[0u16], &[0.5], &[], &mut values);
+    assert_eq!(values, [-16384.0]);
 }
 
 #[test]
-fn int8_as_twos_complement_bytes() {
+fn as_twos_complement() {
     let (mut codes, ..) = quantize(code("int8"), Blocks::whole(4), &[-127.0, -1.0, 0.0, 127.0]);
     flip_sign(&mut codes);
     assert_eq!(codes, [-127i8, -1, 0, 127].map(|q| q as u8));
+    let (mut codes, ..) = quantize(code("int16"), Blocks::whole(4), &[-32767.0, -1.0, 0.0, 32767.0]);
+    flip_sign16(&mut codes);
+    assert_eq!(codes, [-32767i16, -1, 0, 32767].map(|q| q as u16));
 }
 
 #[test]
@@ -149,8 +196,8 @@ fn what_is_not_finite_is_found_and_harmless() {
         assert_eq!(first_non_finite(&values), None);
         values[at] = value;
         assert_eq!(first_non_finite(&values), Some(at));
-        for name in ["int4", "uint4", "int8", "uint8", "uint1"] {
-            let _ = quantize(code(name), Blocks::whole(len), &values);
+        for name in ["int4", "uint4", "int8", "uint8", "uint1", "int16", "uint16"] {
+            let _ = quantize::<u16>(code(name), Blocks::whole(len), &values);
         }
     };
     check(0, 1, f32::NAN);
@@ -164,14 +211,14 @@ fn what_is_not_finite_is_found_and_harmless() {
 #[test]
 fn a_range_in_pieces() {
     let check = |name: &str, values: &[f32], pieces: usize| {
-        let (_, scale, zero_point) = quantize(code(name), Blocks::whole(values.len()), values);
+        let (_, scale, zero_point) = quantize::<u16>(code(name), Blocks::whole(values.len()), values);
         let range = values.chunks(pieces).map(Range::of).fold(Range::EMPTY, Range::merge);
         let (s, z) = range.scale_of(code(name));
         assert_eq!(s.to_bits(), scale[0].to_bits());
         assert_eq!(z.to_bits(), zero_point.first().map_or(0, |z| z.to_bits()));
     };
     let values: Vec<f32> = floats(MATRIX);
-    for name in ["int3", "int8", "uint1", "uint8"] {
+    for name in ["int3", "int8", "uint1", "uint8", "int16", "uint13"] {
         for pieces in [1, 7, 100, 10_000] {
             check(name, &values, pieces);
             check(name, &[0.0, -0.0, 3.0, 0.0], pieces);
@@ -183,7 +230,7 @@ fn a_range_in_pieces() {
 #[test]
 fn nothing_is_quantized_to_nothing() {
     for blocks in [Blocks::rows(0, 8), Blocks::whole(0), Blocks { outer: 2, groups: 1, len: 0, inner: 3 }] {
-        let (codes, scale, zero_point) = quantize(code("uint4"), blocks, &[]);
+        let (codes, scale, zero_point) = quantize::<u8>(code("uint4"), blocks, &[]);
         assert!(codes.is_empty());
         assert!(scale.iter().chain(&zero_point).all(|&v| v == 0.0));
     }
@@ -246,6 +293,35 @@ fn equal_to_sdnq_bit_for_bit() {
     assert!(take(0).is_empty() && golden.is_empty(), "the golden file has more in it");
 }
 
+fn words(bytes: &[u8]) -> Vec<u16> {
+    bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect()
+}
+
+/// As above, for codes in words.
+#[test]
+fn wide_codes_equal_to_sdnq_bit_for_bit() {
+    let matrix = floats(MATRIX);
+    let row = ("row", Blocks::rows(16, 96));
+    let tensor = ("tensor", Blocks::whole(6 * 96));
+    let conv = ("conv, groups of 8", Blocks { outer: 16, groups: 4, len: 8, inner: 3 });
+    let mut golden = WIDE;
+    let mut take = |bytes: usize| golden.split_off(..bytes).unwrap();
+    for (signed, width) in [true, false].into_iter().flat_map(|s| (9..=16).map(move |b| (s, b))) {
+        let code = IntCode::new(width, signed).unwrap();
+        let mended = !signed && width < 16;
+        for (geometry, blocks) in if mended { vec![row] } else { vec![row, tensor, conv] } {
+            let values = &matrix[matrix.len() - blocks.values()..];
+            let (codes, scale, zero_point) = quantize::<u16>(code, blocks, values);
+            let expected = words(take(2 * codes.len()));
+            let stored: Vec<u16> = codes.iter().map(|c| c.wrapping_add_signed(code.min() as i16)).collect();
+            assert_eq!(stored, expected, "codes, {code:?} {geometry}");
+            assert_eq!(bits(&scale), bits(&floats(take(4 * scale.len()))), "scale, {code:?} {geometry}");
+            assert_eq!(bits(&zero_point), bits(&floats(take(4 * zero_point.len()))), "zero point, {code:?} {geometry}");
+        }
+    }
+    assert!(take(0).is_empty() && golden.is_empty(), "the golden file has more in it");
+}
+
 /// Values in which ties, zeros of both signs, subnormals and huge numbers are common.
 fn any_value() -> impl Strategy<Value = f32> {
     prop_oneof![
@@ -265,31 +341,39 @@ fn any_blocks() -> impl Strategy<Value = Blocks> {
     })
 }
 
+/// The loops at every level against the reference, with codes in words of one kind.
+fn check_levels<W: Word + std::fmt::Debug>(code: IntCode, blocks: Blocks, values: &[f32]) {
+    let zero_points = code.zero_points(blocks.scales());
+    let (mut scale, mut zero_point) = (vec![0.0; blocks.scales()], vec![0.0; zero_points]);
+    let (mut codes, mut back) = (vec![W::default(); values.len()], vec![0.0; values.len()]);
+    reference::scales(code, blocks, values, &mut scale, &mut zero_point);
+    reference::encode(code, blocks, values, &scale, &zero_point, &mut codes);
+    reference::decode(code, blocks, &codes, &scale, &zero_point, &mut back);
+    for level in Level::available() {
+        let (mut s, mut z) = (vec![f32::NAN; scale.len()], vec![f32::NAN; zero_points]);
+        let (mut c, mut b) = (vec![W::of(0xaaaa); values.len()], vec![f32::NAN; values.len()]);
+        scales_at(level, code, blocks, values, &mut s, &mut z);
+        assert_eq!(bits(&s), bits(&scale));
+        assert_eq!(bits(&z), bits(&zero_point));
+        encode_at(level, code, blocks, values, &scale, &zero_point, &mut c);
+        assert_eq!(c, codes);
+        decode_at(level, code, blocks, &codes, &scale, &zero_point, &mut b);
+        assert_eq!(bits(&b), bits(&back));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn every_level_equals_the_reference(
         (blocks, values) in any_blocks().prop_flat_map(|b| (Just(b), prop::collection::vec(any_value(), b.values()))),
-        width in 1u8..=8,
+        width in 1u8..=16,
         signed in any::<bool>(),
     ) {
         let code = IntCode::new(width, signed && width > 1).unwrap();
-        let zero_points = code.zero_points(blocks.scales());
-        let (mut scale, mut zero_point) = (vec![0.0; blocks.scales()], vec![0.0; zero_points]);
-        let (mut codes, mut back) = (vec![0; values.len()], vec![0.0; values.len()]);
-        reference::scales(code, blocks, &values, &mut scale, &mut zero_point);
-        reference::encode(code, blocks, &values, &scale, &zero_point, &mut codes);
-        reference::decode(code, blocks, &codes, &scale, &zero_point, &mut back);
-        for level in Level::available() {
-            let (mut s, mut z) = (vec![f32::NAN; scale.len()], vec![f32::NAN; zero_points]);
-            let (mut c, mut b) = (vec![0xaa; values.len()], vec![f32::NAN; values.len()]);
-            scales_at(level, code, blocks, &values, &mut s, &mut z);
-            prop_assert_eq!(bits(&s), bits(&scale));
-            prop_assert_eq!(bits(&z), bits(&zero_point));
-            encode_at(level, code, blocks, &values, &scale, &zero_point, &mut c);
-            prop_assert_eq!(&c, &codes);
-            decode_at(level, code, blocks, &codes, &scale, &zero_point, &mut b);
-            prop_assert_eq!(bits(&b), bits(&back));
+        check_levels::<u16>(code, blocks, &values);
+        if let Some(narrow) = IntCode::new(width.div_ceil(2), signed && width > 2) {
+            check_levels::<u8>(narrow, blocks, &values);
         }
     }
 }
