@@ -21,7 +21,7 @@ use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::rules::{Cause, Decision};
 use crate::core::{Dtype, Error, Model, Result, Settings, Storage};
 use code::Code;
-use layers::{Kind, Quantizable, Surroundings};
+use layers::{Quantizable, Surroundings};
 
 /// sdnq quantizes nothing smaller: channels, elements.
 const MIN_CHANNELS: u64 = 32;
@@ -111,7 +111,10 @@ impl Target for Sdnq {
             ));
         }
         if tensor.cols() > LONGEST_ROW {
-            return keep(format!("rows of {} elements are longer than mixdown works on ({LONGEST_ROW})", tensor.cols()));
+            return keep(format!(
+                "rows of {} elements are longer than mixdown works on ({LONGEST_ROW})",
+                tensor.cols()
+            ));
         }
         let asked = asked(&decision.patch)?;
         let code = code_of(&asked.dtype)?;

@@ -316,7 +316,10 @@ mod tests {
         let names: Vec<String> = by_size().into_iter().map(Code::name).collect();
         let at = |name: &str| names.iter().position(|n| n == name).expect(name);
         assert_eq!(names[..7].join(" "), "uint1 float1_e1m0fnu int2 float2_e1m0fn uint2 float2_e1m1fnu float2_e2m0fnu");
-        assert_eq!(names[at("int8")..=at("uint8")].join(" "), "int8 float8_e4m3fn float8_e5m2 float8_e1m6fn float8_e2m5fn float8_e3m4fn float8_e4m3fn_sdnq float8_e5m2fn uint8");
+        assert_eq!(
+            names[at("int8")..=at("uint8")].join(" "),
+            "int8 float8_e4m3fn float8_e5m2 float8_e1m6fn float8_e2m5fn float8_e3m4fn float8_e4m3fn_sdnq float8_e5m2fn uint8"
+        );
     }
 
     #[test]

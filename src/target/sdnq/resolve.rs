@@ -80,9 +80,9 @@ impl Group {
     fn forced(self, asked: i64) -> Option<&'static str> {
         match (self.kind, asked) {
             (_, group_size::ROW) => None,
-            (Kind::TransposedConvolution, n) if n != group_size::TENSOR => {
-                Some("SDNQ unfolds groups of a transposed convolution along the wrong dimension: one scale per position")
-            }
+            (Kind::TransposedConvolution, n) if n != group_size::TENSOR => Some(
+                "SDNQ unfolds groups of a transposed convolution along the wrong dimension: one scale per position",
+            ),
             (Kind::Embedding, group_size::TENSOR) => {
                 Some("SDNQ looks up an embedding's scales by row: one scale per row")
             }
@@ -159,7 +159,8 @@ pub fn parts(name: &str, shape: &[u64], code: Code, recipe: &Recipe, factors: St
         _ => view.iter().enumerate().map(|(i, n)| if i == reduced { per_block } else { *n }).collect(),
     };
     let weight_shape = code.packed_shape(shape.iter().product()).filter(|_| code.is_packed()).unwrap_or(view);
-    let mut parts = vec![part("weight", code.storage(), weight_shape), part("scale", Storage::F32, scale_shape.clone())];
+    let mut parts =
+        vec![part("weight", code.storage(), weight_shape), part("scale", Storage::F32, scale_shape.clone())];
     if code.has_zero_point() && !recipe.codebook {
         parts.push(part("zero_point", Storage::F32, scale_shape));
     }
@@ -180,7 +181,11 @@ mod tests {
     fn groups_come_out_as_the_loader_finds_them() {
         fn check(asked: i64, bits: u8, kind: Kind, svd: bool, channels: u64, size: i64) {
             let group = Group { kind, bits, svd, codebook: false, hadamard: 0 };
-            assert_eq!(group.resolve(asked, channels), size, "{asked} for {channels} channels of {bits} bits, {kind:?}");
+            assert_eq!(
+                group.resolve(asked, channels),
+                size,
+                "{asked} for {channels} channels of {bits} bits, {kind:?}"
+            );
         }
         check(0, 4, Kind::Linear, false, 3072, 64);
         check(0, 4, Kind::Linear, true, 3072, 128);
