@@ -31,6 +31,10 @@ pub enum Edit {
     Preset(Vec<Rule>),
     /// The list of exclusions.
     Exclude(Vec<Pattern>),
+    /// Whether convolutions are quantized too.
+    QuantConv(bool),
+    /// Whether embedding tables are quantized too.
+    QuantEmbedding(bool),
 }
 
 /// Everything that changes when another target is chosen: dtypes of one target mean nothing to another.
@@ -48,6 +52,10 @@ pub struct TargetChoice {
     pub rules: Vec<Rule>,
     /// Overrides in its dtypes.
     pub overrides: BTreeMap<String, Patch>,
+    /// Whether it quantizes convolutions too.
+    pub quant_conv: bool,
+    /// Whether it quantizes embedding tables too.
+    pub quant_embedding: bool,
 }
 
 impl Edit {
@@ -79,12 +87,16 @@ impl Edit {
                     preset_name: replace(&mut s.preset_name, c.preset_name),
                     rules: replace(&mut s.rules, c.rules),
                     overrides: replace(&mut s.overrides, c.overrides),
+                    quant_conv: replace(&mut s.quant_conv, c.quant_conv),
+                    quant_embedding: replace(&mut s.quant_embedding, c.quant_embedding),
                 }))
             }
             Self::Defaults(patch) => Self::Defaults(replace(&mut s.defaults, patch)),
             Self::Rules(rules) => Self::Rules(replace(&mut s.rules, rules)),
             Self::Preset(rules) => Self::Preset(replace(&mut s.preset, rules)),
             Self::Exclude(list) => Self::Exclude(replace(&mut s.exclude, list)),
+            Self::QuantConv(on) => Self::QuantConv(replace(&mut s.quant_conv, on)),
+            Self::QuantEmbedding(on) => Self::QuantEmbedding(replace(&mut s.quant_embedding, on)),
         }
     }
 }
@@ -207,6 +219,8 @@ mod tests {
         prop_oneof![
             names.prop_map(Edit::Overrides),
             patch.clone().prop_map(Edit::Defaults),
+            any::<bool>().prop_map(Edit::QuantConv),
+            any::<bool>().prop_map(Edit::QuantEmbedding),
             prop::collection::vec("[a-c]", 0..3)
                 .prop_map(|l| Edit::Exclude(l.iter().filter_map(|p| Pattern::new(p).ok()).collect())),
         ]

@@ -200,21 +200,38 @@ impl Decision {
     }
 }
 
-/// One `REGEX=DTYPE[,group_size=N][,svd_rank=N]` of the command line.
+/// How many values a Hadamard rotation mixes, as people say it.
+pub mod hadamard {
+    /// What *on* means.
+    pub const DEFAULT: u32 = 256;
+    /// What is allowed beside 0 for none, in words.
+    pub const FORM: &str = "a power of two from 4 to 65536";
+
+    /// A size of that form. Smaller ones mix nothing worth the name.
+    pub fn size(n: u64) -> Option<u32> {
+        u32::try_from(n).ok().filter(|n| n.is_power_of_two() && (4..=65536).contains(n))
+    }
+}
+
+/// The form of a [`TensorType`], for help and errors.
+const FORM: &str = "REGEX=DTYPE[,group_size=N][,svd_rank=N][,svd_steps=N][,hadamard=N][,codebook=BOOL]";
+
+/// One `REGEX=DTYPE[,group_size=N][,svd_rank=N]…` of the command line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorType {
     /// The part before the last `=` that is followed by a dtype.
     pub pattern: Pattern,
     /// The dtype as written; the target makes it canonical.
     pub dtype: String,
-    /// Group size and rank, when given.
+    /// The other fields, as far as they were given.
     pub patch: Patch,
 }
 
 impl TensorType {
     /// Reads it. The pattern may itself contain `=` and `,`.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |what: &str| Error::usage(format!("`{text}`: {what}; write REGEX=DTYPE[,group_size=N][,svd_rank=N]"));
+        let bad = |what: &str| Error::usage(format!("`{text}`: {what}; write {FORM}"));
+        let number = |key: &str| bad(&format!("{key} takes a whole number"));
         let mut rest = text;
         let mut patch = Patch::default();
         // Options are taken from the end, so that the pattern keeps its own commas.
@@ -222,15 +239,18 @@ impl TensorType {
             let Some((key, value)) = option.split_once('=') else {
                 break;
             };
-            match key.trim() {
-                "group_size" => {
-                    patch.group_size = Some(value.trim().parse().map_err(|_| bad("group_size takes a whole number"))?);
+            let (key, value) = (key.trim(), value.trim());
+            match key {
+                "group_size" => patch.group_size = Some(value.parse().map_err(|_| number(key))?),
+                "svd_rank" => patch.svd_rank = Some(value.parse().map_err(|_| number(key))?),
+                "svd_steps" => patch.svd_steps = Some(value.parse().map_err(|_| number(key))?),
+                "hadamard" => {
+                    let size = value.parse().ok().and_then(|n| if n == 0 { Some(0) } else { hadamard::size(n) });
+                    let wrong = || bad(&format!("hadamard takes {}, or 0 for none", hadamard::FORM));
+                    patch.hadamard = Some(size.ok_or_else(wrong)?);
                 }
-                "svd_rank" => {
-                    patch.svd_rank = Some(value.trim().parse().map_err(|_| bad("svd_rank takes a whole number"))?);
-                }
-                "svd_steps" => {
-                    patch.svd_steps = Some(value.trim().parse().map_err(|_| bad("svd_steps takes a whole number"))?);
+                "codebook" => {
+                    patch.codebook = Some(value.parse().map_err(|_| bad("codebook takes true or false"))?);
                 }
                 _ => break,
             }
@@ -305,6 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn sizes_of_rotations() {
+        fn check(n: u64, ok: bool) {
+            assert_eq!(hadamard::size(n), ok.then_some(n as u32), "{n}");
+        }
+        for n in [4, 8, 256, 65536] {
+            check(n, true);
+        }
+        for n in [0, 1, 2, 3, 48, 131_072, u64::MAX, (1 << 32) + 256] {
+            check(n, false);
+        }
+    }
+
+    #[test]
     fn either_name_counts() {
         assert!(settings().decide(&["a.b", "x.norm"]).keeps());
     }
@@ -325,14 +358,21 @@ mod tests {
             }
         }
         check("attn=uint4", Ok(("attn", "uint4", "")));
-        check(
-            "attn=uint4,group_size=-1,svd_rank=16",
-            Ok(("attn", "uint4", "group -1 rank 16")).map(|t| (t.0, t.1, "group row rank 16")),
-        );
+        check("attn=uint4,group_size=-1,svd_rank=16", Ok(("attn", "uint4", "group row rank 16")));
         check("a{1,2}=b=int8", Ok(("a{1,2}=b", "int8", "")));
         check("attn", Err("there is no `=`"));
         check("=int8", Err("is missing"));
         check("attn=int8,group_size=x", Err("whole number"));
         check("a(=int8", Err("not a regular expression"));
+        check("attn=uint4,hadamard=64,codebook=true", Ok(("attn", "uint4", "hadamard 64 codebook")));
+        check("attn=uint4,hadamard=0,codebook=false", Ok(("attn", "uint4", "no hadamard no codebook")));
+        check("attn=uint4, svd_steps = 4 ,hadamard=4", Ok(("attn", "uint4", "steps 4 hadamard 4")));
+        check(
+            "attn=int8,hadamard=48",
+            Err("hadamard takes a power of two from 4 to 65536, or 0 for none; write REGEX="),
+        );
+        check("attn=int8,hadamard=2", Err("a power of two from 4"));
+        check("attn=int8,hadamard=131072", Err("to 65536"));
+        check("attn=int8,codebook=yes", Err("codebook takes true or false"));
     }
 }

@@ -64,7 +64,8 @@ impl Backend for Live {
         let rules = from.rules.iter().map(|r| crate::core::Rule { patch: keep_only(&r.patch), ..r.clone() });
         let overrides: BTreeMap<String, Patch> =
             from.overrides.iter().map(|(n, p)| (n.clone(), keep_only(p))).filter(|(_, p)| !p.is_empty()).collect();
-        let (preset_name, preset) = if family == self.began.target {
+        let back = family == self.began.target;
+        let (preset_name, preset) = if back {
             (self.began.preset_name.clone(), self.began.preset.clone())
         } else {
             let preset = preset::for_class(family, self.opened.model.architecture.as_deref());
@@ -77,6 +78,8 @@ impl Backend for Live {
             preset,
             rules: rules.filter(|r| !r.patch.is_empty()).collect(),
             overrides,
+            quant_conv: back && self.began.quant_conv,
+            quant_embedding: back && self.began.quant_embedding,
         }
     }
 

@@ -6,14 +6,26 @@ use toml_edit::{Document, DocumentMut, Item, TableLike, Value};
 
 use super::{PresetChoice, Said};
 use crate::core::recipe::group_size;
-use crate::core::rules::Pattern;
+use crate::core::rules::{Pattern, hadamard};
 use crate::core::{Dtype, Error, Family, Patch, Result, Rule, Settings, name};
 use crate::session::preset;
 
-const ROOT: &[&str] =
-    &["target", "architecture", "preset", "exclude", "include", "metadata_tensors", "defaults", "rule", "tensor"];
-const PATCH: &[&str] = &["keep", "dtype", "group_size", "svd_rank", "svd_steps"];
-const RULE: &[&str] = &["pattern", "keep", "dtype", "group_size", "svd_rank", "svd_steps", "reason", "enabled"];
+const ROOT: &[&str] = &[
+    "target",
+    "architecture",
+    "preset",
+    "exclude",
+    "include",
+    "quant_conv",
+    "quant_embedding",
+    "metadata_tensors",
+    "defaults",
+    "rule",
+    "tensor",
+];
+const PATCH: &[&str] = &["keep", "dtype", "group_size", "svd_rank", "svd_steps", "hadamard", "codebook"];
+const RULE: &[&str] =
+    &["pattern", "keep", "dtype", "group_size", "svd_rank", "svd_steps", "hadamard", "codebook", "reason", "enabled"];
 const PRESET: &[&str] = &["name", "off"];
 
 type Span = Option<Range<usize>>;
@@ -57,6 +69,8 @@ impl<'a> Source<'a> {
         let s: &mut Settings = &mut said.settings;
         s.exclude = self.patterns(root, "exclude")?;
         s.include = self.patterns(root, "include")?;
+        s.quant_conv = self.boolean(root, "quant_conv")?.unwrap_or(false);
+        s.quant_embedding = self.boolean(root, "quant_embedding")?.unwrap_or(false);
         s.metadata_tensors = self.boolean(root, "metadata_tensors")?;
         if let Some(item) = root.get("defaults") {
             let table = self.table("defaults", item, "a table: [defaults]")?;
@@ -156,7 +170,8 @@ impl<'a> Source<'a> {
             group_size: self.group_size(table)?,
             svd_rank: self.count(table, "svd_rank")?,
             svd_steps: self.count(table, "svd_steps")?,
-            ..Patch::default()
+            hadamard: self.hadamard(table)?,
+            codebook: self.boolean(table, "codebook")?,
         })
     }
 
@@ -172,6 +187,19 @@ impl<'a> Source<'a> {
         };
         let form = "a whole number from 1 up, \"auto\" (0), \"row\" (-1) or \"tensor\" (-2)";
         size.map(Some).ok_or_else(|| self.wrong("group_size", item, form))
+    }
+
+    fn hadamard(self, table: &dyn TableLike) -> Result<Option<u32>> {
+        let Some(item) = table.get("hadamard") else {
+            return Ok(None);
+        };
+        let size = match (item.as_bool(), item.as_integer()) {
+            (Some(on), _) => Some(if on { hadamard::DEFAULT } else { 0 }),
+            (_, Some(n)) => u64::try_from(n).ok().and_then(hadamard::size),
+            _ => None,
+        };
+        let form = format!("true ({}), false, or {}", hadamard::DEFAULT, hadamard::FORM);
+        size.map(Some).ok_or_else(|| self.wrong("hadamard", item, &form))
     }
 
     fn count(self, table: &dyn TableLike, key: &str) -> Result<Option<u32>> {

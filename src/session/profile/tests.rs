@@ -95,12 +95,15 @@ fn a_full_profile_says_all_of_it() {
     assert_eq!(profile.architecture.as_deref(), Some("FluxTransformer2DModel"));
     assert_eq!(profile.preset, PresetChoice::Named("flux".into()));
     let s = &profile.settings;
-    assert_eq!(s.defaults.to_string(), "uint4 group 64 rank 0 steps 8");
+    assert_eq!(s.defaults.to_string(), "uint4 group 64 rank 0 steps 8 hadamard 256 codebook");
     assert_eq!((s.exclude.len(), s.include.len()), (2, 0));
-    assert_eq!(s.metadata_tensors, Some(true));
+    assert_eq!((s.metadata_tensors, s.quant_conv, s.quant_embedding), (Some(true), true, false));
     let said: Vec<_> = s.rules.iter().map(|r| (r.pattern.as_str(), r.patch.to_string(), r.enabled)).collect();
     assert_eq!(said, [(r"attn\.to_[qkv]", "int8".to_owned(), false), ("ff", "keep".to_owned(), true)]);
-    assert_eq!(s.overrides["transformer_blocks.0.attn.to_k.weight"].to_string(), "int4 group 32 rank 16");
+    assert_eq!(
+        s.overrides["transformer_blocks.0.attn.to_k.weight"].to_string(),
+        "int4 group 32 rank 16 no hadamard no codebook"
+    );
 }
 
 #[test]
@@ -202,14 +205,17 @@ fn patches() -> impl Strategy<Value = Patch> {
         prop::option::of(-2i64..100),
         prop::option::of(any::<u32>()),
         prop::option::of(any::<u32>()),
+        prop::option::of(prop_oneof![Just(0), (2u32..=16).prop_map(|n| 1 << n)]),
+        prop::option::of(any::<bool>()),
     )
-        .prop_map(|(keep, dtype, group_size, svd_rank, svd_steps)| Patch {
+        .prop_map(|(keep, dtype, group_size, svd_rank, svd_steps, hadamard, codebook)| Patch {
             keep,
             dtype,
             group_size,
             svd_rank,
             svd_steps,
-            ..Patch::default()
+            hadamard,
+            codebook,
         })
 }
 
@@ -233,10 +239,11 @@ fn profiles() -> impl Strategy<Value = Profile> {
         patches(),
         prop::collection::vec(rules, 0..5),
         prop::collection::btree_map(r#"[a-c0-2."\n=]{0,4}"#, patches(), 0..4),
-        prop::option::of(any::<bool>()),
+        (prop::option::of(any::<bool>()), any::<bool>(), any::<bool>()),
         choices,
     )
-        .prop_map(|(target, (exclude, include), defaults, rules, overrides, metadata_tensors, preset)| {
+        .prop_map(|(target, (exclude, include), defaults, rules, overrides, switches, preset)| {
+            let (metadata_tensors, quant_conv, quant_embedding) = switches;
             let mut profile = Profile::new(Settings {
                 defaults,
                 include,
@@ -244,6 +251,8 @@ fn profiles() -> impl Strategy<Value = Profile> {
                 rules,
                 overrides,
                 metadata_tensors,
+                quant_conv,
+                quant_embedding,
                 ..Settings::new(target)
             });
             profile.preset = preset;

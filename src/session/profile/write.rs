@@ -34,6 +34,14 @@ pub(super) fn update(document: &mut DocumentMut, old: &Said, new: &Said) {
     }
     list(root, "exclude", &texts(&was.exclude), &texts(&is.exclude));
     list(root, "include", &texts(&was.include), &texts(&is.include));
+    // What is not said is off; what was said is said again.
+    for (key, old, new) in
+        [("quant_conv", was.quant_conv, is.quant_conv), ("quant_embedding", was.quant_embedding, is.quant_embedding)]
+    {
+        if old != new {
+            set(root, key, new);
+        }
+    }
     if was.metadata_tensors != is.metadata_tensors {
         set_or_remove(root, "metadata_tensors", is.metadata_tensors);
     }
@@ -138,6 +146,13 @@ fn patch_in(table: &mut dyn TableLike, old: &Patch, new: &Patch) {
     }
     if old.svd_steps != new.svd_steps {
         set_or_remove(table, "svd_steps", new.svd_steps.map(i64::from));
+    }
+    if old.hadamard != new.hadamard {
+        let size = new.hadamard.map(|n| if n == 0 { Value::from(false) } else { Value::from(i64::from(n)) });
+        set_or_remove(table, "hadamard", size);
+    }
+    if old.codebook != new.codebook {
+        set_or_remove(table, "codebook", new.codebook);
     }
 }
 

@@ -141,6 +141,8 @@ impl Backend for Fake {
             preset_name: None,
             rules: Vec::new(),
             overrides: Default::default(),
+            quant_conv: false,
+            quant_embedding: false,
         }
     }
     fn request(&self, row: &Row, priority: Priority) {

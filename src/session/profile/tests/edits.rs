@@ -40,6 +40,10 @@ fn a_change_leaves_the_rest_alone() {
     check(|p| p.settings.defaults.dtype = Some(Dtype::new("int8")), &with("\"uint4\" # small", "\"int8\" # small"));
     check(|p| p.settings.defaults.group_size = Some(-1), &with("# small\n", "# small\ngroup_size = \"row\"\n"));
     check(|p| p.settings.metadata_tensors = Some(false), &with("# kept\n", "# kept\nmetadata_tensors = false\n"));
+    check(|p| p.settings.quant_conv = true, &with("# kept\n", "# kept\nquant_conv = true\n"));
+    check(|p| p.settings.defaults.hadamard = Some(128), &with("# small\n", "# small\nhadamard = 128\n"));
+    check(|p| p.settings.rules[0].patch.hadamard = Some(0), &with("# wide\n", "# wide\nhadamard = false\n"));
+    check(|p| p.settings.rules[0].patch.codebook = Some(true), &with("# wide\n", "# wide\ncodebook = true\n"));
     check(|p| p.settings.exclude.extend(Pattern::new(r"ff\.0")), &with("\"out\"]", "\"out\", 'ff\\.0']"));
     check(|p| drop(p.settings.exclude.remove(0)), &with("[\"norm\", \"out\"]", "[\"out\"]"));
     check(|p| p.settings.exclude.clear(), &with("exclude = [\"norm\", \"out\"]  # kept\n", ""));
@@ -137,6 +141,16 @@ fn other_forms_stay_what_they_are() {
         "rule = [{ pattern = 'a' }]\n",
         |p| p.settings.rules.push(rule("b", Patch::keep())),
         "\n[[rule]]\npattern = 'a'\n\n[[rule]]\npattern = \"b\"\nkeep = true\n",
+    );
+    check(
+        "quant_embedding = true # tables\n",
+        |p| p.settings.quant_embedding = false,
+        "quant_embedding = false # tables\n",
+    );
+    check(
+        "defaults.hadamard = true # c\n",
+        |p| p.settings.defaults.hadamard = Some(0),
+        "defaults.hadamard = false # c\n",
     );
     check("preset = 'flux' # c\n", |p| p.preset = PresetChoice::Named("wan".into()), "preset = \"wan\" # c\n");
     check(
