@@ -2,6 +2,7 @@
 pub mod args;
 mod convert;
 mod demo;
+mod dynamic;
 mod inspect;
 mod logging;
 mod plan;
@@ -129,7 +130,7 @@ fn desk(global: &Global, model: &ModelArg, choices: &args::SettingsArgs) -> Resu
         ));
     }
     let opened = open(model, global)?;
-    let profile = settings::profile(choices, &opened, None)?;
+    let (profile, _) = dynamic::profile(global, choices, &opened, None)?;
     let limits = limits(global)?;
     // Flags over a named profile are choices that its file does not have.
     let only_profile = args::SettingsArgs { profile: choices.profile.clone(), ..args::SettingsArgs::default() };

@@ -14,8 +14,8 @@ use rayon::prelude::*;
 
 use crate::core::model::Encoding;
 use crate::core::plan::{Action, Part, Row};
-use crate::core::rules::Decision;
 use crate::core::recipe::Recipe;
+use crate::core::rules::Decision;
 use crate::core::{Dtype, Error, Family, Model, Plan, Result, Settings, Storage, Tensor, TensorId};
 use crate::format::{self, OpenOptions, Opened};
 use codec::Codec;

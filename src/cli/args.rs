@@ -124,6 +124,17 @@ pub struct SettingsArgs {
     /// Leave embedding tables as they are, whatever the profile says
     #[arg(long, hide = true, overrides_with = "quant_embedding", help_heading = "Settings")]
     pub no_quant_embedding: bool,
+    /// Choose each layer's dtype: the first, from few bits to many, that loses at most THRESHOLD of the weights'
+    /// variance [default: 10^(-bits/2) of the dtype it starts from]
+    #[arg(
+        long,
+        value_name = "THRESHOLD",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "auto",
+        help_heading = "Settings"
+    )]
+    pub dynamic: Option<String>,
     /// Keep tensors whose name matches as they are (repeatable)
     #[arg(long, value_name = "REGEX", help_heading = "Settings")]
     pub exclude: Vec<String>,

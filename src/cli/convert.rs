@@ -12,7 +12,7 @@ use crate::format::save;
 
 pub fn run(global: &Global, args: &ConvertArgs) -> Result<u8> {
     let opened = super::open(&args.model, global)?;
-    let profile = super::settings::profile(&args.settings, &opened, Some(&args.output))?;
+    let (profile, notes) = super::dynamic::profile(global, &args.settings, &opened, Some(&args.output))?;
     let max_shard = super::plan::shard_size(args.max_shard_size.as_deref())?;
     let request = Request { output: args.output.clone(), force: args.force, max_shard };
     if let Some(path) = &args.loss_report {
@@ -24,7 +24,7 @@ pub fn run(global: &Global, args: &ConvertArgs) -> Result<u8> {
         convert::run(&opened, &profile.settings, &request, super::limits(global)?, &cancel, &progress)
     })?;
     let mut warnings = opened.model.warnings.clone();
-    warnings.extend(report.plan.warnings.iter().cloned());
+    warnings.extend(notes.into_iter().chain(report.plan.warnings.iter().cloned()));
     let told = Report {
         model: &opened.model,
         plan: &report.plan,

@@ -12,7 +12,7 @@ use crate::target::layout::{Context, Layout};
 pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let started = Instant::now();
     let opened = super::open(&args.model, global)?;
-    let profile = super::settings::profile(&args.settings, &opened, args.output.as_deref())?;
+    let (profile, notes) = super::dynamic::profile(global, &args.settings, &opened, args.output.as_deref())?;
     let max_shard = shard_size(args.max_shard_size.as_deref())?;
     let output = match &args.output {
         Some(path) => convert::output_kind(&opened, path, max_shard)?,
@@ -22,7 +22,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let context = Context { model: &opened.model, settings: &profile.settings, output };
     let layout = Layout::new(&plan, &context)?;
     let mut warnings = opened.model.warnings.clone();
-    warnings.extend(plan.warnings.iter().cloned());
+    warnings.extend(notes.into_iter().chain(plan.warnings.iter().cloned()));
     let report = Report {
         model: &opened.model,
         plan: &plan,

@@ -95,9 +95,17 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
     apply_preset(&mut profile, model)?;
     if let Some(path) = &args.save_profile {
         save::check_side_file(path, "--save-profile", opened, output)?;
-        profiles::write(path, &profile.to_text())?;
     }
     Ok(profile)
+}
+
+/// `--save-profile`.
+pub fn save(args: &SettingsArgs, profile: &Profile, opened: &Opened, output: Option<&Path>) -> Result<()> {
+    let Some(path) = &args.save_profile else {
+        return Ok(());
+    };
+    save::check_side_file(path, "--save-profile", opened, output)?;
+    profiles::write(path, &profile.to_text())
 }
 
 /// Puts the preset of the model's architecture under the profile's own rules.
@@ -115,7 +123,8 @@ pub fn apply_preset(profile: &mut Profile, model: &Model) -> Result<()> {
     Ok(())
 }
 
-fn require(family: Family, knob: Knob, flag: &str) -> Result<()> {
+/// Refuses a flag that the target has no use for.
+pub fn require(family: Family, knob: Knob, flag: &str) -> Result<()> {
     target::get(family).has(knob).map_err(|why| {
         let others: Vec<&str> =
             Family::ALL.into_iter().filter(|f| target::get(*f).has(knob).is_ok()).map(Family::name).collect();

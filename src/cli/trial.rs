@@ -15,7 +15,7 @@ use crate::target::layout::{Context, Layout};
 pub fn run(global: &Global, args: &TrialArgs) -> Result<u8> {
     let started = Instant::now();
     let opened = super::open(&args.model, global)?;
-    let profile = super::settings::profile(&args.settings, &opened, None)?;
+    let (profile, notes) = super::dynamic::profile(global, &args.settings, &opened, None)?;
     let only = args.tensor.as_deref().map(Pattern::new).transpose().map_err(|e| e.at("--tensor"))?;
     let plan = target::plan(&opened.model, &profile.settings)?;
     let context =
@@ -34,7 +34,7 @@ pub fn run(global: &Global, args: &TrialArgs) -> Result<u8> {
         convert::measure(&opened, &plan, &wanted, super::limits(global)?, &cancel, &progress)
     })?;
     let mut warnings = opened.model.warnings.clone();
-    warnings.extend(plan.warnings.iter().cloned());
+    warnings.extend(notes.into_iter().chain(plan.warnings.iter().cloned()));
     let report = Report {
         model: &opened.model,
         plan: &plan,
