@@ -172,6 +172,20 @@ fn unpack(bencher: Bencher, bits: u8) {
     bencher.counter(bytes()).bench_local(|| bitpack::unpack(bits, black_box(&packed), &mut codes));
 }
 
+#[divan::bench(args = 9..=15)]
+fn pack16(bencher: Bencher, bits: u8) {
+    let codes: Vec<u16> = (0..ROWS * COLS).map(|i| ((i * 4099) >> 3) as u16 >> (16 - bits)).collect();
+    let mut out = vec![0; bitpack::packed_len(bits, codes.len()).expect("whole units")];
+    bencher.counter(bytes()).bench_local(|| bitpack::pack16(bits, black_box(&codes), &mut out));
+}
+
+#[divan::bench(args = 9..=15)]
+fn unpack16(bencher: Bencher, bits: u8) {
+    let mut codes = vec![0; ROWS * COLS];
+    let packed = vec![0x6c; bitpack::packed_len(bits, codes.len()).expect("whole units")];
+    bencher.counter(bytes()).bench_local(|| bitpack::unpack16(bits, black_box(&packed), &mut codes));
+}
+
 #[divan::bench]
 fn first_non_finite(bencher: Bencher) {
     let values = values();

@@ -3,7 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`affine`] | integer codes of 1 to 16 bits with a scale, and a zero point when unsigned, per block |
-//! | [`bitpack`] | codes of 1 to 7 bits packed into bytes |
+//! | [`bitpack`] | codes of 1 to 7 bits packed into bytes, of 9 to 15 into 16-bit words |
 //! | [`cast`] | stored floats to and from `f32` |
 //! | [`lowrank`] | the best few directions of a matrix, found in a few sweeps over its rows |
 //!

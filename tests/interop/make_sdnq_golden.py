@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/data/sdnq/{matrix,affine,wide}.bin with the real library, for the golden tests of src/quant.
+"""Writes tests/data/sdnq/{matrix,affine,wide,packed}.bin with the real library, for the golden tests of src/quant.
 
     SDNQ_USE_TORCH_COMPILE=0 python tests/interop/make_sdnq_golden.py      (sdnq 0.2.8, torch on a CPU)
 
@@ -11,6 +11,7 @@ wide.bin     for every name of WIDE, for every geometry of WIDE_GEOMETRIES ("row
              the codes (I16, unsigned U16), scale (F32), zero_point (F32, unsigned only).
              The library takes 2^bits for the largest code of MENDED's names, and that code wraps to 0 when packed;
              here its table is set to 2^bits - 1, and all else is the library's.
+packed.bin   512 random U16, then for 9 to 15 bits their upper bits as codes, packed (words, little endian).
 """
 import pathlib
 
@@ -101,10 +102,20 @@ def wide(w):
     return out
 
 
+def packed():
+    torch.manual_seed(21)
+    v = torch.randint(0, 65536, (512,), dtype=torch.int32)
+    out = bytearray(v.to(torch.uint16).numpy().tobytes())
+    for bits in range(9, 16):
+        out += pack_int(v >> (16 - bits), f"uint{bits}").contiguous().numpy().tobytes()
+    return out
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     w = matrix()
-    files = {"matrix": w.numpy().tobytes(), "affine": affine(w), "wide": wide(w)}
+    files = {"matrix": w.numpy().tobytes(), "affine": affine(w), "wide": wide(w),
+             "packed": packed()}
     for name, data in files.items():
         (OUT / f"{name}.bin").write_bytes(data)
         print(name, len(data), "bytes")

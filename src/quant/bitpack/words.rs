@@ -4,7 +4,7 @@
 //! are one step further apart than bytes are: the copies do not overlap, and each byte finds its part above its code.
 
 /// `teeth` single bits, the first at `at`, each `step` above the one before.
-const fn comb(teeth: u32, at: u32, step: u32) -> u64 {
+pub(super) const fn comb(teeth: u32, at: u32, step: u32) -> u64 {
     let (mut comb, mut i) = (0, 0);
     while i < teeth {
         comb |= 1 << (at + step * i);
