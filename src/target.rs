@@ -56,7 +56,7 @@ pub enum Knob {
 pub trait Target: Sync {
     /// Which.
     fn family(&self) -> Family;
-    /// What it can write, from many bits to few.
+    /// What it can write, the usual ones first.
     fn dtypes(&self) -> Vec<DtypeInfo>;
     /// The canonical dtype of a name in any case, aliases included; an unknown name lists the near ones.
     fn parse_dtype(&self, name: &str) -> Result<Dtype> {

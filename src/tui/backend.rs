@@ -13,7 +13,7 @@ pub trait Backend {
     fn plan(&self, settings: &Settings) -> Result<Plan>;
     /// Sums over a plan.
     fn totals(&self, plan: &Plan) -> Totals;
-    /// The dtypes of a family, in order of bits.
+    /// The dtypes of a family, the usual ones first.
     fn dtypes(&self, family: Family) -> Vec<DtypeChoice>;
     /// Whether a family has this knob; if not, why.
     fn can(&self, family: Family, knob: Knob) -> Result<(), String>;

@@ -66,11 +66,12 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Every dtype, integers first, each from many bits to few, signed before unsigned.
+/// Every dtype, the usual ones first: integers, then floats, up to 8 bits; then the wide ones. Each from many bits to few.
 pub fn all() -> impl Iterator<Item = Code> {
-    let ints = (1..=16u8).rev().flat_map(|bits| [true, false].into_iter().filter_map(move |s| IntCode::new(bits, s)));
-    let native = [FloatCode::E4M3FN, FloatCode::E5M2];
-    ints.map(Code::Int).chain(native.into_iter().map(Code::Float)).chain((1..=16u8).rev().flat_map(floats))
+    let ints = |bits: u8| [true, false].into_iter().filter_map(move |signed| IntCode::new(bits, signed)).map(Code::Int);
+    let native = [FloatCode::E4M3FN, FloatCode::E5M2].map(Code::Float);
+    let narrow = (1..=8).rev().flat_map(ints).chain(native).chain((1..=8).rev().flat_map(floats));
+    narrow.chain((9..=16).rev().flat_map(ints)).chain((9..=16).rev().flat_map(floats))
 }
 
 /// The custom floats of so many bits.
