@@ -28,7 +28,7 @@
 //! NaN and infinities have no code. Callers refuse them first, with [`first_non_finite`]; what these functions make of
 //! them is defined (some code, a scale that is not finite) but useless.
 
-mod kernels;
+pub(super) mod kernels;
 #[cfg(test)]
 mod tests;
 
@@ -70,17 +70,6 @@ impl IntCode {
         if self.signed { (1 << (self.bits - 1)) - 1 } else { (1 << self.bits) - 1 }
     }
 
-    /// The scale and the zero point (0 when signed) of a block whose values span `range`.
-    fn scale_of(self, range: Range) -> (f32, f32) {
-        if range == Range::EMPTY {
-            (0.0, 0.0)
-        } else if self.signed {
-            (range.min.abs().max(range.max.abs()) / self.max() as f32, 0.0)
-        } else {
-            ((range.max - range.min) / self.max() as f32, range.min)
-        }
-    }
-
     /// The length `zero_point` has for `scales` scales.
     const fn zero_points(self, scales: usize) -> usize {
         if self.signed { 0 } else { scales }
@@ -114,7 +103,18 @@ impl Range {
 
     /// The scale and the zero point (0 when signed), the same bits as [`scales`] gives for all the values at once.
     pub fn scale_of(self, code: IntCode) -> (f32, f32) {
-        code.scale_of(self)
+        self.scale_to(code.signed, code.max() as f32)
+    }
+
+    /// The scale and the zero point (0 when signed) of codes whose greatest value is `top`.
+    pub(super) fn scale_to(self, signed: bool, top: f32) -> (f32, f32) {
+        if self == Self::EMPTY {
+            (0.0, 0.0)
+        } else if signed {
+            (self.min.abs().max(self.max.abs()) / top, 0.0)
+        } else {
+            ((self.max - self.min) / top, self.min)
+        }
     }
 }
 
@@ -131,10 +131,11 @@ pub fn scales(code: IntCode, blocks: Blocks, values: &[f32], scale: &mut [f32], 
 
 fn scales_at(level: Level, code: IntCode, blocks: Blocks, values: &[f32], scale: &mut [f32], zero_point: &mut [f32]) {
     check_lengths(code, blocks, values.len(), scale.len(), zero_point.len());
+    let top = code.max() as f32;
     if code.signed {
-        level.run(Scales::<true> { code, blocks, values, scale, zero_point });
+        level.run(Scales::<true> { top, blocks, values, scale, zero_point });
     } else {
-        level.run(Scales::<false> { code, blocks, values, scale, zero_point });
+        level.run(Scales::<false> { top, blocks, values, scale, zero_point });
     }
 }
 

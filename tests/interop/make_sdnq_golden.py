@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/data/sdnq/{matrix,affine,wide,packed}.bin with the real library, for the golden tests of src/quant.
+"""Writes tests/data/sdnq/{matrix,affine,wide,packed,floats}.bin with the real library, for the golden tests of src/quant.
 
     SDNQ_USE_TORCH_COMPILE=0 python tests/interop/make_sdnq_golden.py      (sdnq 0.2.8, torch on a CPU)
 
@@ -12,12 +12,19 @@ wide.bin     for every name of WIDE, for every geometry of WIDE_GEOMETRIES ("row
              The library takes 2^bits for the largest code of MENDED's names, and that code wraps to 0 when packed;
              here its table is set to 2^bits - 1, and all else is the library's.
 packed.bin   512 random U16, then for 9 to 15 bits their upper bits as codes, packed (words, little endian).
+floats.bin   for every name of FLOATS, for every geometry: scale (F32), zero_point (F32, unsigned only), and, of the
+             types that torch has, the codes (F8_E4M3, F8_E5M2);
+             then for every format of custom_floats() and the two types of torch, the values (F32) of codes():
+             all of them up to 8 bits, and 64 of a wider format;
+             then for every name of DECODED_FLOATS, by row: the library's own codes (a byte each), scale, zero_point
+             (unsigned only), and the dequantized values (F32).
 """
 import pathlib
 
 import torch
 from sdnq.common import dtype_dict
-from sdnq.packed_int import pack_int
+from sdnq.packed_float import pack_float, unpack_float
+from sdnq.packed_int import pack_int, unpack_int
 from sdnq.quant_utils import quantize_weight
 
 NAMES = ["int2", "int3", "int4", "int5", "int6", "int7", "int8",
@@ -35,6 +42,11 @@ WIDE = ["int9", "int10", "int11", "int12", "int13", "int14", "int15", "int16",
         "uint9", "uint10", "uint11", "uint12", "uint13", "uint14", "uint15", "uint16"]
 WIDE_GEOMETRIES = ["row", "tensor", "conv, groups of 8"]
 MENDED = ["uint9", "uint10", "uint11", "uint12", "uint13", "uint14", "uint15"]
+TORCH_FLOATS = ["float8_e4m3fn", "float8_e5m2"]
+FLOATS = TORCH_FLOATS + [
+    "float8_e4m3fn_sdnq", "float6_e3m2fn", "float5_e1m3fn", "float4_e2m1fn", "float6_e5m0fn", "float12_e4m7fn",
+    "float16_e5m10fn", "float8_e4m4fnu", "float4_e2m2fnu", "float6_e3m3fnu", "float1_e1m0fnu", "float16_e1m15fnu"]
+DECODED_FLOATS = ["float6_e3m2fn", "float6_e3m3fnu"]
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "sdnq"
 
 
@@ -60,6 +72,55 @@ def quantize(v, dim, name):
     # 0/0 is cast as the platform likes (and to True for uint1); the golden files hold 0 there, as mixdown writes.
     q = torch.where((scale == 0) & (v == (0 if zero_point is None else zero_point)), torch.zeros_like(q), q)
     return q, scale, zero_point
+
+
+def custom_floats():
+    """Names and bits of the library's own formats."""
+    for e in range(1, 6):
+        for m in range(16):
+            for signed in (True, False):
+                bits = signed + e + m
+                if bits <= 16:
+                    name = f"float{bits}_e{e}m{m}fn" + ("" if signed else "u")
+                    yield (name + "_sdnq" if name == "float8_e4m3fn" else name), bits
+
+
+def codes(bits):
+    if bits <= 8:
+        return torch.arange(max(2**bits, 16), dtype=torch.int32) % 2**bits      # no fewer than a unit packs
+    return torch.arange(64, dtype=torch.int32) * 40503 % 2**bits
+
+
+def stored(c, bits):
+    dtypes = {8: torch.uint8, 16: torch.uint16}
+    return c.to(dtypes[bits]) if bits in dtypes else pack_int(c, f"uint{bits}")
+
+
+def floats(w):
+    out = bytearray()
+
+    def write(*tensors):
+        for t in tensors:
+            if t is not None:
+                out.extend(t.contiguous().numpy().tobytes())
+
+    for name in FLOATS:
+        for _, first, view, dim in GEOMETRIES:
+            q, scale, zero_point = quantize_weight(w[first:].reshape(view).clone(), dim, name)
+            write(scale, zero_point, q.view(torch.uint8) if name in TORCH_FLOATS else None)
+    for name, bits in custom_floats():
+        c = codes(bits)
+        write(unpack_float(stored(c, bits), name, c.shape))
+    for name in TORCH_FLOATS:
+        write(codes(8).to(torch.uint8).view(dtype_dict[name]["torch_dtype"]).to(torch.float32))
+    for name in DECODED_FLOATS:
+        bits = dtype_dict[name]["num_bits"]
+        q, scale, zero_point = quantize_weight(w.clone(), -1, name)
+        p = pack_float(q, name)
+        f = unpack_float(p, name, q.shape)
+        f = f * scale if zero_point is None else torch.addcmul(zero_point, f, scale)
+        write(unpack_int(p, f"uint{bits}", q.shape).to(torch.uint8), scale, zero_point, f)
+    return out
 
 
 def affine(w):
@@ -115,7 +176,7 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     w = matrix()
     files = {"matrix": w.numpy().tobytes(), "affine": affine(w), "wide": wide(w),
-             "packed": packed()}
+             "packed": packed(), "floats": floats(w)}
     for name, data in files.items():
         (OUT / f"{name}.bin").write_bytes(data)
         print(name, len(data), "bytes")

@@ -26,6 +26,7 @@ macro_rules! by_length {
         }
     };
 }
+pub(in crate::quant) use by_length;
 
 /// The bits of a float as an integer that orders as the float does, with `-0.0 < 0.0`. Its own inverse.
 #[inline(always)]
@@ -107,9 +108,9 @@ impl Kernel for Finite<'_> {
     }
 }
 
-/// [`scales`](super::scales).
-pub(super) struct Scales<'a, const SIGNED: bool> {
-    pub code: IntCode,
+/// [`scales`](super::scales) for codes whose greatest value is `top`.
+pub(in crate::quant) struct Scales<'a, const SIGNED: bool> {
+    pub top: f32,
     pub blocks: Blocks,
     pub values: &'a [f32],
     pub scale: &'a mut [f32],
@@ -120,7 +121,7 @@ impl<const SIGNED: bool> Scales<'_, SIGNED> {
     #[inline(always)]
     fn contiguous<const LEN: usize>(self) {
         let len = if LEN > 0 { LEN } else { self.blocks.len };
-        let top = self.code.max() as f32;
+        let top = self.top;
         let blocks = self.values.chunks_exact(len);
         if SIGNED {
             for (block, scale) in blocks.zip(self.scale) {
@@ -135,30 +136,39 @@ impl<const SIGNED: bool> Scales<'_, SIGNED> {
         }
     }
 
-    /// The ranges of a strip's positions are gathered first, then folded to those of the `inner` positions.
+    /// The extremes at a strip's positions are gathered first, then folded to those at the `inner` positions.
     #[inline(always)]
     fn strided(self) {
         let Blocks { len, inner, .. } = self.blocks;
         let width = strip_width(self.blocks);
-        let (mut min, mut max) = (vec![0.0; width], vec![0.0; width]);
+        // Keys, or where codes are signed, magnitudes and no least.
+        let (mut min, mut max) = (vec![i32::MAX; width], vec![i32::MIN; width]);
         for (i, (block, scale)) in
             self.values.chunks_exact(len * inner).zip(self.scale.chunks_exact_mut(inner)).enumerate()
         {
-            min.fill(Range::EMPTY.min);
-            max.fill(Range::EMPTY.max);
+            min.fill(i32::MAX);
+            max.fill(i32::MIN);
             for strip in block.chunks(width) {
-                for ((value, min), max) in strip.iter().zip(&mut min).zip(&mut max) {
-                    *min = least(*min, *value);
-                    *max = greatest(*max, *value);
+                if SIGNED {
+                    for (&value, max) in strip.iter().zip(&mut max) {
+                        *max = magnitude(value).max(*max);
+                    }
+                } else {
+                    for ((&value, min), max) in strip.iter().zip(&mut min).zip(&mut max) {
+                        *min = key_of(value).min(*min);
+                        *max = key_of(value).max(*max);
+                    }
                 }
             }
             for (position, scale) in scale.iter_mut().enumerate() {
-                let fold = |range: Range, at: usize| range.merge(Range { min: min[at], max: max[at] });
-                let range = (position..width).step_by(inner).fold(Range::EMPTY, fold);
-                let (s, z) = self.code.scale_of(range);
-                *scale = s;
-                if !SIGNED {
-                    self.zero_point[i * inner + position] = z;
+                let positions = || (position..width).step_by(inner);
+                let greatest = positions().fold(i32::MIN, |most, at| most.max(max[at]));
+                if SIGNED {
+                    *scale = f32::from_bits(greatest as u32) / self.top;
+                } else {
+                    let least = of_key(positions().fold(i32::MAX, |least, at| least.min(min[at])));
+                    self.zero_point[i * inner + position] = least;
+                    *scale = (of_key(greatest) - least) / self.top;
                 }
             }
         }
@@ -328,20 +338,21 @@ fn strip_width(blocks: Blocks) -> usize {
 }
 
 /// The scales and zero points of a block, repeated over a strip.
-struct Strips {
+pub(in crate::quant) struct Strips {
     inner: usize,
     scale: Vec<f32>,
     zero_point: Vec<f32>,
 }
 
 impl Strips {
-    fn new(blocks: Blocks) -> Self {
+    pub fn new(blocks: Blocks) -> Self {
         let width = strip_width(blocks);
         Self { inner: blocks.inner, scale: vec![0.0; width], zero_point: vec![0.0; width] }
     }
 
+    /// Of block number `block`; the zero points mean nothing when signed.
     #[inline(always)]
-    fn repeat<const SIGNED: bool>(&mut self, block: usize, scale: &[f32], zero_point: &[f32]) -> (&[f32], &[f32]) {
+    pub fn repeat<const SIGNED: bool>(&mut self, block: usize, scale: &[f32], zero_point: &[f32]) -> (&[f32], &[f32]) {
         let here = block * self.inner..(block + 1) * self.inner;
         for row in self.scale.chunks_exact_mut(self.inner) {
             row.copy_from_slice(&scale[here.clone()]);
