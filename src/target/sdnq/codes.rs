@@ -708,7 +708,6 @@ mod tests {
         check(LINEAR, Recipe { hadamard: 24, ..recipe("int8", -1) });
         check(LINEAR, Recipe { codebook: true, ..recipe("int8", -1) });
         check(LINEAR, Recipe { axis: 0, ..recipe("int8", 16) });
-        check(&[0, 0], recipe("int8", 16));
     }
 
     proptest! {
