@@ -6,11 +6,12 @@
 //! | [`bitpack`] | codes of 1 to 7 bits packed into bytes |
 //! | [`cast`] | stored floats to and from `f32` |
 //! | [`lowrank`] | the best few directions of a matrix, found in a few sweeps over its rows |
+//! | [`minifloat`] | float codes of 1 to 16 bits, with a scale and a zero point as in [`affine`] |
 //!
 //! A scheme is written twice: as the plain loop a reader checks against the formula (in its tests), and as loops that
 //! the compiler turns into lanes, instantiated per instruction set by `lanes`. A property test holds the two equal
-//! bit for bit. Nothing in [`affine`] and [`bitpack`] fuses or reorders a float operation, so their bytes do not
-//! depend on the machine.
+//! bit for bit. Nothing in [`affine`], [`minifloat`] and [`bitpack`] fuses or reorders a float operation, so their
+//! bytes do not depend on the machine.
 //!
 //! A length that does not fit the shape is a mistake of the caller, not of the data, and panics.
 
@@ -20,6 +21,7 @@ mod blocks;
 pub mod cast;
 mod lanes;
 pub mod lowrank;
+pub mod minifloat;
 mod word;
 
 pub use blocks::Blocks;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/data/sdnq/{matrix,affine}.bin with the real library, for the golden tests of src/quant.
+"""Writes tests/data/sdnq/{matrix,affine,floats}.bin with the real library, for the golden tests of src/quant.
 
     SDNQ_USE_TORCH_COMPILE=0 python tests/interop/make_sdnq_golden.py      (sdnq 0.2.8, torch on a CPU)
 
@@ -7,12 +7,19 @@ matrix.bin   16x96 F32, row-major, little endian.
 affine.bin   for every name of NAMES, for every geometry of GEOMETRIES, one after another:
              the stored weight (packed as sdnq packs; int8 as I8; uint1 one byte per eight values),
              scale (F32), zero_point (F32, unsigned only), and, if the name is in DECODED, the dequantized values (F32).
+floats.bin   for every name of FLOATS, for every geometry: scale (F32), zero_point (F32, unsigned only), and, of the
+             types that torch has, the codes (F8_E4M3, F8_E5M2);
+             then for every format of custom_floats() and the two types of torch, the values (F32) of codes():
+             all of them up to 8 bits, and 64 of a wider format;
+             then for every name of DECODED_FLOATS, by row: the library's own codes (a byte each), scale, zero_point
+             (unsigned only), and the dequantized values (F32).
 """
 import pathlib
 
 import torch
 from sdnq.common import dtype_dict
-from sdnq.packed_int import pack_int
+from sdnq.packed_float import pack_float, unpack_float
+from sdnq.packed_int import pack_int, unpack_int
 from sdnq.quant_utils import quantize_weight
 
 NAMES = ["int2", "int3", "int4", "int5", "int6", "int7", "int8",
@@ -26,6 +33,11 @@ GEOMETRIES = [
     ("conv, groups of 8", 0, (16, 4, 8, 3), 2),
 ]
 DECODED = ["int4", "uint4"]
+TORCH_FLOATS = ["float8_e4m3fn", "float8_e5m2"]
+FLOATS = TORCH_FLOATS + [
+    "float8_e4m3fn_sdnq", "float6_e3m2fn", "float5_e1m3fn", "float4_e2m1fn", "float6_e5m0fn", "float12_e4m7fn",
+    "float16_e5m10fn", "float8_e4m4fnu", "float4_e2m2fnu", "float6_e3m3fnu", "float1_e1m0fnu", "float16_e1m15fnu"]
+DECODED_FLOATS = ["float6_e3m2fn", "float6_e3m3fnu"]
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "sdnq"
 
 
@@ -43,6 +55,55 @@ def matrix():
     w[9, 5] = 1000.0                            # an outlier
     w[10] = (torch.arange(96) % 16) - 8.0       # exactly the codes of int4
     return w
+
+
+def custom_floats():
+    """Names and bits of the library's own formats."""
+    for e in range(1, 6):
+        for m in range(16):
+            for signed in (True, False):
+                bits = signed + e + m
+                if bits <= 16:
+                    name = f"float{bits}_e{e}m{m}fn" + ("" if signed else "u")
+                    yield (name + "_sdnq" if name == "float8_e4m3fn" else name), bits
+
+
+def codes(bits):
+    if bits <= 8:
+        return torch.arange(max(2**bits, 16), dtype=torch.int32) % 2**bits      # no fewer than a unit packs
+    return torch.arange(64, dtype=torch.int32) * 40503 % 2**bits
+
+
+def pack_codes(c, bits):
+    dtypes = {8: torch.uint8, 16: torch.uint16}
+    return c.to(dtypes[bits]) if bits in dtypes else pack_int(c, f"uint{bits}")
+
+
+def floats(w):
+    out = bytearray()
+
+    def write(*tensors):
+        for t in tensors:
+            if t is not None:
+                out.extend(t.contiguous().numpy().tobytes())
+
+    for name in FLOATS:
+        for _, first, view, dim in GEOMETRIES:
+            q, scale, zero_point = quantize_weight(w[first:].reshape(view).clone(), dim, name)
+            write(scale, zero_point, q.view(torch.uint8) if name in TORCH_FLOATS else None)
+    for name, bits in custom_floats():
+        c = codes(bits)
+        write(unpack_float(pack_codes(c, bits), name, c.shape))
+    for name in TORCH_FLOATS:
+        write(codes(8).to(torch.uint8).view(dtype_dict[name]["torch_dtype"]).to(torch.float32))
+    for name in DECODED_FLOATS:
+        bits = dtype_dict[name]["num_bits"]
+        q, scale, zero_point = quantize_weight(w.clone(), -1, name)
+        p = pack_float(q, name)
+        f = unpack_float(p, name, q.shape)
+        f = f * scale if zero_point is None else torch.addcmul(zero_point, f, scale)
+        write(unpack_int(p, f"uint{bits}", q.shape).to(torch.uint8), scale, zero_point, f)
+    return out
 
 
 def main():
@@ -72,6 +133,9 @@ def main():
     (OUT / "matrix.bin").write_bytes(w.numpy().tobytes())
     (OUT / "affine.bin").write_bytes(out)
     print(len(out), "bytes")
+    out = floats(w)
+    (OUT / "floats.bin").write_bytes(out)
+    print(len(out), "bytes of floats")
 
 
 if __name__ == "__main__":
