@@ -6,6 +6,7 @@ use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use mixdown::quant::affine::{self, IntCode};
 use mixdown::quant::lowrank::{Chunks, low_rank, subtract};
+use mixdown::quant::minifloat::{self, FloatCode};
 use mixdown::quant::{Blocks, bitpack};
 use rayon::prelude::*;
 
@@ -30,10 +31,15 @@ fn values() -> Vec<f32> {
 }
 
 #[derive(Clone, Copy)]
+enum Code {
+    Int(IntCode),
+    Float(FloatCode),
+}
+
+#[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
-    bits: u8,
-    signed: bool,
+    code: Code,
     group: usize,
 }
 
@@ -44,20 +50,41 @@ impl std::fmt::Display for Case {
 }
 
 impl Case {
-    fn code(self) -> IntCode {
-        IntCode::new(self.bits, self.signed).expect("a width of the table")
+    fn bits(self) -> u8 {
+        match self.code {
+            Code::Int(code) => code.bits(),
+            Code::Float(code) => code.bits(),
+        }
+    }
+
+    fn is_signed(self) -> bool {
+        match self.code {
+            Code::Int(code) => code.is_signed(),
+            Code::Float(code) => code.is_signed(),
+        }
     }
 
     fn blocks(self, rows: usize) -> Blocks {
         Blocks::grouped(rows, COLS, self.group).expect("a group size of the table")
     }
+
+    fn scales(self, values: &[f32], scale: &mut [f32], zero_point: &mut [f32]) {
+        match self.code {
+            Code::Int(code) => affine::scales(code, self.blocks(SLAB), values, scale, zero_point),
+            Code::Float(code) => minifloat::scales(code, self.blocks(SLAB), values, scale, zero_point),
+        }
+    }
 }
 
 const fn case(name: &'static str, bits: u8, signed: bool, group: usize) -> Case {
-    Case { name, bits, signed, group }
+    Case { name, code: Code::Int(IntCode::new(bits, signed).expect("a width")), group }
 }
 
-const CASES: [Case; 13] = [
+const fn float(name: &'static str, code: Option<FloatCode>, group: usize) -> Case {
+    Case { name, code: Code::Float(code.expect("a format")), group }
+}
+
+const CASES: [Case; 18] = [
     case("int8 row", 8, true, COLS),
     case("int4 g64", 4, true, 64),
     case("int3 g64", 3, true, 64),
@@ -71,6 +98,11 @@ const CASES: [Case; 13] = [
     case("int4 g32", 4, true, 32),
     case("uint1 g64", 1, false, 64),
     case("uint1 g8", 1, false, 8),
+    float("float8_e4m3fn row", Some(FloatCode::E4M3FN), COLS),
+    float("float8_e5m2 row", Some(FloatCode::E5M2), COLS),
+    float("float6_e3m2fn g64", FloatCode::new(3, 2, true), 64),
+    float("float4_e2m1fn g64", FloatCode::new(2, 1, true), 64),
+    float("float4_e2m2fnu g64", FloatCode::new(2, 2, false), 64),
 ];
 
 /// What a slab of rows becomes.
@@ -84,8 +116,8 @@ struct Slab {
 impl Slab {
     fn new(case: Case) -> Self {
         let blocks = case.blocks(SLAB);
-        let zero_points = if case.signed { 0 } else { blocks.scales() };
-        let packed = bitpack::packed_len(case.bits, blocks.values()).expect("whole units");
+        let zero_points = if case.is_signed() { 0 } else { blocks.scales() };
+        let packed = bitpack::packed_len(case.bits(), blocks.values()).expect("whole units");
         Self {
             codes: vec![0; blocks.values()],
             packed: vec![0; packed],
@@ -95,15 +127,22 @@ impl Slab {
     }
 
     fn encode(&mut self, case: Case, values: &[f32]) {
-        let blocks = case.blocks(SLAB);
-        affine::scales(case.code(), blocks, values, &mut self.scale, &mut self.zero_point);
-        affine::encode(case.code(), blocks, values, &self.scale, &self.zero_point, &mut self.codes);
-        bitpack::pack(case.bits, &self.codes, &mut self.packed);
+        let (Self { codes, scale, zero_point, .. }, blocks) = (&mut *self, case.blocks(SLAB));
+        case.scales(values, scale, zero_point);
+        match case.code {
+            Code::Int(code) => affine::encode(code, blocks, values, scale, zero_point, codes),
+            Code::Float(code) => minifloat::encode(code, blocks, values, scale, zero_point, codes),
+        }
+        bitpack::pack(case.bits(), &self.codes, &mut self.packed);
     }
 
     fn decode(&mut self, case: Case, values: &mut [f32]) {
-        bitpack::unpack(case.bits, &self.packed, &mut self.codes);
-        affine::decode(case.code(), case.blocks(SLAB), &self.codes, &self.scale, &self.zero_point, values);
+        bitpack::unpack(case.bits(), &self.packed, &mut self.codes);
+        let (Self { codes, scale, zero_point, .. }, blocks) = (&*self, case.blocks(SLAB));
+        match case.code {
+            Code::Int(code) => affine::decode(code, blocks, codes, scale, zero_point, values),
+            Code::Float(code) => minifloat::decode(code, blocks, codes, scale, zero_point, values),
+        }
     }
 }
 
@@ -137,10 +176,9 @@ fn encode_all_threads(bencher: Bencher, case: Case) {
 #[divan::bench(args = CASES)]
 fn only_scales(bencher: Bencher, case: Case) {
     let (values, mut slabs) = (values(), slabs(case));
-    let blocks = case.blocks(SLAB);
     bencher.counter(bytes()).bench_local(|| {
         for (slab, values) in slabs.iter_mut().zip(values.chunks_exact(SLAB * COLS)) {
-            affine::scales(case.code(), blocks, black_box(values), &mut slab.scale, &mut slab.zero_point);
+            case.scales(black_box(values), &mut slab.scale, &mut slab.zero_point);
         }
     });
 }
