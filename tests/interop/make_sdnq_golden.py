@@ -91,7 +91,7 @@ def codes(bits):
     return torch.arange(64, dtype=torch.int32) * 40503 % 2**bits
 
 
-def stored(c, bits):
+def pack_codes(c, bits):
     dtypes = {8: torch.uint8, 16: torch.uint16}
     return c.to(dtypes[bits]) if bits in dtypes else pack_int(c, f"uint{bits}")
 
@@ -110,7 +110,7 @@ def floats(w):
             write(scale, zero_point, q.view(torch.uint8) if name in TORCH_FLOATS else None)
     for name, bits in custom_floats():
         c = codes(bits)
-        write(unpack_float(stored(c, bits), name, c.shape))
+        write(unpack_float(pack_codes(c, bits), name, c.shape))
     for name in TORCH_FLOATS:
         write(codes(8).to(torch.uint8).view(dtype_dict[name]["torch_dtype"]).to(torch.float32))
     for name in DECODED_FLOATS:

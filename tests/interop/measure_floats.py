@@ -10,7 +10,7 @@ all codes, ties to the even code, which is what mixdown's encoder does and what 
 import statistics
 
 import torch
-from make_sdnq_golden import custom_floats, packed
+from make_sdnq_golden import custom_floats, pack_codes
 from sdnq.packed_float import pack_float, unpack_float
 from sdnq.quant_utils import quantize_weight
 
@@ -19,7 +19,7 @@ def nearest(t, name, bits):
     """The value nearest to each of t."""
     unsigned = name.endswith("fnu")
     codes = torch.arange(max(2 ** (bits if unsigned else bits - 1), 16), dtype=torch.int32)
-    values = unpack_float(packed(codes, bits), name, codes.shape).double()[: 2 ** (bits if unsigned else bits - 1)]
+    values = unpack_float(pack_codes(codes, bits), name, codes.shape).double()[: 2 ** (bits if unsigned else bits - 1)]
     middles = (values[1:] + values[:-1]) / 2
     magnitude = t.double().abs()
     code = torch.searchsorted(middles, magnitude)
