@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/data/sdnq/{matrix,affine,wide,packed}.bin with the real library, for the golden tests of src/quant.
+"""Writes tests/data/sdnq/{matrix,affine,wide,packed,hadamard}.bin with the real library, for the golden tests of src/quant.
 
     SDNQ_USE_TORCH_COMPILE=0 python tests/interop/make_sdnq_golden.py      (sdnq 0.2.8, torch on a CPU)
 
@@ -12,13 +12,14 @@ wide.bin     for every name of WIDE, for every geometry of WIDE_GEOMETRIES ("row
              The library takes 2^bits for the largest code of MENDED's names, and that code wraps to 0 when packed;
              here its table is set to 2^bits - 1, and all else is the library's.
 packed.bin   512 random U16, then for 9 to 15 bits their upper bits as codes, packed (words, little endian).
+hadamard.bin 256 F32, then what rotate_hadamard makes of them in F64 for every group of HADAMARD_GROUPS.
 """
 import pathlib
 
 import torch
 from sdnq.common import dtype_dict
 from sdnq.packed_int import pack_int
-from sdnq.quant_utils import quantize_weight
+from sdnq.quant_utils import quantize_weight, rotate_hadamard
 
 NAMES = ["int2", "int3", "int4", "int5", "int6", "int7", "int8",
          "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "uint8"]
@@ -35,6 +36,7 @@ WIDE = ["int9", "int10", "int11", "int12", "int13", "int14", "int15", "int16",
         "uint9", "uint10", "uint11", "uint12", "uint13", "uint14", "uint15", "uint16"]
 WIDE_GEOMETRIES = ["row", "tensor", "conv, groups of 8"]
 MENDED = ["uint9", "uint10", "uint11", "uint12", "uint13", "uint14", "uint15"]
+HADAMARD_GROUPS = [4, 8, 16, 32, 64, 128, 256]
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "sdnq"
 
 
@@ -111,11 +113,20 @@ def packed():
     return out
 
 
+def hadamard():
+    torch.manual_seed(22)
+    v = torch.randn(256, dtype=torch.float32)
+    out = bytearray(v.numpy().tobytes())
+    for group in HADAMARD_GROUPS:
+        out += rotate_hadamard(v.to(torch.float64), group_size=group).contiguous().numpy().tobytes()
+    return out
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     w = matrix()
     files = {"matrix": w.numpy().tobytes(), "affine": affine(w), "wide": wide(w),
-             "packed": packed()}
+             "packed": packed(), "hadamard": hadamard()}
     for name, data in files.items():
         (OUT / f"{name}.bin").write_bytes(data)
         print(name, len(data), "bytes")
