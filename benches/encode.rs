@@ -7,7 +7,7 @@ use divan::{Bencher, black_box};
 use mixdown::quant::affine::{self, IntCode};
 use mixdown::quant::lowrank::{Chunks, low_rank, subtract};
 use mixdown::quant::minifloat::{self, FloatCode};
-use mixdown::quant::{Blocks, bitpack};
+use mixdown::quant::{Blocks, bitpack, hadamard};
 use rayon::prelude::*;
 
 const ROWS: usize = 4096;
@@ -196,6 +196,21 @@ fn decode_one_thread(bencher: Bencher, case: Case) {
     });
 }
 
+/// Unsigned, in groups of 64.
+#[divan::bench(args = [9, 12, 16])]
+fn encode_wide_one_thread(bencher: Bencher, bits: u8) {
+    let case = case("wide", bits, false, 64);
+    let (values, mut slabs, mut codes) = (values(), slabs(case), vec![0u16; SLAB * COLS]);
+    let blocks = case.blocks(SLAB);
+    bencher.counter(bytes()).bench_local(|| {
+        for (slab, values) in slabs.iter_mut().zip(values.chunks_exact(SLAB * COLS)) {
+            affine::scales(case.code(), blocks, black_box(values), &mut slab.scale, &mut slab.zero_point);
+            affine::encode(case.code(), blocks, values, &slab.scale, &slab.zero_point, &mut codes);
+            bitpack::pack16(bits, &codes, &mut slab.packed);
+        }
+    });
+}
+
 #[divan::bench(args = 1..=7)]
 fn pack(bencher: Bencher, bits: u8) {
     let codes: Vec<u8> = (0..ROWS * COLS).map(|i| ((i * 37) >> 3) as u8 >> (8 - bits)).collect();
@@ -222,6 +237,19 @@ fn unpack16(bencher: Bencher, bits: u8) {
     let mut codes = vec![0; ROWS * COLS];
     let packed = vec![0x6c; bitpack::packed_len(bits, codes.len()).expect("whole units")];
     bencher.counter(bytes()).bench_local(|| bitpack::unpack16(bits, black_box(&packed), &mut codes));
+}
+
+#[divan::bench(args = [4, 16, 64, 128, 256, 1024, 4096, 8192])]
+fn rotate(bencher: Bencher, group: usize) {
+    let mut values = values();
+    bencher.counter(bytes()).bench_local(|| hadamard::rotate(group, black_box(&mut values)));
+}
+
+/// What memory allows: every value read and written once.
+#[divan::bench]
+fn negate(bencher: Bencher) {
+    let mut values = values();
+    bencher.counter(bytes()).bench_local(|| black_box(&mut values).iter_mut().for_each(|v| *v = -*v));
 }
 
 #[divan::bench]

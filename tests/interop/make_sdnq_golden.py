@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/data/sdnq/{matrix,affine,wide,packed,floats}.bin with the real library, for the golden tests of src/quant.
+"""Writes tests/data/sdnq/{matrix,affine,wide,packed,floats,hadamard}.bin with the real library, for the tests of src/quant.
 
     SDNQ_USE_TORCH_COMPILE=0 python tests/interop/make_sdnq_golden.py      (sdnq 0.2.8, torch on a CPU)
 
@@ -18,6 +18,7 @@ floats.bin   for every name of FLOATS, for every geometry: scale (F32), zero_poi
              all of them up to 8 bits, and 64 of a wider format;
              then for every name of DECODED_FLOATS, by row: the library's own codes (a byte each), scale, zero_point
              (unsigned only), and the dequantized values (F32).
+hadamard.bin 256 F32, then what rotate_hadamard makes of them in F64 for every group of HADAMARD_GROUPS.
 """
 import pathlib
 
@@ -25,7 +26,7 @@ import torch
 from sdnq.common import dtype_dict
 from sdnq.packed_float import pack_float, unpack_float
 from sdnq.packed_int import pack_int, unpack_int
-from sdnq.quant_utils import quantize_weight
+from sdnq.quant_utils import quantize_weight, rotate_hadamard
 
 NAMES = ["int2", "int3", "int4", "int5", "int6", "int7", "int8",
          "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "uint8"]
@@ -47,6 +48,7 @@ FLOATS = TORCH_FLOATS + [
     "float8_e4m3fn_sdnq", "float6_e3m2fn", "float5_e1m3fn", "float4_e2m1fn", "float6_e5m0fn", "float12_e4m7fn",
     "float16_e5m10fn", "float8_e4m4fnu", "float4_e2m2fnu", "float6_e3m3fnu", "float1_e1m0fnu", "float16_e1m15fnu"]
 DECODED_FLOATS = ["float6_e3m2fn", "float6_e3m3fnu"]
+HADAMARD_GROUPS = [4, 8, 16, 32, 64, 128, 256]
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "sdnq"
 
 
@@ -172,11 +174,20 @@ def packed():
     return out
 
 
+def hadamard():
+    torch.manual_seed(22)
+    v = torch.randn(256, dtype=torch.float32)
+    out = bytearray(v.numpy().tobytes())
+    for group in HADAMARD_GROUPS:
+        out += rotate_hadamard(v.to(torch.float64), group_size=group).contiguous().numpy().tobytes()
+    return out
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     w = matrix()
     files = {"matrix": w.numpy().tobytes(), "affine": affine(w), "wide": wide(w),
-             "packed": packed(), "floats": floats(w)}
+             "packed": packed(), "floats": floats(w), "hadamard": hadamard()}
     for name, data in files.items():
         (OUT / f"{name}.bin").write_bytes(data)
         print(name, len(data), "bytes")
