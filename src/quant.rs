@@ -20,6 +20,7 @@ pub mod affine;
 pub mod bitpack;
 mod blocks;
 pub mod cast;
+pub mod codebook;
 pub mod hadamard;
 mod lanes;
 pub mod lowrank;
