@@ -98,8 +98,8 @@ impl Sums {
     /// Of some values.
     pub fn of(levels: &[f32], values: &[f32]) -> Self {
         let mut sums = vec![(0.0, 0); levels.len()];
+        let at: Vec<f32> = levels.windows(2).map(|w| 0.5 * (w[0] + w[1])).collect();
         for v in values {
-            let at = levels.windows(2).map(|w| 0.5 * (w[0] + w[1])).collect::<Vec<_>>();
             let cell = at.partition_point(|m| m < v);
             sums[cell].0 += f64::from(*v);
             sums[cell].1 += 1;
