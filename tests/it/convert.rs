@@ -1,8 +1,13 @@
 //! What a conversion writes: the same as was tried, the same on every run, complete, and readable by others.
 use crate::support::{Sandbox, example, read};
 
-const RECIPES: [&str; 7] = [
+const RECIPES: [&str; 12] = [
     "--dtype int8",
+    "--dtype float8_e4m3fn",
+    "--dtype float6_e3m2fn --group-size 64 --hadamard",
+    "--dtype int12 --quant-embedding --svd-rank 4 --hadamard=32",
+    "--dtype uint4 --group-size 128 --codebook",
+    "--dtype uint3 --group-size -2 --codebook --svd-rank 4",
     "--dtype uint4 --group-size 64",
     "--dtype int5 --group-size 32 --svd-rank 16",
     "--dtype uint3 --group-size -2",

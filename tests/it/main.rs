@@ -1,6 +1,7 @@
 //! One integration crate: the program and the library as their users meet them.
 mod cli;
 mod convert;
+mod dynamic;
 mod faults;
 mod keys;
 mod pty;
