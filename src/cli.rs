@@ -3,6 +3,7 @@ pub mod args;
 mod convert;
 mod demo;
 mod dynamic;
+mod exchange;
 mod inspect;
 mod logging;
 mod plan;
