@@ -28,6 +28,21 @@ pub struct Opened {
     pub blobs: Vec<Blob>,
     /// Files of the model's folder that are not its weights: an output folder is complete only with them.
     pub companions: Vec<Companion>,
+    /// The index that named the weight files, where one did.
+    pub index: Option<Index>,
+    /// Names of safetensors files beside the weights that are not the model's.
+    pub strays: Vec<String>,
+}
+
+/// What an index says that opening does not need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Index {
+    /// Its file name.
+    pub name: String,
+    /// Bytes of all tensors, as it claims.
+    pub total_size: Option<u64>,
+    /// Tensors of its shards that it does not name.
+    pub unnamed: Vec<String>,
 }
 
 /// A file that belongs to a model but holds no weights of it.
@@ -83,6 +98,13 @@ pub fn open(label: &str, options: &OpenOptions) -> Result<Opened> {
     }
 }
 
+/// The components of a pipeline that have weights; none where the label is that of another kind of model.
+pub fn components(label: &str) -> Result<Vec<String>> {
+    let path = Path::new(label);
+    let folder = if path.exists() { Some(path.to_owned()) } else { hub::resolve(label)? };
+    folder.filter(|f| folder::is_pipeline(f)).map_or_else(|| Ok(Vec::new()), |f| folder::components(&f))
+}
+
 pub(crate) fn title_with(origin: &Origin, name: &str) -> String {
     match origin {
         Origin::Component { name: component } => format!("{name} › {component}"),
@@ -97,8 +119,10 @@ pub(crate) struct Assembly {
     pub origin: Origin,
     pub root: PathBuf,
     pub config: Option<serde_json::Value>,
+    pub quantization: Option<serde_json::Value>,
     pub files: Vec<(Blob, FileInfo, Vec<Stored>)>,
     pub companions: Vec<Companion>,
+    pub index: Option<Index>,
     pub warnings: Vec<String>,
 }
 
@@ -136,12 +160,13 @@ impl Assembly {
             format: "safetensors".into(),
             architecture: None,
             config: self.config,
+            quantization: self.quantization,
             files: infos,
             stored,
             tensors,
             warnings: self.warnings,
             foreign: None,
         };
-        Ok(Opened { model, blobs, companions: self.companions })
+        Ok(Opened { model, blobs, companions: self.companions, index: self.index, strays: Vec::new() })
     }
 }

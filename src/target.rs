@@ -5,6 +5,7 @@ pub mod codec;
 pub mod float;
 pub mod layout;
 pub mod metadata;
+pub mod parts;
 pub mod pass;
 pub mod sdnq;
 pub mod state_dict;

@@ -51,9 +51,20 @@ pub enum Encoding {
         family: Family,
         /// How.
         recipe: Recipe,
-        /// Indexes into [`Model::stored`].
-        parts: Vec<u32>,
+        /// Where each part lies.
+        parts: Vec<Placed>,
     },
+}
+
+/// A part of a packed tensor, and the array that holds it, which may lie in another form than the part has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Index into [`Model::stored`].
+    pub array: u32,
+    /// The element type that the part has; the array's own may be another that holds the same numbers.
+    pub storage: Storage,
+    /// Whether the part is a matrix `[rows, cols]` and the array holds it as `[cols, rows]`.
+    pub transposed: bool,
 }
 
 /// One named tensor of the model, as a person thinks of it.
@@ -158,6 +169,8 @@ pub struct Model {
     pub architecture: Option<String>,
     /// config.json, where there is one.
     pub config: Option<serde_json::Value>,
+    /// quantization_config.json beside the weights, where there is one.
+    pub quantization: Option<serde_json::Value>,
     /// The weight files.
     pub files: Vec<FileInfo>,
     /// Every array of every file, in file order.
@@ -228,6 +241,7 @@ pub(crate) mod testing {
             format: "safetensors".into(),
             architecture: None,
             config: None,
+            quantization: None,
             files: Vec::new(),
             stored,
             tensors,

@@ -29,8 +29,10 @@ pub fn open() -> Result<Opened> {
         origin: Origin::Demo,
         root: "demo".into(),
         config: Some(config),
+        quantization: None,
         files: vec![(blob, info, header.arrays)],
         companions: companions.collect(),
+        index: None,
         warnings: Vec::new(),
     }
     .finish()

@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{Assembly, Blob, Companion, Content, OpenOptions, Opened, safetensors, shards};
+use super::{Assembly, Blob, Companion, Content, Index, OpenOptions, Opened, safetensors, shards};
 use crate::core::model::{FileInfo, Origin, Stored};
 use crate::core::{Error, Result};
 
@@ -17,7 +17,7 @@ const MAX_CONFIG: u64 = 64 << 20;
 pub fn open_path(path: &Path, label: &str, options: &OpenOptions) -> Result<Opened> {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     if path.is_dir() {
-        if path.join("model_index.json").is_file() {
+        if is_pipeline(path) {
             return open_pipeline(path, label, options);
         }
         if let Some(component) = &options.component {
@@ -35,10 +35,7 @@ pub fn open_path(path: &Path, label: &str, options: &OpenOptions) -> Result<Open
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut assembly = assembly(label, &title_of(folder), Origin::Folder, folder);
         add_index(&mut assembly, folder, path)?;
-        assembly.config = read_config(folder)?;
-        let mut opened = assembly.finish()?;
-        opened.companions = companions(folder, Path::new(""), &mut opened.model.warnings)?;
-        return Ok(opened);
+        return finish(assembly, folder, Path::new(""));
     }
     if name.ends_with(".json") {
         return Err(Error::failed(format!(
@@ -50,7 +47,7 @@ pub fn open_path(path: &Path, label: &str, options: &OpenOptions) -> Result<Open
     add_file(&mut a, path)?;
     // A bare file that lies in a model's folder is described by the config beside it.
     if let Some(folder) = path.parent().filter(|_| is_main_weight_name(&name)) {
-        a.config = read_config(folder)?;
+        read_configs(&mut a, folder)?;
     }
     a.finish()
 }
@@ -62,8 +59,10 @@ fn assembly(label: &str, title: &str, origin: Origin, root: &Path) -> Assembly {
         origin,
         root: root.to_owned(),
         config: None,
+        quantization: None,
         files: Vec::new(),
         companions: Vec::new(),
+        index: None,
         warnings: Vec::new(),
     }
 }
@@ -85,18 +84,34 @@ fn is_main_weight_name(name: &str) -> bool {
 fn open_folder(folder: &Path, label: &str, _: &OpenOptions) -> Result<Opened> {
     let mut a = assembly(label, &title_of(folder), Origin::Folder, folder);
     add_weights(&mut a, folder)?;
-    a.config = read_config(folder)?;
+    finish(a, folder, Path::new(""))
+}
+
+/// A model whose weights were added, with everything that lies around them: `weights` is their folder within `root`.
+fn finish(mut a: Assembly, root: &Path, weights: &Path) -> Result<Opened> {
+    let folder = root.join(weights);
+    read_configs(&mut a, &folder)?;
     let mut opened = a.finish()?;
-    opened.companions = companions(folder, Path::new(""), &mut opened.model.warnings)?;
+    opened.companions = companions(root, weights, &mut opened.model.warnings)?;
+    let files = &opened.model.files;
+    let others = safetensors_in(&folder).into_iter().filter(|p| !files.iter().any(|f| f.path == *p));
+    opened.strays = others.filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).collect();
     Ok(opened)
 }
 
+/// Whether a folder is that of a diffusers pipeline.
+pub fn is_pipeline(folder: &Path) -> bool {
+    folder.join("model_index.json").is_file()
+}
+
+/// The folders of a pipeline that have weights.
+pub fn components(folder: &Path) -> Result<Vec<String>> {
+    let found = list(folder)?.into_iter().filter(|p| p.is_dir() && !safetensors_in(p).is_empty());
+    Ok(found.filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).collect())
+}
+
 fn open_pipeline(folder: &Path, label: &str, options: &OpenOptions) -> Result<Opened> {
-    let found: Vec<String> = list(folder)?
-        .into_iter()
-        .filter(|p| p.is_dir() && !safetensors_in(p).is_empty())
-        .filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned()))
-        .collect();
+    let found = components(folder)?;
     let choices = found.join(", ");
     let component = match &options.component {
         Some(asked) if found.contains(asked) => asked.clone(),
@@ -124,10 +139,7 @@ fn open_pipeline(folder: &Path, label: &str, options: &OpenOptions) -> Result<Op
         a.warnings.push(format!("opened the component `{component}`; --component takes {choices}"));
     }
     add_weights(&mut a, &inner)?;
-    a.config = read_config(&inner)?;
-    let mut opened = a.finish()?;
-    opened.companions = companions(folder, Path::new(&component), &mut opened.model.warnings)?;
-    Ok(opened)
+    finish(a, folder, Path::new(&component))
 }
 
 /// The weights of a folder: by index, by the usual name, or every safetensors file in it.
@@ -190,17 +202,21 @@ fn add_file(a: &mut Assembly, path: &Path) -> Result<()> {
 }
 
 fn add_index(a: &mut Assembly, folder: &Path, index: &Path) -> Result<()> {
-    let map = shards::read_index(index)?;
+    let read = shards::read_index(index)?;
+    let name = index.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut unnamed = Vec::new();
     let mut shard_of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (tensor, file) in &map {
+    for (tensor, file) in &read.weight_map {
         shard_of.entry(file).or_default().insert(tensor);
     }
     for (file, tensors) in shard_of {
         let path = folder.join(file);
         if !path.is_file() {
+            let tensor = tensors.first().copied().unwrap_or_default();
             return Err(Error::failed(format!(
-                "{}: shard {file}, which the index names, is missing; download it",
-                folder.display()
+                "{}: shard {file}, which the index names for `{tensor}` and {} more, is missing; download it",
+                folder.display(),
+                tensors.len() - 1
             )));
         }
         add_file(a, &path)?;
@@ -214,17 +230,21 @@ fn add_index(a: &mut Assembly, folder: &Path, index: &Path) -> Result<()> {
                 index.display()
             )));
         }
-        let extra = there.difference(&tensors).count();
-        if extra > 0 {
-            a.warnings.push(format!("{file} holds {extra} tensors that the index does not name"));
+        let extra: Vec<&str> = there.difference(&tensors).copied().collect();
+        if !extra.is_empty() {
+            a.warnings.push(format!("{file} holds {} tensors that the index does not name", extra.len()));
         }
+        unnamed.extend(extra.into_iter().map(str::to_owned));
     }
+    a.index = Some(Index { name, total_size: read.total_size(), unnamed });
     Ok(())
 }
 
-/// config.json of a folder, where there is one.
-pub fn read_config(folder: &Path) -> Result<Option<serde_json::Value>> {
-    super::json::read(&folder.join("config.json"), MAX_CONFIG)
+/// config.json and quantization_config.json of a folder, where there are such.
+fn read_configs(a: &mut Assembly, folder: &Path) -> Result<()> {
+    a.config = super::json::read(&folder.join("config.json"), MAX_CONFIG)?;
+    a.quantization = super::json::read(&folder.join("quantization_config.json"), MAX_CONFIG)?;
+    Ok(())
 }
 
 fn safetensors_in(folder: &Path) -> Vec<PathBuf> {

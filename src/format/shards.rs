@@ -6,16 +6,27 @@ use serde::Deserialize;
 
 use crate::core::{Error, Result};
 
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
+/// An index file.
+#[derive(Debug, Deserialize)]
+pub struct Index {
+    /// Tensor name → file name. The names stay within the index's own folder.
+    pub weight_map: BTreeMap<String, String>,
+    #[serde(default)]
+    metadata: serde_json::Value,
+}
+
+impl Index {
+    /// Bytes of all tensors, as it claims.
+    pub fn total_size(&self) -> Option<u64> {
+        self.metadata.get("total_size")?.as_u64()
+    }
 }
 
 /// Largest index that is read; 200,000 tensors with long names take about 30 MB.
 const MAX_INDEX: u64 = 512 << 20;
 
-/// Reads an index: tensor name → file name. The names stay within the index's own folder.
-pub fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
+/// Reads an index.
+pub fn read_index(path: &Path) -> Result<Index> {
     let fail = |what: String| Error::failed(format!("{}: {what}", path.display()));
     let value = super::json::read(path, MAX_INDEX)?.ok_or_else(|| fail("cannot be read".into()))?;
     let index: Index =
@@ -30,7 +41,7 @@ pub fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
             )));
         }
     }
-    Ok(index.weight_map)
+    Ok(index)
 }
 
 /// Whether a relative path stays below where it starts, on any system.

@@ -5,7 +5,10 @@ pub mod code;
 pub mod codes;
 pub mod config;
 pub mod layers;
+pub mod loader;
+pub mod patterns;
 pub mod read;
+pub mod recover;
 pub mod resolve;
 
 use serde_json::json;

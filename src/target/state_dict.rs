@@ -141,13 +141,14 @@ fn opened(tensors: BTreeMap<String, Array>) -> Result<Opened> {
         format: "safetensors".into(),
         architecture: None,
         config: None,
+        quantization: None,
         files,
         stored,
         tensors,
         warnings: Vec::new(),
         foreign: None,
     };
-    let mut opened = Opened { model, blobs, companions: Vec::new() };
+    let mut opened = Opened { model, blobs, companions: Vec::new(), index: None, strays: Vec::new() };
     super::recognise(&mut opened)?;
     Ok(opened)
 }

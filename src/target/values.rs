@@ -3,6 +3,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::codec::{Codec, Geometry, Prepared, Values};
+use super::parts::Parts;
 use crate::core::dtype::StorageExt;
 use crate::core::model::{Encoding, Stored};
 use crate::core::{Error, Result, TensorId};
@@ -27,14 +28,10 @@ pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
         Encoding::Packed { family, recipe, parts } => {
             let codec =
                 super::get(*family).codec(&tensor.shape, tensor.storage, &super::Action::Quantize(recipe.clone()))?;
-            let part = |i: usize| -> Result<Vec<u8>> {
-                let stored = &opened.model.stored[parts[i] as usize];
-                let mut bytes = vec![0; stored.span.len as usize];
-                blob(opened, stored).read_at(stored.span.offset, &mut bytes)?;
-                Ok(bytes)
-            };
-            let prepared = codec.load(&part).map_err(|e| e.at(format!("tensor `{}`", tensor.name)))?;
-            Ok(Box::new(Packed { opened: Arc::clone(opened), parts: parts.clone(), codec, prepared }))
+            let parts = Parts::new(opened, parts)?;
+            let prepared =
+                codec.load(&|part| parts.all(part)).map_err(|e| e.at(format!("tensor `{}`", tensor.name)))?;
+            Ok(Box::new(Packed { parts, codec, prepared }))
         }
     }
 }
@@ -44,8 +41,11 @@ pub fn memory(opened: &Opened, id: TensorId) -> u64 {
     let tensor = opened.model.tensor(id);
     match &tensor.encoding {
         Encoding::Plain(_) => 0,
-        // One factor as f32, and once as stored while it is loaded.
-        Encoding::Packed { recipe, .. } => u64::from(recipe.svd_rank).saturating_mul(tensor.cols()).saturating_mul(8),
+        Encoding::Packed { recipe, parts, .. } => {
+            // One factor as f32, and once as stored while it is loaded.
+            let factor = u64::from(recipe.svd_rank).saturating_mul(tensor.cols()).saturating_mul(8);
+            parts.iter().map(|p| Parts::memory(opened, p)).fold(factor, u64::saturating_add)
+        }
     }
 }
 
@@ -77,8 +77,7 @@ impl Values for Plain {
 }
 
 struct Packed {
-    opened: Arc<Opened>,
-    parts: Vec<u32>,
+    parts: Parts,
     codec: Box<dyn Codec>,
     prepared: Box<dyn Prepared>,
 }
@@ -90,10 +89,7 @@ impl Values for Packed {
     fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
         let mut pieces = Vec::new();
         for piece in self.prepared.pieces(rows.clone()) {
-            let stored = &self.opened.model.stored[self.parts[piece.part] as usize];
-            let mut bytes = vec![0; (piece.bytes.end - piece.bytes.start) as usize];
-            blob(&self.opened, stored).read_at(stored.span.offset + piece.bytes.start, &mut bytes)?;
-            pieces.push(bytes);
+            pieces.push(self.parts.read(piece.part, piece.bytes)?);
         }
         out.clear();
         out.resize(rows.len() * self.codec.geometry().cols, 0.0);

@@ -1,26 +1,28 @@
-//! Recognising SDNQ layers among a model's arrays, by what mixdown's own files say of themselves.
-use crate::core::dtype::StorageExt;
+//! Recognising SDNQ layers among a model's arrays: by what mixdown's own files say of themselves, and by the config
+//! that every SDNQ model has beside its weights.
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::core::model::{Encoding, Origin, Stored, Tensor};
-use crate::core::name::natural;
+use serde_json::Value;
+
+use super::code::Code;
+use super::loader::{self, Config};
+use super::recover::{Around, Arrays, BESIDE, recover};
+use super::resolve::parts;
+use crate::core::dtype::StorageExt;
+use crate::core::model::{Encoding, Model, Origin, Placed, Stored, Tensor};
+use crate::core::name::{self, natural};
 use crate::core::plan::Part;
 use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::{Dtype, Error, Result, Storage};
 use crate::format::Opened;
 use crate::target::metadata::{self, Settings};
 
-use super::code::Code;
-use super::resolve::parts;
-
-/// Turns the arrays of each described layer into the tensor they came from; descriptions themselves are no tensors.
+/// Turns the arrays of each quantized layer into the tensor they came from; descriptions themselves are no tensors.
 pub fn recognise(opened: &mut Opened) -> Result<()> {
     let descriptions = metadata::find(opened)?;
-    if descriptions.is_empty() {
-        return Ok(());
-    }
     let model = &mut opened.model;
-    let mut by_name: std::collections::HashMap<String, u32> =
+    let mut by_name: HashMap<String, u32> =
         model.stored.iter().enumerate().map(|(i, s)| (s.name.clone(), i as u32)).collect();
     let mut tensors = Vec::new();
     for (layer, settings) in &descriptions {
@@ -41,7 +43,14 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
             by_name.remove(&key);
         }
     }
-    if tensors.is_empty() {
+    let config = loader::of(model).cloned();
+    if let Some(config) = &config
+        && let Err(why) = configured(model, config, &mut by_name, &mut tensors)
+    {
+        model.foreign = Some(why.to_string());
+        return Ok(());
+    }
+    if tensors.is_empty() && config.is_none() {
         return Ok(());
     }
     model.format = "sdnq".into();
@@ -52,15 +61,84 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
         return Err(Error::failed(format!("{}: tensor `{}` is described twice", model.label, pair[0].name)));
     }
     // The quantization is undone by reading; a config that still speaks of it would be wrong of what is written.
-    if let Some(serde_json::Value::Object(config)) = &mut model.config {
+    if let Some(Value::Object(config)) = &mut model.config {
         config.shift_remove("quantization_config");
     }
+    model.quantization = None;
     let beside = match &model.origin {
         Origin::Component { name } => Path::new(name).join("quantization_config.json"),
         _ => PathBuf::from("quantization_config.json"),
     };
     opened.companions.retain(|c| c.relative != beside);
     Ok(())
+}
+
+/// The layers that are left, by the config; their arrays are taken out of `by_name`.
+fn configured(
+    model: &mut Model,
+    config: &Value,
+    by_name: &mut HashMap<String, u32>,
+    tensors: &mut Vec<Tensor>,
+) -> Result<()> {
+    let config = Config::parse(config).map_err(|e| e.at("its quantization_config"))?;
+    let around = Around { config: &config, dtype: dtype_of(model) };
+    let mut flattened = Vec::new();
+    for weight in &model.stored {
+        let is_plain = matches!(weight.storage, Storage::F64 | Storage::F32 | Storage::F16 | Storage::BF16);
+        if is_plain || !weight.name.ends_with(".weight") || !by_name.contains_key(&weight.name) {
+            continue;
+        }
+        let layer = name::layer(&weight.name);
+        let fails = |e: Error| e.at(format!("layer `{layer}`"));
+        let said = config.kwargs(&weight.name).map_err(fails)?;
+        let arrays = Arrays::new(&weight.name, &model.stored, by_name);
+        let is_coded = said.code().is_ok_and(|code| holds_codes(code, weight.storage)) && config.converts(&weight.name);
+        if arrays.get("scale").is_none() && !is_coded {
+            continue;
+        }
+        let found = recover(&arrays, &said, around, None).map_err(fails)?;
+        if found.flattened {
+            flattened.push(weight.name.clone());
+        }
+        let bytes = found.parts.iter().map(|p| model.stored[p.array as usize].span.len).sum();
+        by_name.remove(&weight.name);
+        for last in BESIDE.into_iter().chain(["scale"]) {
+            by_name.remove(&format!("{layer}.{last}"));
+        }
+        tensors.push(Tensor {
+            name: weight.name.clone(),
+            shape: found.shape,
+            storage: found.storage,
+            bytes,
+            encoding: Encoding::Packed { family: Family::Sdnq, recipe: found.recipe, parts: found.parts },
+        });
+    }
+    if let [first, rest @ ..] = flattened.as_slice() {
+        model.warnings.push(format!(
+            "`{first}` and {} others are convolutions that were made matrices for their products: nothing says how \
+             large their kernels are, so they stay matrices",
+            rest.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Whether codes of a dtype are stored in that type.
+pub fn holds_codes(code: Code, storage: Storage) -> bool {
+    // The library keeps a byte of 1-bit codes in each integer of 64.
+    storage == code.storage() || (code.bits(), storage) == (1, Storage::I64)
+}
+
+/// The type that a model's config says its weights have.
+pub fn dtype_of(model: &Model) -> Option<Storage> {
+    let config = model.config.as_ref()?;
+    let said = config.get("dtype").or_else(|| config.get("torch_dtype"))?.as_str()?;
+    match said.trim_start_matches("torch.") {
+        "float32" => Some(Storage::F32),
+        "float16" => Some(Storage::F16),
+        "bfloat16" => Some(Storage::BF16),
+        _ => None,
+    }
 }
 
 fn packed(
@@ -118,7 +196,7 @@ fn packed(
             )));
         }
         bytes += found.span.len;
-        indexes.push(i);
+        indexes.push(Placed { array: i, storage: part.storage, transposed: false });
     }
     Ok(Tensor {
         name,

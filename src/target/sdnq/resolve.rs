@@ -77,7 +77,7 @@ impl Group {
     }
 
     /// Why only rows work, where sdnq fails at anything else.
-    fn forced(self, asked: i64) -> Option<&'static str> {
+    pub fn forced(self, asked: i64) -> Option<&'static str> {
         match (self.kind, asked) {
             (_, group_size::ROW) => None,
             (Kind::TransposedConvolution, n) if n != group_size::TENSOR => Some(

@@ -1,0 +1,571 @@
+//! A `quantization_config` as sdnq's loader understands it: what it says of each layer.
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::code::Code;
+use super::layers::Kind;
+use super::patterns::Patterns;
+use super::resolve::{Group, channels, resolve_hadamard};
+use crate::core::plan::Part;
+use crate::core::recipe::{Recipe, group_size};
+use crate::core::{Dtype, Error, Model, Result, Storage};
+use crate::quant::minifloat::FloatCode;
+
+/// What the loader knows of one layer: sdnq's own words and defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerConfig {
+    /// Storage type of the codes, as it is written.
+    pub weights_dtype: String,
+    /// Values per scale: 0 the library's rule, -1 a row, -2 the whole tensor.
+    pub group_size: i64,
+    /// Whether there is a low-rank branch.
+    pub use_svd: bool,
+    /// The most that its rank may be.
+    pub svd_rank: u32,
+    /// Power iterations of its search.
+    pub svd_steps: u32,
+    /// Whether the weight was rotated.
+    pub use_hadamard: bool,
+    /// The most values that the rotation mixes.
+    pub hadamard_group_size: u32,
+    /// Whether codes stand for levels.
+    pub use_codebook: bool,
+    /// Whether matrix products are of codes, which turns some arrays.
+    pub use_quantized_matmul: bool,
+    /// The same of convolutions.
+    pub use_quantized_matmul_conv: bool,
+    /// The type that those products are in; none: by the type of the codes.
+    pub quantized_matmul_dtype: Option<String>,
+    /// Type of the scales, where they are quantized themselves.
+    pub scale_dtype: Option<String>,
+    /// Type of the zero points, where they are.
+    pub zero_point_dtype: Option<String>,
+}
+
+impl Default for LayerConfig {
+    fn default() -> Self {
+        Self {
+            weights_dtype: "int8".into(),
+            group_size: group_size::AUTO,
+            use_svd: false,
+            svd_rank: 32,
+            svd_steps: super::SVD_STEPS,
+            use_hadamard: false,
+            hadamard_group_size: 256,
+            use_codebook: false,
+            use_quantized_matmul: false,
+            use_quantized_matmul_conv: false,
+            quantized_matmul_dtype: None,
+            scale_dtype: None,
+            zero_point_dtype: None,
+        }
+    }
+}
+
+/// A whole config.
+#[derive(Clone, Debug)]
+pub struct Config {
+    general: LayerConfig,
+    /// Whether embeddings are quantized.
+    pub quant_embedding: bool,
+    /// Whether convolutions are.
+    pub quant_conv: bool,
+    /// Layers that stay as they are.
+    pub kept: Patterns,
+    /// Layers whose products are not of codes.
+    no_matmul: Patterns,
+    /// Dtypes, or least numbers of bits, each with its layers.
+    dtypes: Vec<(String, Patterns)>,
+    /// Layers with what is different about them.
+    others: Patterns,
+    differences: Vec<Map<String, Value>>,
+}
+
+/// The config beside a model's weights: quantization_config.json, else what config.json says. `None` when neither is
+/// there, or it is another quantizer's.
+pub fn of(model: &Model) -> Option<&Value> {
+    model.quantization.as_ref().filter(|v| is_sdnq(v)).or_else(|| entry(model))
+}
+
+/// What config.json says, where it says that it is sdnq's.
+pub fn entry(model: &Model) -> Option<&Value> {
+    model.config.as_ref()?.get("quantization_config").filter(|v| is_sdnq(v))
+}
+
+fn is_sdnq(config: &Value) -> bool {
+    match config.get("quant_method") {
+        Some(method) => method == "sdnq",
+        None => config.get("weights_dtype").is_some(),
+    }
+}
+
+/// Puts a value of the config into its place; one that is absent or null leaves the default.
+fn take<T: DeserializeOwned>(map: &Map<String, Value>, key: &str, into: &mut T) -> Result<()> {
+    if let Some(value) = map.get(key).filter(|v| !v.is_null()) {
+        *into = serde_json::from_value(value.clone()).map_err(|e| Error::failed(format!("`{key}`: {e}")).because(e))?;
+    }
+    Ok(())
+}
+
+/// One pattern, or a list of them.
+fn patterns(key: &str, value: Option<&Value>) -> Result<Patterns> {
+    let one = |v: &Value| match v.as_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(Error::failed(format!("`{key}`: {v} is no pattern"))),
+    };
+    Ok(Patterns::new(match value {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) => list.iter().map(one).collect::<Result<_>>()?,
+        Some(value) => vec![one(value)?],
+    }))
+}
+
+/// An object of the config, in its order.
+fn object<'a>(map: &'a Map<String, Value>, key: &str) -> Result<Option<&'a Map<String, Value>>> {
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(inner)) => Ok(Some(inner)),
+        Some(_) => Err(Error::failed(format!("`{key}`: is not an object"))),
+    }
+}
+
+impl LayerConfig {
+    /// Takes over what a config, or a part of one, says.
+    fn update(&mut self, map: &Map<String, Value>) -> Result<()> {
+        take(map, "weights_dtype", &mut self.weights_dtype)?;
+        take(map, "group_size", &mut self.group_size)?;
+        take(map, "use_svd", &mut self.use_svd)?;
+        take(map, "svd_rank", &mut self.svd_rank)?;
+        take(map, "svd_steps", &mut self.svd_steps)?;
+        take(map, "use_hadamard", &mut self.use_hadamard)?;
+        take(map, "hadamard_group_size", &mut self.hadamard_group_size)?;
+        take(map, "use_codebook", &mut self.use_codebook)?;
+        take(map, "use_quantized_matmul", &mut self.use_quantized_matmul)?;
+        take(map, "use_quantized_matmul_conv", &mut self.use_quantized_matmul_conv)?;
+        take(map, "quantized_matmul_dtype", &mut self.quantized_matmul_dtype)?;
+        take(map, "scale_dtype", &mut self.scale_dtype)?;
+        take(map, "zero_point_dtype", &mut self.zero_point_dtype)?;
+        // Any other negative size is a row to the library.
+        if self.group_size < group_size::TENSOR {
+            self.group_size = group_size::ROW;
+        }
+        Ok(())
+    }
+
+    /// The dtype of the codes, with the reason where it is not one that can be read.
+    pub fn code(&self) -> Result<Code> {
+        Code::named(&self.weights_dtype)
+    }
+
+    /// Why it cannot be read, whatever its arrays look like.
+    pub fn refusal(&self) -> Option<String> {
+        for (key, dtype) in [("scale_dtype", &self.scale_dtype), ("zero_point_dtype", &self.zero_point_dtype)] {
+            if let Some(dtype) = dtype.as_deref().filter(|d| *d != "none") {
+                return Some(format!(
+                    "`{key}` is {dtype}: its scales are quantized themselves, which sdnq's own loader cannot undo"
+                ));
+            }
+        }
+        match self.code() {
+            Err(e) => Some(e.to_string()),
+            Ok(code) if self.use_codebook && !code.takes_codebook() => Some(format!(
+                "{} has a codebook, which needs an unsigned integer dtype of up to 8 bits",
+                self.weights_dtype
+            )),
+            Ok(_) if self.use_hadamard && self.hadamard_group_size == 0 => {
+                Some("`hadamard_group_size` is 0 where `use_hadamard` is true".into())
+            }
+            Ok(_) => None,
+        }
+    }
+
+    /// Values that the rotation of a layer mixes; 0 for none.
+    pub fn hadamard(&self, shape: &[u64]) -> u32 {
+        // The library's search begins at the next power of two.
+        let limit = self.hadamard_group_size.checked_next_power_of_two().unwrap_or(1 << 31);
+        if self.use_hadamard { resolve_hadamard(limit, shape) } else { 0 }
+    }
+
+    /// How the loader lays out a layer of that shape and kind, by the rules of its `sdnq_quantize_layer_weight`.
+    ///
+    /// # Errors
+    /// What [`refusal`](Self::refusal) says.
+    pub fn layout(&self, kind: Kind, shape: &[u64]) -> Result<Laid> {
+        if let Some(why) = self.refusal() {
+            return Err(Error::failed(why));
+        }
+        let code = self.code()?;
+        let matmul = self.has_quantized_matmul(kind, shape);
+        let again = self.is_quantized_again(code);
+        // A convolution whose codes are multiplied is a matrix from the start.
+        let flat = [shape.first().copied().unwrap_or(1), shape.iter().skip(1).product::<u64>()];
+        let shape = if matmul && !again && !is_packed(code) { flat.as_slice() } else { shape };
+        let svd_rank = if self.use_svd { u64::from(self.svd_rank).min(flat[0]).min(flat[1]) as u32 } else { 0 };
+        let hadamard = self.hadamard(shape);
+        let group = Group { kind, bits: code.bits(), svd: svd_rank > 0, codebook: self.use_codebook, hadamard };
+        let asked = match self.group_size {
+            group_size::AUTO if matmul && !again && code.bits() >= 6 => group_size::ROW,
+            n => n,
+        };
+        let recipe = Recipe {
+            dtype: Dtype::new(&code.name()),
+            group_size: group.derive(asked, channels(kind, shape)),
+            svd_rank,
+            svd_steps: self.svd_steps,
+            hadamard,
+            codebook: self.use_codebook,
+            axis: kind.axis(),
+        };
+        let trouble = group.forced(asked).filter(|_| recipe.group_size != group_size::ROW);
+        let turned = matmul && !again && !is_packed(code) && recipe.group_size <= 0;
+        Ok(Laid { code, recipe, shape: shape.to_vec(), turned, turned_factors: matmul, trouble })
+    }
+
+    /// Whether products of a layer are of codes.
+    pub fn has_quantized_matmul(&self, kind: Kind, shape: &[u64]) -> bool {
+        let asked = match kind {
+            Kind::Linear => self.use_quantized_matmul,
+            Kind::Convolution => self.use_quantized_matmul_conv,
+            _ => false,
+        };
+        let fits = |n: u64| n >= 32 && n.is_multiple_of(16);
+        asked && shape.iter().take(2).all(|n| fits(*n))
+    }
+
+    /// Whether codes of that dtype are quantized again for the products, and so stay as they are in the file.
+    fn is_quantized_again(&self, code: Code) -> bool {
+        let own = match code {
+            Code::Int(_) if self.weights_dtype == "uint8" => "uint8",
+            Code::Int(_) => "int8",
+            Code::Float(_) if code.bits() < 16 => "float8_e4m3fn",
+            Code::Float(_) => "float16",
+        };
+        let product = self.quantized_matmul_dtype.as_deref().unwrap_or(own);
+        let (bits, max) = match product {
+            "float16" | "fp16" => (16, 65504.0),
+            "float8_e4m3fn" | "fp8" => (8, 448.0),
+            _ => (8, 127.0),
+        };
+        let integer = matches!(product, "int8" | "uint8");
+        self.use_codebook
+            || code.bits() > bits
+            || code.is_integer() != integer
+            || (!code.is_signed() && !integer)
+            || matches!(code, Code::Float(c) if is_packed(code) && !integer && (code.bits() >= bits || c.max() > max))
+    }
+}
+
+/// Whether the library calls a dtype packed: all but those that PyTorch has too.
+fn is_packed(code: Code) -> bool {
+    match code {
+        Code::Int(_) => code.is_packed(),
+        Code::Float(c) => !matches!(c, FloatCode::E4M3FN | FloatCode::E5M2),
+    }
+}
+
+/// How a layer lies in a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Laid {
+    /// Its dtype.
+    pub code: Code,
+    /// What was done to it.
+    pub recipe: Recipe,
+    /// The shape that it was done to.
+    pub shape: Vec<u64>,
+    /// Whether the weight, and with it scale and zero point, lie transposed.
+    pub turned: bool,
+    /// Whether the low-rank factors do.
+    pub turned_factors: bool,
+    /// What the library fails at when it uses the layer.
+    pub trouble: Option<&'static str>,
+}
+
+impl Laid {
+    /// The arrays, as they are in the file.
+    pub fn parts(&self, name: &str, factors: Storage) -> Vec<Part> {
+        let mut parts = super::resolve::parts(name, &self.shape, self.code, &self.recipe, factors);
+        for part in &mut parts {
+            let factor = part.name.ends_with(".svd_up") || part.name.ends_with(".svd_down");
+            if if factor { self.turned_factors } else { self.turned } {
+                part.shape.reverse();
+            }
+        }
+        parts
+    }
+}
+
+impl Config {
+    /// A config from its JSON. Keys that are not known are passed over.
+    pub fn parse(config: &Value) -> Result<Self> {
+        let map = config.as_object().ok_or_else(|| Error::failed("is not an object"))?;
+        let mut general = LayerConfig::default();
+        general.update(map)?;
+        let (mut quant_embedding, mut quant_conv) = (false, false);
+        take(map, "quant_embedding", &mut quant_embedding)?;
+        take(map, "quant_conv", &mut quant_conv)?;
+        let mut dtypes = Vec::new();
+        for (dtype, list) in object(map, "modules_dtype_dict")?.into_iter().flatten() {
+            dtypes.push((dtype.to_lowercase(), patterns("modules_dtype_dict", Some(list))?));
+        }
+        let (mut others, mut differences) = (Vec::new(), Vec::new());
+        for (pattern, said) in object(map, "modules_quant_config")?.into_iter().flatten() {
+            let said = said.as_object();
+            let said = said.ok_or_else(|| Error::failed(format!("`modules_quant_config`: `{pattern}` is no object")))?;
+            general.clone().update(said).map_err(|e| e.at(format!("`modules_quant_config`: `{pattern}`")))?;
+            others.push(pattern.clone());
+            differences.push(said.clone());
+        }
+        Ok(Self {
+            general,
+            quant_embedding,
+            quant_conv,
+            kept: patterns("modules_to_not_convert", map.get("modules_to_not_convert"))?,
+            no_matmul: patterns("modules_to_not_use_matmul", map.get("modules_to_not_use_matmul"))?,
+            dtypes,
+            others: Patterns::new(others),
+            differences,
+        })
+    }
+
+    /// Whether a layer of a class that is quantized is taken for quantized. `name` is the weight's full name.
+    pub fn converts(&self, name: &str) -> bool {
+        !self.kept.meets(name)
+    }
+
+    /// What it says of all layers of which it says nothing else.
+    pub fn general(&self) -> &LayerConfig {
+        &self.general
+    }
+
+    /// What it says of a layer. `name` is the weight's full name.
+    pub fn kwargs(&self, name: &str) -> Result<LayerConfig> {
+        let mut layer = self.general.clone();
+        if let Some(place) = self.others.first(name) {
+            layer.update(&self.differences[place])?;
+        }
+        if let Some(dtype) = self.dtype(&layer.weights_dtype, name)? {
+            layer.weights_dtype = dtype;
+        }
+        if self.no_matmul.meets(name) {
+            layer.use_quantized_matmul = false;
+            layer.use_quantized_matmul_conv = false;
+        }
+        Ok(layer)
+    }
+
+    /// The dtype that `modules_dtype_dict` gives a layer in the place of `dtype`.
+    fn dtype(&self, dtype: &str, name: &str) -> Result<Option<String>> {
+        for (key, _) in self.dtypes.iter().filter(|(_, patterns)| patterns.meets(name)) {
+            let Some(least) = least_bits(key) else {
+                return Ok(Some(key.clone()));
+            };
+            let unsigned = least.starts_with("uint");
+            let digits = if unsigned { &least[4..] } else { least.strip_prefix("int").unwrap_or(least) };
+            let bits: u32 =
+                digits.parse().map_err(|_| Error::failed(format!("`modules_dtype_dict`: `{key}` names no number of bits")))?;
+            // A key that asks for no more than there is leaves the word to the next.
+            if bits_of(dtype)? < bits {
+                return Ok(Some(format!("{}int{digits}", if unsigned || bits <= 4 { "u" } else { "" })));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What is left of a key that asks for a least number of bits (`minimum_6bit`, `minimum-uint4bits`, `6bit`) without
+/// those words: `6`, `uint4`. `None` for a dtype's name.
+fn least_bits(key: &str) -> Option<&str> {
+    fn without<'a>(text: &'a str, word: &str) -> &'a str {
+        text.strip_prefix(word).unwrap_or(text)
+    }
+    fn before<'a>(text: &'a str, word: &str) -> &'a str {
+        text.strip_suffix(word).unwrap_or(text)
+    }
+    if !(key.starts_with("minimum") || key.ends_with("bit") || key.ends_with("bits")) {
+        return None;
+    }
+    let rest = ["minimum", "-", "_"].iter().fold(key, |text, word| without(text, word));
+    Some(["bits", "bit", "-", "_"].iter().fold(rest, |text, word| before(text, word)))
+}
+
+/// Bits of a dtype, of those too that are not read.
+fn bits_of(dtype: &str) -> Result<u32> {
+    match dtype {
+        "float32" | "fp32" | "int32" | "uint32" => Ok(32),
+        "float16" | "fp16" | "bfloat16" | "bf16" => Ok(16),
+        "float8_e4m3fnuz" | "float8_e5m2fnuz" | "float8_e8m0fnu" => Ok(8),
+        name => Code::named(name).map(|code| u32::from(code.bits())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config(value: Value) -> Config {
+        Config::parse(&value).expect("a config")
+    }
+
+    #[test]
+    fn a_wrong_type_is_said_with_its_key() {
+        fn check(value: Value, part: &str) {
+            let message = Config::parse(&value).expect_err(part).to_string();
+            assert!(message.contains(part), "{message}");
+        }
+        check(json!([]), "not an object");
+        check(json!({"group_size": "64"}), "`group_size`");
+        check(json!({"use_svd": "yes"}), "`use_svd`");
+        check(json!({"svd_rank": -1}), "`svd_rank`");
+        check(json!({"weights_dtype": 8}), "`weights_dtype`");
+        check(json!({"modules_to_not_convert": [1]}), "`modules_to_not_convert`");
+        check(json!({"modules_dtype_dict": ["a"]}), "`modules_dtype_dict`");
+        check(json!({"modules_quant_config": {"a": 1}}), "`a`");
+        check(json!({"modules_quant_config": {"a": {"group_size": []}}}), "`group_size`");
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_librarys_default() {
+        let c = config(json!({"quant_method": "sdnq", "group_size": null, "unknown": {}}));
+        assert_eq!(c.kwargs("a.weight").expect("kwargs"), LayerConfig::default());
+        assert!(c.converts("a.weight") && !c.quant_conv && !c.quant_embedding);
+        let c = config(json!({"modules_to_not_convert": "norm", "group_size": -7}));
+        assert!(!c.converts("blocks.0.norm.weight"));
+        assert_eq!(c.general().group_size, -1, "any other negative size is a row");
+    }
+
+    #[test]
+    fn a_layers_own_words_win_and_then_the_dtypes() {
+        let c = config(json!({
+            "weights_dtype": "int8",
+            "use_quantized_matmul": true,
+            "modules_quant_config": {"attn": {"weights_dtype": "uint4", "group_size": 64}, "*": {"use_svd": true}},
+            "modules_dtype_dict": {"UINT3": ["b.attn.weight"], "int5": "b"},
+            "modules_to_not_use_matmul": ["ff"],
+        }));
+        let check = |name: &str, dtype: &str, group_size: i64, use_svd: bool, matmul: bool| {
+            let k = c.kwargs(name).expect("kwargs");
+            let found = (k.weights_dtype.as_str(), k.group_size, k.use_svd, k.use_quantized_matmul);
+            assert_eq!(found, (dtype, group_size, use_svd, matmul), "{name}");
+        };
+        check("a.attn.weight", "uint4", 64, false, true);
+        check("b.attn.weight", "uint3", 64, false, true);
+        check("b.ff.weight", "int5", 0, true, false);
+        check("c.weight", "int8", 0, true, true);
+    }
+
+    #[test]
+    fn least_numbers_of_bits() {
+        /// What becomes of a dtype by keys that all layers meet.
+        fn check(dtype: &str, keys: &[&str], expected: &str) {
+            let dict: Map<String, Value> = keys.iter().map(|k| ((*k).to_owned(), json!(["a"]))).collect();
+            let c = config(json!({"weights_dtype": dtype, "modules_dtype_dict": dict}));
+            assert_eq!(c.kwargs("a.weight").expect("kwargs").weights_dtype, expected, "{dtype} by {keys:?}");
+        }
+        check("uint4", &["minimum_6bit"], "int6");
+        check("uint4", &["minimum-uint6bits"], "uint6");
+        check("uint2", &["4bit"], "uint4");
+        check("uint2", &["minimum_int4"], "uint4");
+        check("int8", &["minimum_6bit"], "int8");
+        check("float8_e4m3fn", &["minimum_8bits"], "float8_e4m3fn");
+        check("int4", &["Minimum_Int8_Bits"], "int8");
+        // The first is met already, so the second decides.
+        check("int6", &["minimum_4bit", "uint5"], "uint5");
+        check("int6", &["uint5", "minimum_8bit"], "uint5");
+        let c = config(json!({"modules_dtype_dict": {"minimum_manybits": ["a"]}}));
+        assert!(c.kwargs("a.weight").expect_err("no number").to_string().contains("minimum_manybits"));
+        assert!(c.kwargs("b.weight").is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        fn check(value: Value, part: &str) {
+            let why = config(value).general().refusal().unwrap_or_default();
+            assert!(why.contains(part), "{why}");
+        }
+        check(json!({"scale_dtype": "int8"}), "`scale_dtype`");
+        check(json!({"zero_point_dtype": "uint8"}), "`zero_point_dtype`");
+        check(json!({"scale_dtype": "none"}), "");
+        check(json!({"weights_dtype": "float8_e8m0fnu"}), "powers of two");
+        check(json!({"weights_dtype": "float99"}), "float99");
+        check(json!({"weights_dtype": "int4", "use_codebook": true}), "codebook");
+        check(json!({"use_hadamard": true, "hadamard_group_size": 0}), "hadamard_group_size");
+        assert_eq!(LayerConfig::default().refusal(), None);
+    }
+
+    /// Layouts that sdnq 0.2.8 was seen to make, for matrices of 256 rows and 192 columns and kernels of 3 by 3.
+    #[test]
+    fn layouts() {
+        fn check(kind: Kind, shape: &[u64], value: Value, expected: &str) {
+            let laid = config(value.clone()).general().layout(kind, shape).expect("a layout");
+            let parts = laid.parts("a.weight", Storage::BF16);
+            let text: Vec<String> =
+                parts.iter().map(|p| format!("{} {}{:?}", &p.name[2..], p.storage, p.shape)).collect();
+            assert_eq!(text.join(", "), expected, "{value}");
+        }
+        let linear = |value, expected: &str| check(Kind::Linear, &[256, 192], value, expected);
+        linear(json!({"group_size": 48}), "weight I8[256, 4, 48], scale F32[256, 4, 1]");
+        linear(json!({"use_quantized_matmul": true}), "weight I8[192, 256], scale F32[1, 256]");
+        linear(json!({"use_quantized_matmul": true, "group_size": -2}), "weight I8[192, 256], scale F32[1, 1]");
+        linear(
+            json!({"use_quantized_matmul": true, "weights_dtype": "uint8"}),
+            "weight U8[192, 256], scale F32[1, 256], zero_point F32[1, 256]",
+        );
+        linear(
+            json!({"use_quantized_matmul": true, "weights_dtype": "float8_e4m3fn"}),
+            "weight F8_E4M3[192, 256], scale F32[1, 256]",
+        );
+        linear(
+            json!({"use_quantized_matmul": true, "weights_dtype": "float8_e3m4fn"}),
+            "weight U8[256, 192], scale F32[256, 1]",
+        );
+        linear(
+            json!({"use_quantized_matmul": true, "weights_dtype": "int8", "quantized_matmul_dtype": "fp8"}),
+            "weight I8[256, 192], scale F32[256, 1]",
+        );
+        linear(
+            json!({"use_quantized_matmul": true, "group_size": 64}),
+            "weight I8[256, 3, 64], scale F32[256, 3, 1]",
+        );
+        linear(
+            json!({"use_quantized_matmul": true, "weights_dtype": "uint4", "use_svd": true}),
+            "weight U8[24576], scale F32[256, 1], zero_point F32[256, 1], svd_up BF16[32, 256], svd_down BF16[192, 32]",
+        );
+        linear(
+            json!({"weights_dtype": "uint4", "use_svd": true, "svd_rank": 500}),
+            "weight U8[24576], scale F32[256, 1], zero_point F32[256, 1], svd_up BF16[256, 192], svd_down BF16[192, 192]",
+        );
+        check(
+            Kind::Convolution,
+            &[96, 64, 3, 3],
+            json!({"use_quantized_matmul_conv": true, "use_svd": true}),
+            "weight I8[576, 96], scale F32[1, 96], svd_up BF16[32, 96], svd_down BF16[576, 32]",
+        );
+        check(
+            Kind::Convolution,
+            &[96, 64, 3, 3],
+            json!({"use_quantized_matmul": true}),
+            "weight I8[96, 64, 3, 3], scale F32[96, 1, 3, 3]",
+        );
+        // Too narrow for the products: 40 is no multiple of 16.
+        check(
+            Kind::Linear,
+            &[256, 40],
+            json!({"use_quantized_matmul": true}),
+            "weight I8[256, 40], scale F32[256, 1]",
+        );
+    }
+
+    #[test]
+    fn rotations_begin_at_the_next_power_of_two() {
+        fn check(limit: u32, channels: u64, expected: u32) {
+            let layer = config(json!({"use_hadamard": true, "hadamard_group_size": limit})).general().clone();
+            assert_eq!(layer.hadamard(&[64, channels]), expected, "{limit} for {channels}");
+        }
+        check(256, 3072, 256);
+        check(200, 3072, 256);
+        check(256, 192, 64);
+        check(256, 33, 0);
+        check(u32::MAX, 3072, 1024);
+    }
+}
