@@ -5,13 +5,14 @@
 //! | [`affine`] | integer codes of 1 to 16 bits with a scale, and a zero point when unsigned, per block |
 //! | [`bitpack`] | codes of 1 to 7 bits packed into bytes, of 9 to 15 into 16-bit words |
 //! | [`cast`] | stored floats to and from `f32` |
+//! | [`codebook`] | codes of 1 to 8 bits that look up their value among the levels of their block |
 //! | [`hadamard`] | values rotated by a Hadamard matrix, group by group |
 //! | [`lowrank`] | the best few directions of a matrix, found in a few sweeps over its rows |
 //!
 //! A scheme is written twice: as the plain loop a reader checks against the formula (in its tests), and as loops that
 //! the compiler turns into lanes, instantiated per instruction set by `lanes`. A property test holds the two equal
-//! bit for bit. Nothing in [`affine`], [`bitpack`] and [`hadamard`] fuses or reorders a float operation, so their bytes do not
-//! depend on the machine.
+//! bit for bit. Nothing in [`affine`], [`bitpack`], [`codebook`] and [`hadamard`] fuses or reorders a float operation, so
+//! their bytes do not depend on the machine.
 //!
 //! A length that does not fit the shape is a mistake of the caller, not of the data, and panics.
 
@@ -19,6 +20,7 @@ pub mod affine;
 pub mod bitpack;
 mod blocks;
 pub mod cast;
+pub mod codebook;
 pub mod hadamard;
 mod lanes;
 pub mod lowrank;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/data/sdnq/{matrix,affine,wide,packed,hadamard}.bin with the real library, for the golden tests of src/quant.
+"""Writes tests/data/sdnq/*.bin with the real library, for the golden tests of src/quant.
 
     SDNQ_USE_TORCH_COMPILE=0 python tests/interop/make_sdnq_golden.py      (sdnq 0.2.8, torch on a CPU)
 
@@ -13,13 +13,15 @@ wide.bin     for every name of WIDE, for every geometry of WIDE_GEOMETRIES ("row
              here its table is set to 2^bits - 1, and all else is the library's.
 packed.bin   512 random U16, then for 9 to 15 bits their upper bits as codes, packed (words, little endian).
 hadamard.bin 256 F32, then what rotate_hadamard makes of them in F64 for every group of HADAMARD_GROUPS.
+codebook.bin 4096 F32, then for every name and view of CODEBOOKS, of matrix.bin or else of those values: the codes (U8)
+             and the levels (F32, in the place of the axis that is reduced) after 24 steps.
 """
 import pathlib
 
 import torch
 from sdnq.common import dtype_dict
 from sdnq.packed_int import pack_int
-from sdnq.quant_utils import quantize_weight, rotate_hadamard
+from sdnq.quant_utils import quantize_weight, quantize_weight_codebook, rotate_hadamard
 
 NAMES = ["int2", "int3", "int4", "int5", "int6", "int7", "int8",
          "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "uint8"]
@@ -37,6 +39,17 @@ WIDE = ["int9", "int10", "int11", "int12", "int13", "int14", "int15", "int16",
 WIDE_GEOMETRIES = ["row", "tensor", "conv, groups of 8"]
 MENDED = ["uint9", "uint10", "uint11", "uint12", "uint13", "uint14", "uint15"]
 HADAMARD_GROUPS = [4, 8, 16, 32, 64, 128, 256]
+# name, whether of matrix.bin, the view, the axis reduced over
+CODEBOOKS = [
+    ("uint1", True, (16, 96), -1),
+    ("uint2", True, (16, 3, 32), -1),
+    ("uint4", True, (16, 96), -1),
+    ("uint3", True, (16, 4, 8, 3), 2),
+    ("uint4", False, (8, 512), -1),
+    ("uint5", False, (2, 2048), -1),
+    ("uint2", False, (4096,), None),
+    ("uint8", False, (4096,), None),
+]
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "sdnq"
 
 
@@ -122,11 +135,22 @@ def hadamard():
     return out
 
 
+def codebook(w):
+    torch.manual_seed(23)
+    v = torch.randn(4096, dtype=torch.float32) * 0.02
+    out = bytearray(v.numpy().tobytes())
+    for name, of_matrix, view, dim in CODEBOOKS:
+        q, levels = quantize_weight_codebook((w if of_matrix else v).reshape(view).clone(), dim, name, steps=24)
+        out += q.to(torch.uint8).contiguous().numpy().tobytes()
+        out += levels.contiguous().numpy().tobytes()
+    return out
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     w = matrix()
     files = {"matrix": w.numpy().tobytes(), "affine": affine(w), "wide": wide(w),
-             "packed": packed(), "hadamard": hadamard()}
+             "packed": packed(), "hadamard": hadamard(), "codebook": codebook(w)}
     for name, data in files.items():
         (OUT / f"{name}.bin").write_bytes(data)
         print(name, len(data), "bytes")
