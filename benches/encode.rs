@@ -7,7 +7,7 @@ use divan::{Bencher, black_box};
 use mixdown::quant::affine::{self, IntCode};
 use mixdown::quant::lowrank::{Chunks, low_rank, subtract};
 use mixdown::quant::minifloat::{self, FloatCode};
-use mixdown::quant::{Blocks, bitpack, hadamard};
+use mixdown::quant::{Blocks, bitpack, codebook, hadamard};
 use rayon::prelude::*;
 
 const ROWS: usize = 4096;
@@ -237,6 +237,56 @@ fn unpack16(bencher: Bencher, bits: u8) {
     let mut codes = vec![0; ROWS * COLS];
     let packed = vec![0x6c; bitpack::packed_len(bits, codes.len()).expect("whole units")];
     bencher.counter(bytes()).bench_local(|| bitpack::unpack16(bits, black_box(&packed), &mut codes));
+}
+
+/// Bits and group size.
+const CODEBOOKS: [(u8, usize); 5] = [(4, 512), (4, COLS / 2), (2, 128), (6, 2048), (8, COLS)];
+
+fn codebook_case((bits, group): (u8, usize)) -> (Blocks, Vec<f32>) {
+    let blocks = Blocks::grouped(SLAB, COLS, group).expect("a group size of the table");
+    (blocks, vec![0.0; blocks.scales() << bits])
+}
+
+/// 24 rounds, a slab of rows.
+#[divan::bench(args = CODEBOOKS)]
+fn codebook_levels(bencher: Bencher, case: (u8, usize)) {
+    let values = &values()[..SLAB * COLS];
+    let (blocks, mut levels) = codebook_case(case);
+    bencher
+        .counter(BytesCount::new(SLAB * COLS * 4))
+        .bench_local(|| codebook::levels(case.0, blocks, black_box(values), 24, &mut levels));
+}
+
+#[divan::bench(args = CODEBOOKS)]
+fn codebook_encode(bencher: Bencher, case: (u8, usize)) {
+    let values = &values()[..SLAB * COLS];
+    let (blocks, mut levels) = codebook_case(case);
+    let mut codes = vec![0; values.len()];
+    codebook::levels(case.0, blocks, values, 1, &mut levels);
+    bencher
+        .counter(BytesCount::new(SLAB * COLS * 4))
+        .bench_local(|| codebook::encode(case.0, blocks, black_box(values), &levels, &mut codes));
+}
+
+#[divan::bench(args = CODEBOOKS)]
+fn codebook_decode(bencher: Bencher, case: (u8, usize)) {
+    let mut values = values();
+    let values = &mut values[..SLAB * COLS];
+    let (blocks, mut levels) = codebook_case(case);
+    let mut codes = vec![0; values.len()];
+    codebook::levels(case.0, blocks, values, 1, &mut levels);
+    codebook::encode(case.0, blocks, values, &levels, &mut codes);
+    bencher
+        .counter(BytesCount::new(SLAB * COLS * 4))
+        .bench_local(|| codebook::decode(case.0, blocks, black_box(&codes), &levels, values));
+}
+
+#[divan::bench(args = [4, 8])]
+fn codebook_sums(bencher: Bencher, bits: u8) {
+    let values = &values()[..SLAB * COLS];
+    let mut levels = vec![0.0; 1 << bits];
+    codebook::uniform(affine::Range::of(values), &mut levels);
+    bencher.counter(BytesCount::new(SLAB * COLS * 4)).bench_local(|| codebook::Sums::of(&levels, black_box(values)));
 }
 
 #[divan::bench(args = [4, 16, 64, 128, 256, 1024, 4096, 8192])]

@@ -5,14 +5,15 @@
 //! | [`affine`] | integer codes of 1 to 16 bits with a scale, and a zero point when unsigned, per block |
 //! | [`bitpack`] | codes of 1 to 7 bits packed into bytes, of 9 to 15 into 16-bit words |
 //! | [`cast`] | stored floats to and from `f32` |
+//! | [`codebook`] | codes of 1 to 8 bits that look up their value among the levels of their block |
 //! | [`hadamard`] | values rotated by a Hadamard matrix, group by group |
 //! | [`lowrank`] | the best few directions of a matrix, found in a few sweeps over its rows |
 //! | [`minifloat`] | float codes of 1 to 16 bits, with a scale and a zero point as in [`affine`] |
 //!
 //! A scheme is written twice: as the plain loop a reader checks against the formula (in its tests), and as loops that
 //! the compiler turns into lanes, instantiated per instruction set by `lanes`. A property test holds the two equal
-//! bit for bit. Nothing in [`affine`], [`minifloat`], [`bitpack`] and [`hadamard`] fuses or reorders a float operation,
-//! so their bytes do not depend on the machine.
+//! bit for bit. Nothing in [`affine`], [`minifloat`], [`bitpack`], [`codebook`] and [`hadamard`] fuses or reorders a
+//! float operation, so their bytes do not depend on the machine.
 //!
 //! A length that does not fit the shape is a mistake of the caller, not of the data, and panics.
 

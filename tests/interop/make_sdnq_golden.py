@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/data/sdnq/{matrix,affine,wide,packed,floats,hadamard}.bin with the real library, for the tests of src/quant.
+"""Writes tests/data/sdnq/*.bin with the real library, for the golden tests of src/quant.
 
     SDNQ_USE_TORCH_COMPILE=0 python tests/interop/make_sdnq_golden.py      (sdnq 0.2.8, torch on a CPU)
 
@@ -19,6 +19,8 @@ floats.bin   for every name of FLOATS, for every geometry: scale (F32), zero_poi
              then for every name of DECODED_FLOATS, by row: the library's own codes (a byte each), scale, zero_point
              (unsigned only), and the dequantized values (F32).
 hadamard.bin 256 F32, then what rotate_hadamard makes of them in F64 for every group of HADAMARD_GROUPS.
+codebook.bin 4096 F32, then for every name and view of CODEBOOKS, of matrix.bin or else of those values: the codes (U8)
+             and the levels (F32, in the place of the axis that is reduced) after 24 steps.
 """
 import pathlib
 
@@ -26,7 +28,7 @@ import torch
 from sdnq.common import dtype_dict
 from sdnq.packed_float import pack_float, unpack_float
 from sdnq.packed_int import pack_int, unpack_int
-from sdnq.quant_utils import quantize_weight, rotate_hadamard
+from sdnq.quant_utils import quantize_weight, quantize_weight_codebook, rotate_hadamard
 
 NAMES = ["int2", "int3", "int4", "int5", "int6", "int7", "int8",
          "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "uint8"]
@@ -49,6 +51,17 @@ FLOATS = TORCH_FLOATS + [
     "float16_e5m10fn", "float8_e4m4fnu", "float4_e2m2fnu", "float6_e3m3fnu", "float1_e1m0fnu", "float16_e1m15fnu"]
 DECODED_FLOATS = ["float6_e3m2fn", "float6_e3m3fnu"]
 HADAMARD_GROUPS = [4, 8, 16, 32, 64, 128, 256]
+# name, whether of matrix.bin, the view, the axis reduced over
+CODEBOOKS = [
+    ("uint1", True, (16, 96), -1),
+    ("uint2", True, (16, 3, 32), -1),
+    ("uint4", True, (16, 96), -1),
+    ("uint3", True, (16, 4, 8, 3), 2),
+    ("uint4", False, (8, 512), -1),
+    ("uint5", False, (2, 2048), -1),
+    ("uint2", False, (4096,), None),
+    ("uint8", False, (4096,), None),
+]
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data" / "sdnq"
 
 
@@ -183,11 +196,22 @@ def hadamard():
     return out
 
 
+def codebook(w):
+    torch.manual_seed(23)
+    v = torch.randn(4096, dtype=torch.float32) * 0.02
+    out = bytearray(v.numpy().tobytes())
+    for name, of_matrix, view, dim in CODEBOOKS:
+        q, levels = quantize_weight_codebook((w if of_matrix else v).reshape(view).clone(), dim, name, steps=24)
+        out += q.to(torch.uint8).contiguous().numpy().tobytes()
+        out += levels.contiguous().numpy().tobytes()
+    return out
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     w = matrix()
     files = {"matrix": w.numpy().tobytes(), "affine": affine(w), "wide": wide(w),
-             "packed": packed(), "floats": floats(w), "hadamard": hadamard()}
+             "packed": packed(), "floats": floats(w), "hadamard": hadamard(), "codebook": codebook(w)}
     for name, data in files.items():
         (OUT / f"{name}.bin").write_bytes(data)
         print(name, len(data), "bytes")

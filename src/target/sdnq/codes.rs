@@ -230,21 +230,14 @@ impl SdnqCodec {
             let zero_point = if self.scheme.has_zero_point() { vec![zero_point] } else { Vec::new() };
             return Ok(Fit { scale: vec![scale], zero_point });
         };
-        let mut levels = uniform(bits, range);
+        let mut levels = vec![0.0; 1 << bits];
+        codebook::uniform(range, &mut levels);
         for _ in 0..CODEBOOK_STEPS {
-            let sums = self.slabs(low, values, cancel, |slab| codebook::Sums::of(&levels, slab))?;
-            let mut all: Option<codebook::Sums> = None;
-            for sums in sums {
-                match &mut all {
-                    Some(all) => all.merge(&sums),
-                    None => all = Some(sums),
-                }
+            let mut all = codebook::Sums::empty(levels.len());
+            for sums in self.slabs(low, values, cancel, |slab| codebook::Sums::of(&levels, slab))? {
+                all.merge(&sums);
             }
-            let before = levels.clone();
-            if let Some(sums) = all {
-                sums.move_levels(&mut levels);
-            }
-            if levels == before {
+            if !all.move_levels(&mut levels) {
                 break;
             }
         }
@@ -456,16 +449,6 @@ impl Prepared for Ready {
             hadamard::rotate(self.codec.hadamard, out);
         }
     }
-}
-
-/// Levels at equal steps over a range.
-fn uniform(bits: u8, range: Range) -> Vec<f32> {
-    let count = 1usize << bits;
-    if range == Range::EMPTY {
-        return vec![0.0; count];
-    }
-    let step = (range.max - range.min) / (count - 1) as f32;
-    (0..count).map(|i| range.min + i as f32 * step).collect()
 }
 
 /// The bytes of the codes of some values.
