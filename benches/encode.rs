@@ -201,11 +201,11 @@ fn decode_one_thread(bencher: Bencher, case: Case) {
 fn encode_wide_one_thread(bencher: Bencher, bits: u8) {
     let case = case("wide", bits, false, 64);
     let (values, mut slabs, mut codes) = (values(), slabs(case), vec![0u16; SLAB * COLS]);
-    let blocks = case.blocks(SLAB);
+    let (blocks, code) = (case.blocks(SLAB), IntCode::new(bits, false).expect("a width"));
     bencher.counter(bytes()).bench_local(|| {
         for (slab, values) in slabs.iter_mut().zip(values.chunks_exact(SLAB * COLS)) {
-            affine::scales(case.code(), blocks, black_box(values), &mut slab.scale, &mut slab.zero_point);
-            affine::encode(case.code(), blocks, values, &slab.scale, &slab.zero_point, &mut codes);
+            affine::scales(code, blocks, black_box(values), &mut slab.scale, &mut slab.zero_point);
+            affine::encode(code, blocks, values, &slab.scale, &slab.zero_point, &mut codes);
             bitpack::pack16(bits, &codes, &mut slab.packed);
         }
     });

@@ -229,7 +229,7 @@ mod tests {
             let recipe = Recipe { dtype: Dtype::new(dtype), ..recipe };
             let parts = parts("a.weight", shape, code, &recipe, Storage::BF16);
             let text: Vec<String> =
-                parts.iter().map(|p| format!("{} {}{:?}", &p.name[2..], p.storage, p.shape)).collect();
+                parts.iter().map(|p| format!("{} {}{:?}", name::last(&p.name), p.storage, p.shape)).collect();
             assert_eq!(text.join(", "), expected);
         }
         let group = |n| Recipe::plain(Dtype::new(""), n);
