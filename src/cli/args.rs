@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::core::rules::hadamard;
+
 /// A mixing desk for model weights: see what each setting costs, then write the file your runtime loads.
 #[derive(Debug, Parser)]
 #[command(name = "mixdown", version, about, subcommand_precedence_over_arg = true, max_term_width = 100)]
@@ -76,7 +78,8 @@ pub struct SettingsArgs {
     /// Target family: float, sdnq [default: sdnq]
     #[arg(long, value_name = "FAMILY", help_heading = "Settings")]
     pub to: Option<String>,
-    /// Dtype: for sdnq int2…int8, uint1…uint8; for float F32, F16, BF16 [default: int8, bf16]
+    /// Dtype: for sdnq int2…int16, uint1…uint16, float8_e4m3fn, float8_e5m2 and `floatN_eEmMfn[u]`, as float4_e2m1fn;
+    /// for float F32, F16, BF16 [default: int8, bf16]
     #[arg(long, value_name = "NAME", help_heading = "Settings")]
     pub dtype: Option<String>,
     /// Values per scale: 0 the target's rule, -1 a row, -2 the whole tensor
@@ -88,13 +91,47 @@ pub struct SettingsArgs {
     /// Power iterations of its search
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Settings")]
     pub svd_steps: Option<u32>,
+    /// Rotate weights before they are quantized: the most values that a rotation mixes [default when given: 256]
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "256",
+        value_parser = hadamard_size,
+        overrides_with = "no_hadamard",
+        help_heading = "Settings"
+    )]
+    pub hadamard: Option<u32>,
+    /// Rotate nothing, whatever the profile says
+    #[arg(long, hide = true, overrides_with = "hadamard", help_heading = "Settings")]
+    pub no_hadamard: bool,
+    /// Find the levels that codes stand for, group by group, instead of equal steps
+    #[arg(long, overrides_with = "no_codebook", help_heading = "Settings")]
+    pub codebook: bool,
+    /// Equal steps, whatever the profile says
+    #[arg(long, hide = true, overrides_with = "codebook", help_heading = "Settings")]
+    pub no_codebook: bool,
+    /// Quantize convolutions too
+    #[arg(long, overrides_with = "no_quant_conv", help_heading = "Settings")]
+    pub quant_conv: bool,
+    /// Leave convolutions as they are, whatever the profile says
+    #[arg(long, hide = true, overrides_with = "quant_conv", help_heading = "Settings")]
+    pub no_quant_conv: bool,
+    /// Quantize embedding tables too
+    #[arg(long, overrides_with = "no_quant_embedding", help_heading = "Settings")]
+    pub quant_embedding: bool,
+    /// Leave embedding tables as they are, whatever the profile says
+    #[arg(long, hide = true, overrides_with = "quant_embedding", help_heading = "Settings")]
+    pub no_quant_embedding: bool,
     /// Keep tensors whose name matches as they are (repeatable)
     #[arg(long, value_name = "REGEX", help_heading = "Settings")]
     pub exclude: Vec<String>,
     /// Quantize only tensors whose name matches (repeatable)
     #[arg(long, value_name = "REGEX", help_heading = "Settings")]
     pub include: Vec<String>,
-    /// `REGEX=DTYPE[,group_size=N][,svd_rank=N]` (repeatable; the last match wins)
+    /// `REGEX=DTYPE[,group_size=N][,svd_rank=N][,svd_steps=N][,hadamard=N][,codebook=BOOL]` (repeatable; the last match
+    /// wins)
     #[arg(long, value_name = "RULE", help_heading = "Settings")]
     pub tensor_type: Vec<String>,
     /// Rules as llama-quantize reads them: PATTERN=DTYPE, white-space separated, the first match wins
@@ -112,6 +149,12 @@ pub struct SettingsArgs {
     /// Write the resulting settings as a profile
     #[arg(long, value_name = "FILE.toml", help_heading = "Settings")]
     pub save_profile: Option<PathBuf>,
+}
+
+/// `--hadamard=N`.
+fn hadamard_size(text: &str) -> Result<u32, String> {
+    let size = text.parse().ok().and_then(|n| if n == 0 { Some(0) } else { hadamard::size(n) });
+    size.ok_or_else(|| format!("give {}, or 0 for none", hadamard::FORM))
 }
 
 /// What to do.

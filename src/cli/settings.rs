@@ -37,11 +37,34 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
     }
     s.defaults.svd_rank = args.svd_rank.or(s.defaults.svd_rank);
     s.defaults.svd_steps = args.svd_steps.or(s.defaults.svd_steps);
-    if args.metadata_tensors || args.no_metadata_tensors {
-        let flag = if args.metadata_tensors { "--metadata-tensors" } else { "--no-metadata-tensors" };
-        require(s.target, Knob::MetadataTensors, flag)?;
-        s.metadata_tensors = Some(args.metadata_tensors);
+    if args.hadamard.is_some() || args.no_hadamard {
+        require(s.target, Knob::Hadamard, if args.no_hadamard { "--no-hadamard" } else { "--hadamard" })?;
+        s.defaults.hadamard = args.hadamard.or(Some(0));
     }
+    let switch = |yes, no, knob, flags: [&str; 2]| -> Result<Option<bool>> {
+        if yes || no {
+            require(s.target, knob, flags[usize::from(no)])?;
+        }
+        Ok((yes || no).then_some(yes))
+    };
+    let codebook = switch(args.codebook, args.no_codebook, Knob::Codebook, ["--codebook", "--no-codebook"])?;
+    let conv = switch(args.quant_conv, args.no_quant_conv, Knob::QuantConv, ["--quant-conv", "--no-quant-conv"])?;
+    let embedding = switch(
+        args.quant_embedding,
+        args.no_quant_embedding,
+        Knob::QuantEmbedding,
+        ["--quant-embedding", "--no-quant-embedding"],
+    )?;
+    let metadata = switch(
+        args.metadata_tensors,
+        args.no_metadata_tensors,
+        Knob::MetadataTensors,
+        ["--metadata-tensors", "--no-metadata-tensors"],
+    )?;
+    s.defaults.codebook = codebook.or(s.defaults.codebook);
+    s.quant_conv = conv.unwrap_or(s.quant_conv);
+    s.quant_embedding = embedding.unwrap_or(s.quant_embedding);
+    s.metadata_tensors = metadata.or(s.metadata_tensors);
     for text in &args.exclude {
         s.exclude.push(Pattern::new(text).map_err(|e| e.at("--exclude"))?);
     }
@@ -59,6 +82,12 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
         }
         if parsed.patch.svd_rank.is_some_and(|r| r > 0) {
             require(s.target, Knob::SvdRank, "--tensor-type svd_rank")?;
+        }
+        if parsed.patch.hadamard.is_some_and(|n| n > 0) {
+            require(s.target, Knob::Hadamard, "--tensor-type hadamard")?;
+        }
+        if parsed.patch.codebook == Some(true) {
+            require(s.target, Knob::Codebook, "--tensor-type codebook")?;
         }
         let dtype = target.parse_dtype(&parsed.dtype).map_err(|e| e.at("--tensor-type"))?;
         s.rules.push(parsed.rule(dtype));
@@ -90,7 +119,8 @@ fn require(family: Family, knob: Knob, flag: &str) -> Result<()> {
     target::get(family).has(knob).map_err(|why| {
         let others: Vec<&str> =
             Family::ALL.into_iter().filter(|f| target::get(*f).has(knob).is_ok()).map(Family::name).collect();
-        Error::usage(format!("{flag}: {why}; {} has it", others.join(", ")))
+        let has = if others.len() == 1 { "has" } else { "have" };
+        Error::usage(format!("{flag}: {why}; {} {has} it", others.join(", ")))
     })
 }
 
@@ -113,6 +143,7 @@ fn retarget(s: &mut Settings, family: Family) {
     let keep_only = |p: &Patch| Patch { keep: p.keep, ..Patch::default() };
     s.target = family;
     s.defaults = keep_only(&s.defaults);
+    (s.quant_conv, s.quant_embedding) = (false, false);
     for rule in &mut s.rules {
         rule.patch = keep_only(&rule.patch);
     }

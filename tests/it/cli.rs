@@ -20,6 +20,17 @@ fn exit_codes_tell_wrong_usage() {
     check("plan m.safetensors --to float --svd-rank 4", "sdnq has it");
     check("plan m.safetensors --to float --group-size 64", "sdnq has it");
     check("plan m.safetensors --to float --metadata-tensors", "sdnq has it");
+    check("plan m.safetensors --to float --hadamard", "sdnq has it");
+    check("plan m.safetensors --to float --hadamard=64", "sdnq has it");
+    check("plan m.safetensors --to float --no-hadamard", "--no-hadamard");
+    check("plan m.safetensors --to float --codebook", "sdnq has it");
+    check("plan m.safetensors --to float --no-codebook", "--no-codebook");
+    check("plan m.safetensors --to float --quant-conv", "sdnq has it");
+    check("plan m.safetensors --to float --no-quant-embedding", "--no-quant-embedding");
+    check("plan m.safetensors --to float --tensor-type a=bf16,hadamard=64", "sdnq has it");
+    check("plan m.safetensors --to float --tensor-type a=bf16,codebook=true", "sdnq has it");
+    check("plan m.safetensors --hadamard=48", "a power of two from 4 to 65536");
+    check("plan --hadamard 64 m.safetensors", "unexpected argument 'm.safetensors'");
     check("plan m.safetensors --exclude (", "--exclude");
     check("plan m.safetensors --tensor-type attn", "--tensor-type");
     check("plan m.safetensors --group-size -3", "group size -3");
@@ -131,6 +142,41 @@ fn profiles_are_saved_and_loaded() {
     s.run("plan m.safetensors --profile other").fails(1, &["other", "profile list"]);
     let overridden = s.json("plan m.safetensors --profile mine --dtype int8 --json");
     assert_eq!(overridden["tensors"][1]["to"], "int8");
+}
+
+#[test]
+fn every_flag_is_saved() {
+    /// What the saved profile says below its target, `; ` between lines.
+    fn check(profile: &str, flags: &str, expected: &str) {
+        let s = Sandbox::new();
+        s.write("m.safetensors", example());
+        s.write("in.toml", format!("target = \"sdnq\"\n{profile}"));
+        s.run(&format!("plan m.safetensors --profile in.toml {flags} --save-profile out.toml --quiet"));
+        let text = std::fs::read_to_string(s.path("out.toml")).expect("saved");
+        let said: Vec<&str> = text.lines().skip(1).filter(|l| !l.is_empty()).collect();
+        assert_eq!(said.join("; "), expected, "{profile} {flags}");
+    }
+    check("", "--hadamard", "[defaults]; hadamard = 256");
+    check(
+        "",
+        "--hadamard=64 --codebook --dtype uint4",
+        "[defaults]; dtype = \"uint4\"; hadamard = 64; codebook = true",
+    );
+    check("", "--quant-conv --quant-embedding", "quant_conv = true; quant_embedding = true");
+    check("quant_conv = true\n", "--no-quant-conv", "quant_conv = false");
+    check(
+        "[defaults]\nhadamard = true\ncodebook = true\n",
+        "--no-hadamard --no-codebook",
+        "[defaults]; hadamard = false; codebook = false",
+    );
+    check("", "--hadamard --no-hadamard", "[defaults]; hadamard = false");
+    check("", "--no-hadamard --hadamard=8", "[defaults]; hadamard = 8");
+    check("", "--no-codebook --codebook --dtype uint4", "[defaults]; dtype = \"uint4\"; codebook = true");
+    check(
+        "",
+        "--tensor-type ff=uint4,svd_steps=2,hadamard=32,codebook=true",
+        "[[rule]]; pattern = \"ff\"; dtype = \"uint4\"; svd_steps = 2; hadamard = 32; codebook = true",
+    );
 }
 
 #[test]
