@@ -2,6 +2,7 @@
 pub mod args;
 mod convert;
 mod demo;
+mod exchange;
 mod inspect;
 mod logging;
 mod plan;

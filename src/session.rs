@@ -1,6 +1,7 @@
 //! What the person has chosen: a profile over a model, marks, and a history in which every edit has its inverse.
 //!
 //! Text in, text out: nothing here opens a file or starts a thread.
+pub mod exchange;
 pub mod history;
 pub mod marks;
 pub mod preset;

@@ -287,4 +287,44 @@ pub enum ProfileCommand {
         /// A profile's name
         name: Option<String>,
     },
+    /// A profile as another tool's settings
+    ///
+    /// What the other tool's patterns cannot say is an error, unless MODEL is given: then its layers are named one by
+    /// one, and the preset for its class is told too.
+    Export {
+        /// A profile's name, or a TOML file
+        #[arg(value_name = "NAME|FILE.toml")]
+        name: String,
+        /// For which model.
+        #[command(flatten)]
+        model: ModelArg,
+        /// Whose settings: sdnq, an SDNQConfig as JSON
+        #[arg(long = "as", value_enum, value_name = "TOOL", hide_possible_values = true)]
+        tool: Tool,
+        /// Write them to FILE
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Another tool's settings as a profile; what it cannot say is told
+    Import {
+        /// For sdnq a quantization_config.json, or a config.json with a `quantization_config` in it
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Whose settings: sdnq
+        #[arg(long = "as", value_enum, value_name = "TOOL", hide_possible_values = true)]
+        tool: Tool,
+        /// Write the profile to a file
+        #[arg(long, short, value_name = "FILE.toml")]
+        output: Option<PathBuf>,
+        /// Keep it as a named profile
+        #[arg(long, value_name = "NAME", conflicts_with = "output")]
+        save: Option<String>,
+    },
+}
+
+/// Tools whose settings are understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tool {
+    /// The sdnq library, and SD.Next.
+    Sdnq,
 }

@@ -1,13 +1,13 @@
 //! `mixdown profile`.
 use serde_json::{Value, json};
 
-use super::args::{Global, ProfileArgs, ProfileCommand};
+use super::args::{Global, ProfileArgs, ProfileCommand, Tool};
 use super::{print_bytes, print_json};
 use crate::core::{Error, Result, name};
 use crate::format::profiles;
 use crate::session::preset;
 
-pub fn run(_: &Global, args: &ProfileArgs) -> Result<u8> {
+pub fn run(global: &Global, args: &ProfileArgs) -> Result<u8> {
     match &args.command {
         ProfileCommand::List { json } => list(*json),
         ProfileCommand::Show { name } => show(name),
@@ -17,6 +17,12 @@ pub fn run(_: &Global, args: &ProfileArgs) -> Result<u8> {
                 None => profiles::folder()?,
             };
             print_bytes(format!("{}\n", path.display()).as_bytes())
+        }
+        ProfileCommand::Export { name, model, tool: Tool::Sdnq, output } => {
+            super::exchange::export(name, model, output.as_deref(), global)
+        }
+        ProfileCommand::Import { file, tool: Tool::Sdnq, output, save } => {
+            super::exchange::import(file, output.as_deref(), save.as_deref(), global)
         }
     }
 }

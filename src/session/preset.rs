@@ -96,4 +96,4 @@ fn parse(text: &str) -> Result<Preset> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -128,7 +128,7 @@ impl Profile {
 
     /// Patterns of preset rules that are switched off. The file's order stays; what the file says of a preset that is
     /// not here stays too.
-    fn switched_off(&self) -> Vec<String> {
+    pub(super) fn switched_off(&self) -> Vec<String> {
         let rules = &self.settings.preset;
         let mut off = self.off.clone();
         off.retain(|p| rules.iter().find(|r| r.pattern.as_str() == p).is_none_or(|r| !r.enabled));

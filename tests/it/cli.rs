@@ -180,6 +180,86 @@ fn every_flag_is_saved() {
 }
 
 #[test]
+fn profiles_are_told_to_sdnq_and_back() {
+    let s = Sandbox::new();
+    s.write("m.safetensors", example());
+    s.write(
+        "p.toml",
+        "target = \"sdnq\"\n[defaults]\ndtype = \"uint4\"\n[[rule]]\npattern = 'attn'\ndtype = \"int8\"\n",
+    );
+    let config = s.json("profile export p.toml --as sdnq");
+    assert_eq!((&config["quant_method"], &config["weights_dtype"]), (&"sdnq".into(), &"uint4".into()));
+    assert_eq!(config["modules_quant_config"]["*attn*"]["weights_dtype"], "int8");
+    assert_eq!(config["add_skip_keys"], true, "the library has the same presets");
+    // With the model everything is said: the preset's patterns, and what the target keeps.
+    let config = s.json("profile export p.toml --as sdnq m.safetensors");
+    let keep: Vec<&str> =
+        config["modules_to_not_convert"].as_array().expect("a list").iter().filter_map(|v| v.as_str()).collect();
+    assert_eq!(config["add_skip_keys"], false);
+    assert!(keep.contains(&".proj_out") && keep.contains(&"embed_tokens.weight"), "{keep:?}");
+    // What sdnq has no words for is said by names.
+    s.write("q.toml", "target = \"sdnq\"\n[[rule]]\npattern = '\\d+\\.ff'\ndtype = \"uint4\"\n");
+    s.run("profile export q.toml --as sdnq").fails(2, &[r"`\d+\.ff`", "give MODEL"]);
+    assert_eq!(s.run("profile export q.toml --as sdnq m.safetensors -o q.json").code(), 0);
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(s.path("q.json")).expect("written")).expect("JSON");
+    let names: Vec<&String> = config["modules_quant_config"].as_object().expect("entries").keys().collect();
+    assert_eq!(names, ["blocks.0.ff.weight", "blocks.1.ff.weight"]);
+
+    assert_eq!(s.run("profile import q.json --as sdnq --save mine").code(), 0);
+    assert_eq!(s.run("profile import q.json --as sdnq -o back.toml").code(), 0);
+    let plan = |profile: &str| s.json(&format!("plan m.safetensors --profile {profile} --json"))["tensors"].clone();
+    let words = |tensors: &serde_json::Value| -> Vec<String> {
+        let rows = tensors.as_array().expect("rows").iter();
+        rows.map(|r| format!("{} {} {} {}", r["name"], r["to"], r["group_size"], r["svd_rank"])).collect()
+    };
+    assert_eq!(words(&plan("mine")), words(&plan("q.toml")));
+    assert_eq!(plan("mine"), plan("back.toml"));
+}
+
+#[test]
+fn what_an_exchange_refuses() {
+    fn check(words: &str, code: i32, parts: &[&str]) {
+        let s = Sandbox::new();
+        s.write("p.toml", "target = \"sdnq\"\n");
+        s.write("f.toml", "target = \"float\"\n");
+        s.write("c.json", r#"{"quant_method": "gptq"}"#);
+        s.write("s.json", r#"{"quant_method": "sdnq", "use_quantized_matmul": true}"#);
+        s.write("config/mixdown/profiles/mine.toml", "target = \"sdnq\"\n");
+        s.run(words).fails(code, parts);
+    }
+    check("profile export p.toml --as nothing", 2, &["nothing"]);
+    check("profile export f.toml --as sdnq", 2, &["one for float"]);
+    check("profile export f.toml --as sdnq --demo", 2, &["one for float"]);
+    check("profile export p.toml --as sdnq -o p.toml", 2, &["JSON"]);
+    check("profile export gone --as sdnq", 1, &["gone"]);
+    check("profile import c.json --as sdnq", 1, &["c.json", "gptq"]);
+    check("profile import gone.json --as sdnq", 1, &["gone.json", "no such file"]);
+    check("profile import s.json --as sdnq -o s.json", 2, &[".toml"]);
+    check("profile import s.json --as sdnq --save mine.toml", 2, &["give a name"]);
+    check("profile import s.json --as sdnq --save mine", 1, &["exists already"]);
+    let s = Sandbox::new();
+    s.write("s.json", r#"{"quant_method": "sdnq", "use_quantized_matmul": true}"#);
+    let run = s.run("profile import s.json --as sdnq");
+    assert_eq!((run.code(), run.stderr().contains("warning: `use_quantized_matmul` = true")), (0, true));
+    assert!(run.stdout().contains("target = \"sdnq\""));
+}
+
+/// A profile that says nothing of groups comes to the same in SDNQ's words, where every group size is said.
+#[test]
+fn the_target_and_the_exchange_agree_on_what_is_not_said() {
+    let s = Sandbox::new();
+    s.write("m.safetensors", example());
+    for dtype in ["int8", "uint8", "uint4", "int5", "uint2"] {
+        s.write("p.toml", format!("target = \"sdnq\"\npreset = false\n[defaults]\ndtype = \"{dtype}\"\n"));
+        s.run("profile export p.toml --as sdnq -o p.json");
+        s.run("profile import p.json --as sdnq -o q.toml");
+        let plan = |profile: &str| s.json(&format!("plan m.safetensors --profile {profile} --json"))["tensors"].clone();
+        assert_eq!(plan("p.toml"), plan("q.toml"), "{dtype}");
+    }
+}
+
+#[test]
 fn a_wrong_profile_is_said_with_its_place() {
     let s = Sandbox::new();
     s.write("m.safetensors", example());

@@ -30,7 +30,7 @@ const SKIP: &[(&str, &[&str], &[&str])] = &[
     ("hidream-o1", &["HiDreamO1Qwen3VLTransformer"], &["lm_head", "embed_tokens", "x_embedder", "t_embedder1", "final_layer2", "patch_embed", "pos_embed"]),
 ];
 /// sdnq's `utils.check_param_name_in`.
-fn check_param_name_in(name: &str, list: &[&str]) -> bool {
+pub(in crate::session) fn check_param_name_in(name: &str, list: &[&str]) -> bool {
     list.iter().any(|param| {
         if let Some(prefix) = param.strip_prefix('.') {
             return name.starts_with(prefix);

@@ -1,0 +1,2 @@
+//! Profiles of other tools: their settings as ours, and ours as theirs.
+pub mod sdnq;
