@@ -78,7 +78,7 @@ pub struct SettingsArgs {
     /// Target family: float, sdnq [default: sdnq]
     #[arg(long, value_name = "FAMILY", help_heading = "Settings")]
     pub to: Option<String>,
-    /// Dtype: for sdnq int2…int16, uint1…uint16, float8_e4m3fn, float8_e5m2 and floatN_eEmMfn[u], as float4_e2m1fn;
+    /// Dtype: for sdnq int2…int16, uint1…uint16, float8_e4m3fn, float8_e5m2 and `floatN_eEmMfn[u]`, as float4_e2m1fn;
     /// for float F32, F16, BF16 [default: int8, bf16]
     #[arg(long, value_name = "NAME", help_heading = "Settings")]
     pub dtype: Option<String>,

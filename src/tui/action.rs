@@ -1,6 +1,7 @@
 //! The one table of actions: from it come the keymap, the help, the palette, the hints and docs/keys.md.
 use super::app::{App, Focus};
 use super::backend::Knob;
+use crate::session::profile::PresetChoice;
 
 macro_rules! actions {
     ($($variant:ident $group:ident $name:literal $doc:literal [$($key:literal),*];)*) => {
@@ -86,10 +87,15 @@ actions! {
     Dtype Recipe "recipe.dtype" "Choose the dtype" ["t"];
     GroupSize Recipe "recipe.group_size" "Choose the group size" ["s"];
     SvdRank Recipe "recipe.svd_rank" "Choose the rank of the low-rank branch" ["r"];
+    Hadamard Recipe "recipe.hadamard" "Choose how many values a Hadamard rotation mixes" ["H"];
+    Codebook Recipe "recipe.codebook" "A codebook for each group; again: equal steps" ["b"];
     Reset Recipe "recipe.reset" "Back to what the rules say" ["R"];
     Copy Recipe "recipe.copy" "Copy the recipe" ["y"];
     Paste Recipe "recipe.paste" "Paste the recipe" ["p"];
     Target Recipe "recipe.target" "Choose the target: the family of files to write" ["T"];
+    Preset Recipe "recipe.preset" "The preset's rules: why layers are kept" ["P"];
+    QuantConv Recipe "recipe.quant_conv" "Quantize convolutions too; again: leave them" [];
+    QuantEmbedding Recipe "recipe.quant_embedding" "Quantize embedding tables too; again: leave them" [];
     Undo Recipe "recipe.undo" "Undo" ["u"];
     Redo Recipe "recipe.redo" "Redo" ["U", "Ctrl-r"];
 
@@ -137,6 +143,14 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
         Dtype | Exclude | Mark | MarkShown | Invert | Trial | TrialShown => tree(),
         GroupSize => tree().and_then(|()| app.backend.can(family, Knob::GroupSize)),
         SvdRank => tree().and_then(|()| app.backend.can(family, Knob::SvdRank)),
+        Hadamard => tree().and_then(|()| app.backend.can(family, Knob::Hadamard)),
+        Codebook => tree().and_then(|()| app.backend.can(family, Knob::Codebook)),
+        QuantConv => app.backend.can(family, Knob::QuantConv),
+        QuantEmbedding => app.backend.can(family, Knob::QuantEmbedding),
+        Preset if app.session.settings().preset.is_empty() => Err(match app.session.profile.preset {
+            PresetChoice::None => "the profile says that there is none".into(),
+            _ => format!("{family} has no preset"),
+        }),
         Reset => tree().and_then(|()| {
             if app.targets().iter().any(|id| app.override_of(*id).is_some()) {
                 Ok(())
@@ -180,6 +194,7 @@ pub fn document() -> String {
             out.push_str(&format!("\n## {}\n\n| Keys | Does | Name |\n|---|---|---|\n", spec.group.title()));
         }
         let keys = spec.keys.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(" ");
+        let keys = if keys.is_empty() { "`:`, its name".to_owned() } else { keys };
         out.push_str(&format!("| {keys} | {} | `{}` |\n", spec.doc, spec.name));
     }
     out

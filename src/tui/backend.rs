@@ -55,6 +55,14 @@ pub enum Knob {
     GroupSize,
     /// Rank of the low-rank branch.
     SvdRank,
+    /// A rotation before quantization.
+    Hadamard,
+    /// Levels found for each group.
+    Codebook,
+    /// Quantizing convolutions.
+    QuantConv,
+    /// Quantizing embedding tables.
+    QuantEmbedding,
 }
 
 /// What is shown before a conversion is started.

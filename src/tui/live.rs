@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::backend::{Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Priority, Progress};
-use crate::core::plan::Totals;
+use crate::core::plan::{Action, Totals};
 use crate::core::recipe::group_size;
 use crate::core::{Error, Family, Loss, Patch, Plan, Result, Row, Settings, units};
 use crate::engine::Limits;
@@ -55,6 +55,10 @@ impl Backend for Live {
         target::get(family).has(match knob {
             Knob::GroupSize => target::Knob::GroupSize,
             Knob::SvdRank => target::Knob::SvdRank,
+            Knob::Hadamard => target::Knob::Hadamard,
+            Knob::Codebook => target::Knob::Codebook,
+            Knob::QuantConv => target::Knob::QuantConv,
+            Knob::QuantEmbedding => target::Knob::QuantEmbedding,
         })
     }
 
@@ -175,14 +179,17 @@ fn groups(plan: &Plan) -> Vec<PageGroup> {
             (true, false) => "kept".to_owned(),
             (true, true) => "left out".to_owned(),
         };
-        if let (Some(size), false) = (row.group_size(), row.excluded) {
-            what.push_str(&match size {
-                group_size::ROW | group_size::TENSOR => format!("  {}", group_size::name(size)),
+        if let (Action::Quantize(recipe), false) = (&row.action, row.excluded) {
+            what.push_str(&match recipe.group_size {
+                size @ (group_size::ROW | group_size::TENSOR) => format!("  {}", group_size::name(size)),
                 n => format!("  group {n}"),
             });
-            if row.svd_rank() > 0 {
-                what.push_str(&format!("  rank {}", row.svd_rank()));
+            if recipe.svd_rank > 0 {
+                what.push_str(&format!("  rank {}", recipe.svd_rank));
             }
+            // How much a rotation mixes follows from the layer; that there is one is what was chosen.
+            what.push_str(if recipe.hadamard > 0 { "  hadamard" } else { "" });
+            what.push_str(if recipe.codebook { "  codebook" } else { "" });
         }
         let group = match groups.iter_mut().find(|g| g.what == what) {
             Some(group) => group,

@@ -8,6 +8,7 @@ use super::backend::ConvertPage;
 use super::filter::{Finder, Query};
 use super::key::{Code, Key, Named};
 use crate::core::recipe::group_size;
+use crate::core::rules::hadamard;
 use crate::core::{Dtype, Family};
 
 /// A popup.
@@ -25,6 +26,8 @@ pub enum Overlay {
     Prompt(Prompt),
     /// Conversions and trials.
     Jobs,
+    /// The preset's rules.
+    Preset(PresetRules),
     /// A question about what cannot be undone.
     Confirm(Confirm),
 }
@@ -89,6 +92,8 @@ pub enum Choice {
     GroupSize(i64),
     /// A rank.
     SvdRank(u32),
+    /// How many values a rotation mixes.
+    Hadamard(u32),
     /// A family.
     Target(Family),
 }
@@ -162,6 +167,10 @@ impl Picker {
         let choice = match self.items.first()?.choice {
             Choice::GroupSize(_) => Choice::GroupSize(text.parse().ok().filter(|n| *n >= group_size::TENSOR)?),
             Choice::SvdRank(_) => Choice::SvdRank(text.parse().ok()?),
+            Choice::Hadamard(_) => {
+                let n = text.parse().ok()?;
+                Choice::Hadamard(if n == 0 { 0 } else { hadamard::size(n)? })
+            }
             Choice::Dtype(_) | Choice::Target(_) => return None,
         };
         if let Some(item) = self.items.iter().find(|i| i.choice == choice) {
@@ -174,6 +183,33 @@ impl Picker {
 fn is_subsequence(text: &str, of: &str) -> bool {
     let mut chars = of.chars();
     text.chars().all(|c| chars.any(|d| d == c))
+}
+
+/// The preset's rules, as the settings have them.
+#[derive(Debug)]
+pub struct PresetRules {
+    /// How many tensors each of them matches.
+    pub matches: Vec<usize>,
+    /// The one under the cursor.
+    pub at: usize,
+}
+
+impl PresetRules {
+    /// Moves. Whether the key meant that.
+    pub fn key(&mut self, key: Key) -> bool {
+        let last = self.matches.len().saturating_sub(1);
+        let at = match (key.code, key.text()) {
+            (Code::Named(Named::Down), _) | (_, Some('j')) => self.at.saturating_add(1),
+            (Code::Named(Named::Up), _) | (_, Some('k')) => self.at.saturating_sub(1),
+            (Code::Named(Named::PageDown), _) => self.at.saturating_add(10),
+            (Code::Named(Named::PageUp), _) => self.at.saturating_sub(10),
+            (Code::Named(Named::Home), _) | (_, Some('g')) => 0,
+            (Code::Named(Named::End), _) | (_, Some('G')) => last,
+            _ => return false,
+        };
+        self.at = at.min(last);
+        true
+    }
 }
 
 /// What a conversion would do.

@@ -2,6 +2,7 @@
 mod edits;
 mod fake;
 mod monkey;
+mod presets;
 mod screens;
 mod sizes;
 mod work;
@@ -12,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::core::{Dtype, Family, Patch, Settings};
+use crate::session::preset::{self, Preset};
 use crate::session::{Profile, Session};
 
 /// A transformer of two blocks, small enough to be seen at once.
@@ -29,12 +31,19 @@ pub const SMALL: &str = "
 
 /// A desk over a model written as lines of name and shape, with a look behind its door.
 pub fn desk(spec: &str, size: (u16, u16)) -> (Driver, Rc<State>) {
+    desk_with(spec, None, size)
+}
+
+/// The same, over a preset's rules.
+pub fn desk_with(spec: &str, preset: Option<Preset>, size: (u16, u16)) -> (Driver, Rc<State>) {
     let model = Arc::new(model(spec));
     let mut settings = Settings::new(Family::Sdnq);
     settings.defaults = Patch { dtype: Some(Dtype::new("int8")), ..Patch::default() };
     let state = Rc::new(State::default());
     let fake = Fake { model: Arc::clone(&model), state: Rc::clone(&state) };
-    let session = Session::new(model, Profile::new(settings));
+    let mut profile = Profile::new(settings);
+    profile.set_preset(preset);
+    let session = Session::new(model, profile);
     (Driver::new(session, Box::new(fake), size).unwrap(), state)
 }
 

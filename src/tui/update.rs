@@ -4,6 +4,7 @@
 mod mouse;
 mod moves;
 pub(crate) mod popup;
+mod preset;
 mod recipe;
 mod trials;
 mod work;
@@ -122,7 +123,12 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::Dtype => recipe::pick_dtype(app),
         Action::GroupSize => recipe::pick_group_size(app),
         Action::SvdRank => recipe::pick_rank(app),
+        Action::Hadamard => recipe::pick_hadamard(app),
+        Action::Codebook => recipe::codebook(app, fx),
         Action::Target => recipe::pick_target(app),
+        Action::Preset => preset::open(app),
+        Action::QuantConv => recipe::quant_conv(app, fx),
+        Action::QuantEmbedding => recipe::quant_embedding(app, fx),
         Action::Reset => recipe::reset(app, fx),
         Action::Copy => recipe::copy(app),
         Action::Paste => recipe::paste(app, fx),

@@ -38,8 +38,58 @@ fn pickers_take_digits() {
     check("G s r o w Enter", &["embed.weight: group row"]);
     check("G r 1 6 Enter", &["embed.weight: rank 16"]);
     check("G r 7 Enter", &["embed.weight: rank 7"]);
+    check("G H 6 4 Enter", &["embed.weight: hadamard 64"]);
+    check("G H 4 0 9 6 Enter", &["embed.weight: hadamard 4096"]);
+    check("G H 4 8 Enter", &[]);
+    check("G H 2 5 6 Enter H 0 Enter", &["embed.weight: no hadamard"]);
     check("G r z Enter", &[]);
     check("G r Esc", &[]);
+}
+
+#[test]
+fn b_finds_levels_and_again_takes_equal_steps() {
+    check("G b", &["embed.weight: codebook"]);
+    check("G b b", &["embed.weight: no codebook"]);
+    check(
+        "j b",
+        &["blocks.0.attn.to_k.weight: codebook", "blocks.0.attn.to_q.weight: codebook", "blocks.0.ff.weight: codebook"],
+    );
+    // Where some have levels, all get them.
+    check(
+        "G b k k Space j j Space b",
+        &[
+            "blocks.0.attn.to_k.weight: codebook",
+            "blocks.0.attn.to_q.weight: codebook",
+            "blocks.0.ff.weight: codebook",
+            "embed.weight: codebook",
+        ],
+    );
+}
+
+#[test]
+fn kinds_of_layers_are_switched_for_the_whole_model() {
+    const MIXED: &str = "
+        conv.weight 64x32x3x3
+        ff.weight 256x64
+        tables.words.weight 512x64
+    ";
+    fn check(keys: &str, line: &str, quantized: [bool; 3]) {
+        let (mut driver, _) = desk(MIXED, (80, 24));
+        driver.keys(keys);
+        let screen = driver.screen();
+        assert_eq!(screen.lines().nth(23).unwrap_or_default().trim(), line, "{keys}");
+        let rows = &driver.app.board.plan.rows;
+        assert_eq!([0, 1, 2].map(|i| !rows[i].excluded), quantized, "{keys}");
+    }
+    check(": c o n v o l Enter", "quantize convolutions · 1 tensor more quantized", [true, true, false]);
+    check(
+        ": c o n v o l Enter : c o n v o l Enter",
+        "leave convolutions · 1 tensor fewer quantized",
+        [false, true, false],
+    );
+    check(": t a b l e s Enter", "quantize embedding tables · 1 tensor more quantized", [false, true, true]);
+    check(": t a b l e s Enter u", "undid: quantize embedding tables", [false, true, false]);
+    check("T f Enter : t a b l e s Enter", "! recipe.quant_embedding: float casts every layer", [true, true, true]);
 }
 
 #[test]
@@ -91,6 +141,13 @@ fn every_edit_says_what_it_did() {
     check("R", "! R: nothing was set by hand here");
     check("u", "! u: nothing to undo");
     check("T f Enter r", "! r: float has no low-rank branch");
+    check("T f Enter H", "! H: float rotates nothing");
+    check("T f Enter b", "! b: float has no codes");
+    check("T f Enter P", "! P: float has no preset");
+    check("G H 6 4 Enter", "hadamard 64 on embed.weight");
+    check("G b", "codebook on embed.weight · 1 tensor without: int8 takes no codebook");
+    check("G t u 4 Enter b", "codebook on embed.weight");
+    check("G x b", "! embed.weight: kept as it is; x includes it");
     check("G l r 8 Enter x r 8 Enter", "! embed.weight: kept as it is; x includes it");
 }
 

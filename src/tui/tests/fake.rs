@@ -81,12 +81,19 @@ impl Backend for Fake {
         let rows = self.model.ids().map(|id| {
             let tensor = self.model.tensor(id);
             let decision = s.decide(&[&tensor.name]);
-            let flat = tensor.shape.len() < 2;
+            // What the target leaves by itself: flat tensors, and kinds of layers that it is not told to take.
+            let why = match &tensor.shape[..] {
+                [] | [_] => Some("it has one dimension"),
+                _ if s.target == Family::Float => None,
+                [_, _, _, ..] if !s.quant_conv => Some("a convolution"),
+                _ if tensor.name.starts_with("tables.") && !s.quant_embedding => Some("an embedding"),
+                _ => None,
+            };
             let elements = tensor.elements();
             let part =
                 |name: &str, storage, n| Part { name: format!("{}{name}", tensor.name), storage, shape: vec![n] };
             let dtype = decision.patch.dtype.clone().unwrap_or(Dtype::new("int8"));
-            let (action, to, parts) = if decision.keeps() || flat {
+            let (action, to, parts) = if decision.keeps() || why.is_some() {
                 (Action::Copy, "BF16".to_owned(), vec![part("", Storage::BF16, elements)])
             } else if s.target == Family::Float {
                 (Action::Cast(Storage::F16), "F16".to_owned(), vec![part("", Storage::F16, elements)])
@@ -94,11 +101,15 @@ impl Backend for Fake {
                 let group_size = decision.patch.group_size.filter(|g| *g != 0).unwrap_or(64);
                 let group = if group_size > 0 { group_size as u64 } else { 64 };
                 let svd_rank = decision.patch.svd_rank.unwrap_or(0);
-                let recipe = Recipe { svd_rank, ..Recipe::plain(dtype.clone(), group_size) };
+                let hadamard = decision.patch.hadamard.unwrap_or(0).min(64);
+                let codebook = decision.patch.codebook == Some(true) && dtype.as_str().starts_with('u');
+                let recipe = Recipe { svd_rank, hadamard, codebook, ..Recipe::plain(dtype.clone(), group_size) };
                 let codes = part("", Storage::U8, elements * u64::from(bits(&dtype)) / 8);
                 let parts = vec![codes, part(".scale", Storage::F32, elements.div_ceil(group))];
                 (Action::Quantize(recipe), dtype.to_string(), parts)
             };
+            let unmet = matches!(&action, Action::Quantize(r) if decision.patch.codebook == Some(true) && !r.codebook);
+            let unmet = unmet.then(|| format!("{to} takes no codebook"));
             Row {
                 name: tensor.name.clone(),
                 sources: vec![id],
@@ -107,7 +118,7 @@ impl Backend for Fake {
                 to,
                 excluded: action == Action::Copy,
                 action,
-                reason: flat.then(|| "it has one dimension".to_owned()),
+                reason: why.map(str::to_owned).or(unmet),
                 cause: decision.kept_by.unwrap_or(decision.by),
                 parts,
                 bytes_before: tensor.bytes,
@@ -129,6 +140,9 @@ impl Backend for Fake {
     fn can(&self, family: Family, knob: Knob) -> Result<(), String> {
         match (family, knob) {
             (Family::Float, Knob::SvdRank) => Err("float has no low-rank branch".into()),
+            (Family::Float, Knob::Hadamard) => Err("float rotates nothing".into()),
+            (Family::Float, Knob::Codebook) => Err("float has no codes".into()),
+            (Family::Float, Knob::QuantConv | Knob::QuantEmbedding) => Err("float casts every layer".into()),
             (Family::Float, _) => Err("float has no groups".into()),
             _ => Ok(()),
         }

@@ -33,7 +33,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_walk_over_the_keys_can_be_undone(steps in prop::collection::vec(steps(), 1..80)) {
-        let (mut driver, _) = desk(SMALL, (100, 24));
+        let (mut driver, _) = desk_with(SMALL, preset::by_name("common"), (100, 24));
         let start = driver.app.session.settings().clone();
         for step in steps {
             match step {

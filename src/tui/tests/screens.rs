@@ -142,23 +142,23 @@ fn a_chord_says_what_can_follow() {
 
 #[test]
 fn help_finds_and_says_what_is_not_possible() {
-    assert_snapshot!(after(SMALL, (80, 14), "? u n d"), @r"
- mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
-┌ ┌ Help ────────────────────────────────────────────────────────────────────┐─┐
-│ │ › und                                                                    │ │
-│▌│ ▌ u                 Undo (nothing to undo)                               │ │
-│ │   Shift-Left        Close the group and all below it                     │ │
-│ │   Shift-Right       Open the group and all below it                      │ │
-│ │   Ctrl-z            Suspend                                              │ │
-│ │   =                 Open every group                                     │ │
-│ │   a                 Quantize in memory and measure                       │ │
-│ │   x                 Exclude: keep as it is; again: include               │ │
-│ │                                                                          │ │
-└─└─────────────────────────────── type to find · Enter does it · Esc closes ┘ ┘
- 160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
- x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
-reversed: 4:1-1 4:4-75 4:78-78
-");
+    assert_snapshot!(after(SMALL, (80, 14), "? u n d"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+    ┌ ┌ Help ────────────────────────────────────────────────────────────────────┐─┐
+    │ │ › und                                                                    │ │
+    │▌│ ▌ u                 Undo (nothing to undo)                               │ │
+    │ │   Shift-Left        Close the group and all below it                     │ │
+    │ │   Shift-Right       Open the group and all below it                      │ │
+    │ │   Ctrl-z            Suspend                                              │ │
+    │ │   =                 Open every group                                     │ │
+    │ │                     Quantize embedding tables too; again: leave them     │ │
+    │ │   a                 Quantize in memory and measure                       │ │
+    │ │   x                 Exclude: keep as it is; again: include               │ │
+    └─└─────────────────────────────── type to find · Enter does it · Esc closes ┘ ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
+     x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+    reversed: 4:1-1 4:4-75 4:78-78
+    ");
 }
 
 #[test]
@@ -198,6 +198,46 @@ fn a_picker() {
      160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
      x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
     reversed: 3:20-59 4:1-17 4:62-78
+    ");
+}
+
+#[test]
+fn a_rotation_and_levels_in_the_inspector() {
+    assert_snapshot!(after(SMALL, (120, 12), "G l l t u 4 Enter H 6 4 Enter b"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                                                                   sdnq *
+    ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ embed.weight ────────────────────────────────┐
+    │  name                  shape       from to            size    error  ││ uint4   group 64   rank 0                    │
+    │  ▾ blocks              8 tensors   BF16 int8   96.2K→51.2K           ││ hadamard 64   codebook                       │
+    │    ▸ 0                 4 tensors   BF16 int8   48.1K→25.6K           ││ set by hand                                  │
+    │    ▸ 1                 4 tensors   BF16 int8   48.1K→25.6K           ││ BF16 512×64 · 64.0 KiB → 18.0 KiB (28 %)     │
+    │▌   embed.weight        512×64      BF16 uint4  64.0K→18.0K   0.39 %  ││                                              │
+    │                                                                      ││ Loss ─────────────────────────────────────── │
+    │                                                                      ││ MSE          3.91e-6  SQNR           24.1 dB │
+    └───────────────────────────────────────────────────────────────── 9/9 ┘└────────────────────────────────────── 1–7/19 ┘
+     160 KiB → 69.2 KiB · 6.91 bits/weight · mean MSE 3.91e-6~ of 1/7
+     codebook on embed.weight
+    reversed: 7:1-70
+    ");
+}
+
+#[test]
+fn sizes_of_rotations() {
+    assert_snapshot!(after(SMALL, (80, 14), "G H"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+    ┌ Tensors ──────────┌ Hadamard rotation of embed.weight ──┐────────────────────┐
+    │  name             │ ›                                   │     size    error  │
+    │  ▾ blocks         │ ▌•0        no rotation              │.2K→51.2K           │
+    │    ▸ 0            │   16                                │.1K→25.6K           │
+    │    ▸ 1            │   32                                │.1K→25.6K           │
+    │▌   embed.weight   │   64                                │.0K→34.0K 0.0015 %  │
+    │                   │   128                               │                    │
+    │                   │   256      the usual                │                    │
+    │                   │   512                               │                    │
+    │                   │   1024                              │                    │
+    └───────────────────└────────────────────── Enter sets it ┘─────────────── 9/9 ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 1/7
+     x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+    reversed: 4:22-56 7:1-19 7:59-78
     ");
 }
 

@@ -3,7 +3,7 @@ use super::*;
 
 #[test]
 fn nothing_falls_over_at_any_size() {
-    let (mut driver, state) = desk(SMALL, (60, 20));
+    let (mut driver, state) = desk_with(SMALL, preset::by_name("common"), (60, 20));
     let states = [
         "",
         "?",
@@ -12,6 +12,9 @@ fn nothing_falls_over_at_any_size() {
         "t Esc s",
         "Esc r",
         "Esc T",
+        "Esc H",
+        "Esc b P",
+        "G x",
         "Esc c",
         "p",
         "Esc Esc / a",

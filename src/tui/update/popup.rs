@@ -1,5 +1,5 @@
 //! Keys in popups. The topmost gets them; Esc closes it.
-use super::{moves, recipe, run, work};
+use super::{moves, preset, recipe, run, work};
 use crate::core::TensorId;
 use crate::tui::app::App;
 use crate::tui::filter::{Finder, Query};
@@ -66,6 +66,16 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
             }
             _ => {}
         },
+        Overlay::Preset(rules) => {
+            let at = rules.at;
+            if key.is(Named::Enter) || matches!(key.text(), Some(' ' | 'x')) {
+                preset::toggle(app, at, fx);
+            } else if matches!(key.text(), Some('q' | 'P')) {
+                app.overlays.pop();
+            } else {
+                rules.key(key);
+            }
+        }
         Overlay::Confirm(what) => {
             let again = match what {
                 Confirm::StopJob => 'y',
@@ -113,6 +123,7 @@ pub fn choose(app: &mut App, at: usize, fx: &mut Vec<Effect>) {
                 recipe::set(app, &item.choice, fx);
             }
         }
+        Some(Overlay::Preset(_)) => preset::toggle(app, at, fx),
         _ => {}
     }
 }
@@ -128,6 +139,9 @@ pub fn scroll(overlay: &mut Overlay, notches: i32) {
         Overlay::Picker(picker) => {
             let len = picker.shown().len();
             picker.list.key(key, len);
+        }
+        Overlay::Preset(rules) => {
+            rules.key(key);
         }
         Overlay::Page(page) if notches < 0 => page.scroll = page.scroll.saturating_sub(1),
         Overlay::Page(page) => page.scroll = page.scroll.saturating_add(1),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::trials;
 use crate::core::plan::Action;
 use crate::core::recipe::group_size;
+use crate::core::rules::hadamard;
 use crate::core::{Family, Patch, Recipe, Result, TensorId};
 use crate::session::Edit;
 use crate::tui::app::App;
@@ -38,6 +39,27 @@ fn change(app: &mut App, title: String, edit: Edit, ids: &[TensorId], more: &str
         ids.iter().zip(&known).filter(|(_, known)| ids.len() <= AT_ONCE || **known).map(|(id, _)| *id).collect();
     trials::ask_all(app, &again, |_| Priority::Marked, fx);
     app.say(format!("{title}{more}"));
+}
+
+/// Makes a change of what is quantized at all, and says how many more or fewer tensors that is.
+pub fn change_all(app: &mut App, title: String, edit: Edit, fx: &mut Vec<Effect>) {
+    let quantized = |app: &App| app.session.model.ids().filter(|id| !is_kept(app, *id)).collect::<Vec<TensorId>>();
+    let before = quantized(app);
+    let plan = Arc::clone(&app.board);
+    change(app, title.clone(), edit, &[], "", fx);
+    if Arc::ptr_eq(&plan, &app.board) {
+        return;
+    }
+    let after = quantized(app);
+    let fresh: Vec<TensorId> = after.iter().copied().filter(|id| before.binary_search(id).is_err()).collect();
+    if fresh.len() <= AT_ONCE {
+        trials::ask_all(app, &fresh, |_| Priority::Marked, fx);
+    }
+    app.say(match (after.len(), before.len()) {
+        (a, b) if a > b => format!("{title} · {} more quantized", tensors(a - b)),
+        (a, b) if a < b => format!("{title} · {} fewer quantized", tensors(b - a)),
+        _ => format!("{title} · no other tensor is quantized by that"),
+    });
 }
 
 /// `to_q.weight`, `38 tensors`.
@@ -126,17 +148,57 @@ pub fn set(app: &mut App, choice: &Choice, fx: &mut Vec<Effect>) {
             (format!("group {}", group_size::name(*n)), Patch { group_size: Some(*n), ..Patch::default() })
         }
         Choice::SvdRank(n) => (format!("rank {n}"), Patch { svd_rank: Some(*n), ..Patch::default() }),
+        Choice::Hadamard(n) => {
+            let patch = Patch { hadamard: Some(*n), ..Patch::default() };
+            (patch.to_string(), patch)
+        }
     };
+    put(app, &word, &patch, fx);
+}
+
+/// Lays a patch over what is acted on.
+fn put(app: &mut App, word: &str, patch: &Patch, fx: &mut Vec<Effect>) {
     let (ids, kept) = reach(app);
     if ids.is_empty() {
         return;
     }
-    if !matches!(choice, Choice::Dtype(_)) && ids.iter().all(|id| is_kept(app, *id)) {
+    if patch.dtype.is_none() && ids.iter().all(|id| is_kept(app, *id)) {
         let key = app.keymap.keys_of(crate::tui::action::Action::Exclude).unwrap_or_default();
         return app.complain(format!("{}: kept as it is; {key} includes it", whose(app, &ids)));
     }
     let more = if kept > 0 { format!(" · {} left as kept", tensors(kept)) } else { String::new() };
-    lay(app, &word, &ids, &patch, &more, fx);
+    lay(app, word, &ids, patch, &more, fx);
+    // The target may do without where it cannot; its reason stands in the row.
+    let missing = |r: &Recipe| {
+        (patch.hadamard.is_some_and(|n| n > 0) && r.hadamard == 0) || (patch.codebook == Some(true) && !r.codebook)
+    };
+    let without: Vec<TensorId> = ids.iter().copied().filter(|id| recipe_of(app, *id).is_some_and(missing)).collect();
+    if let Some(first) = without.first() {
+        let why = app.board.row(*first).and_then(|r| r.reason.clone()).unwrap_or_else(|| "not possible there".into());
+        app.say(format!("{word} on {} · {} without: {why}", whose(app, &ids), tensors(without.len())));
+    }
+}
+
+/// `b`: finds levels, or, where all have them, no longer.
+pub fn codebook(app: &mut App, fx: &mut Vec<Effect>) {
+    let said = |id: &TensorId| app.session.settings().decide(&names(app, *id)).patch.codebook == Some(true);
+    let on = !reach(app).0.iter().all(said);
+    let patch = Patch { codebook: Some(on), ..Patch::default() };
+    put(app, &patch.to_string(), &patch, fx);
+}
+
+/// Whether convolutions are quantized too.
+pub fn quant_conv(app: &mut App, fx: &mut Vec<Effect>) {
+    let on = !app.session.settings().quant_conv;
+    let title = if on { "quantize convolutions" } else { "leave convolutions" };
+    change_all(app, title.into(), Edit::QuantConv(on), fx);
+}
+
+/// Whether embedding tables are quantized too.
+pub fn quant_embedding(app: &mut App, fx: &mut Vec<Effect>) {
+    let on = !app.session.settings().quant_embedding;
+    let title = if on { "quantize embedding tables" } else { "leave embedding tables" };
+    change_all(app, title.into(), Edit::QuantEmbedding(on), fx);
 }
 
 /// Lays a patch over the overrides of tensors; one that names a dtype means to quantize.
@@ -262,6 +324,25 @@ pub fn pick_rank(app: &mut App) {
     open(app, "SVD rank", items, |app, id| {
         let said = app.session.settings().decide(&names(app, id)).patch.svd_rank;
         Some(Choice::SvdRank(said.or_else(|| Some(recipe_of(app, id)?.svd_rank)).unwrap_or(0)))
+    });
+}
+
+/// `H`
+pub fn pick_hadamard(app: &mut App) {
+    let items = [0, 16, 32, 64, 128, 256, 512, 1024]
+        .into_iter()
+        .map(|n: u32| {
+            let about = match n {
+                0 => "no rotation",
+                hadamard::DEFAULT => "the usual",
+                _ => "",
+            };
+            item(n.to_string(), String::new(), about, Choice::Hadamard(n))
+        })
+        .collect();
+    open(app, "Hadamard rotation", items, |app, id| {
+        let said = app.session.settings().decide(&names(app, id)).patch.hadamard;
+        Some(Choice::Hadamard(said.unwrap_or(0)))
     });
 }
 

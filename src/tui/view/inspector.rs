@@ -107,7 +107,7 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
         lines.push(Line::Text("not part of the output".into(), theme::dim()));
         return lines;
     };
-    lines.push(Line::Text(recipe(row), theme::accent()));
+    lines.extend(recipe(row, w).into_iter().map(|l| Line::Text(l, theme::accent())));
     let cause = app.session.settings().explain(&row.cause);
     let by = if matches!(row.cause, Cause::Defaults | Cause::Preset(_) | Cause::Rule(_)) { "by " } else { "" };
     match &row.reason {
@@ -156,15 +156,19 @@ fn sizes(before: u64, after: u64) -> String {
     format!("{} → {} ({share})", units::size(before), units::size(after))
 }
 
-fn recipe(row: &Row) -> String {
-    match &row.action {
-        Action::Copy if row.parts.is_empty() => "left out".into(),
-        Action::Copy => format!("keep as it is ({})", row.from),
-        Action::Cast(to) => format!("cast to {}", to.name()),
-        Action::Quantize(r) => {
-            format!("{}   group {}   rank {}", r.dtype, group_size::name(r.group_size), r.svd_rank)
-        }
-    }
+/// What is done, on one line if it fits, else on two.
+fn recipe(row: &Row, w: u16) -> Vec<String> {
+    let r = match &row.action {
+        Action::Copy if row.parts.is_empty() => return vec!["left out".into()],
+        Action::Copy => return vec![format!("keep as it is ({})", row.from)],
+        Action::Cast(to) => return vec![format!("cast to {}", to.name())],
+        Action::Quantize(r) => r,
+    };
+    let usual = format!("{}   group {}   rank {}", r.dtype, group_size::name(r.group_size), r.svd_rank);
+    let rotation = (r.hadamard > 0).then(|| format!("hadamard {}", r.hadamard));
+    let more: Vec<String> = rotation.into_iter().chain(r.codebook.then(|| "codebook".to_owned())).collect();
+    let all = [&[usual.clone()][..], &more].concat().join("   ");
+    if more.is_empty() || text::width(&all) <= usize::from(w) { vec![all] } else { vec![usual, more.join("   ")] }
 }
 
 fn figures(loss: &Loss, lines: &mut Vec<Line>) {
@@ -268,7 +272,10 @@ fn kinds(app: &App, node: NodeId) -> Vec<(String, (usize, u64))> {
         .map(|(action, (count, bytes, label))| match action {
             Action::Quantize(r) => {
                 let rank = if r.svd_rank > 0 { format!(" rank {}", r.svd_rank) } else { String::new() };
-                (format!("{} group {}{rank}", r.dtype, group_size::name(r.group_size)), (count, bytes))
+                let rotation = if r.hadamard > 0 { format!(" hadamard {}", r.hadamard) } else { String::new() };
+                let levels = if r.codebook { " codebook" } else { "" };
+                let group = group_size::name(r.group_size);
+                (format!("{} group {group}{rank}{rotation}{levels}", r.dtype), (count, bytes))
             }
             _ => (label.to_owned(), (count, bytes)),
         })

@@ -8,7 +8,7 @@ use crate::core::units;
 use crate::tui::action::{self, Group};
 use crate::tui::app::{App, Screen};
 use crate::tui::backend::{ConvertPage, JobState};
-use crate::tui::overlay::{self, Asked, Confirm, List, Overlay, Page, Picker, Prompt};
+use crate::tui::overlay::{self, Asked, Confirm, List, Overlay, Page, Picker, PresetRules, Prompt};
 use crate::tui::{text, theme};
 
 type Cursor = Option<(u16, u16)>;
@@ -22,6 +22,7 @@ pub fn draw(app: &App, overlay: &Overlay, screen: &mut Screen, pen: &mut Pen) ->
         Overlay::Page(page) => self::page(app, page, pen),
         Overlay::Prompt(prompt) => self::prompt(prompt, pen),
         Overlay::Jobs => jobs(app, pen),
+        Overlay::Preset(rules) => preset(app, rules, screen, pen),
         Overlay::Confirm(what) => confirm(app, *what, pen),
     }
 }
@@ -147,6 +148,68 @@ fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
         pen.put(2, 1, "nothing matches", theme::dim());
     }
     cursor
+}
+
+/// A row for each rule, and below them the reason of the one under the cursor.
+fn preset(app: &App, shown: &PresetRules, screen: &mut Screen, pen: &mut Pen) -> Cursor {
+    /// Lines of the reason, with the one above them.
+    const BELOW: u16 = 3;
+    const TENSORS: &str = "tensors";
+    let settings = app.session.settings();
+    let rules = &settings.preset;
+    let width = pen.width().saturating_sub(4).clamp(20, 116);
+    let name = settings.preset_name.as_deref().unwrap_or("preset");
+    let height = (rules.len().min(usize::from(u16::MAX) / 2) as u16) + 1 + BELOW + 2;
+    let title = format!("Preset {}", clean(name));
+    let (mut pen, w, h) = frame(pen, width, height, &title, "Space on or off · Esc closes");
+    let below = if h > BELOW { BELOW } else { 0 };
+    let top = u16::from(h > BELOW + 2);
+    let rows = usize::from(h - below - top);
+    let first = first(shown.at, rows);
+    let (l, t, ..) = pen.place();
+    screen.list = Some((l, t.saturating_add(top), w, h - below - top, first));
+    let longest = rules.iter().map(|r| text::width(r.pattern.as_str())).max().unwrap_or(0);
+    let count = TENSORS.len();
+    // The box, the pattern, how many tensors, and the beginning of the reason where there is room for one.
+    let pattern = longest.min(usize::from(w).saturating_sub(6 + 1 + count));
+    let end = 6 + pattern + 1 + count;
+    let reason = usize::from(w).saturating_sub(end + 2);
+    if top > 0 {
+        pen.put(2, 0, "on  rule", theme::dim());
+        pen.right(end.min(usize::from(w)) as u16, 0, TENSORS, theme::dim());
+        if reason >= 16 {
+            pen.put((end + 2) as u16, 0, "why", theme::dim());
+        }
+    }
+    for (i, rule) in rules.iter().enumerate().skip(first).take(rows) {
+        let y = top + (i - first) as u16;
+        let style = if rule.enabled { Style::new() } else { theme::dim() };
+        pen.put(2, y, if rule.enabled { "[x]" } else { "[ ]" }, style);
+        pen.put(6, y, &text::cut(&clean(rule.pattern.as_str()), pattern), theme::accent().patch(style));
+        let figure = shown.matches.get(i).copied().unwrap_or(0).to_string();
+        pen.right(end.min(usize::from(w)) as u16, y, &figure, style);
+        if reason >= 16 {
+            let why = clean(rule.reason.as_deref().unwrap_or_default());
+            pen.put((end + 2) as u16, y, &text::cut(&why, reason), theme::dim());
+        }
+        if i == shown.at {
+            pen.put(0, y, theme::CURSOR, Style::new());
+            pen.style_row(y, theme::cursor());
+        }
+    }
+    if let (Some(rule), true) = (rules.get(shown.at), below > 0) {
+        let matched = text::tensors(shown.matches.get(shown.at).copied().unwrap_or(0));
+        let why = rule.reason.as_deref().unwrap_or("no reason is given");
+        let state = if rule.enabled { "" } else { "off: " };
+        let lines = text::wrap(&format!("{matched} · {state}{}", clean(why)), usize::from(w));
+        let last = usize::from(BELOW) - 1;
+        for (y, line) in lines.iter().take(last).enumerate() {
+            let more = if y + 1 == last && lines.len() > last { "…" } else { "" };
+            let line = text::cut(&format!("{line}{more}"), usize::from(w));
+            pen.put(0, h - below + 1 + y as u16, &line, theme::dim());
+        }
+    }
+    None
 }
 
 fn prompt(prompt: &Prompt, pen: &mut Pen) -> Cursor {
