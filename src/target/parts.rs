@@ -203,7 +203,8 @@ impl Turned {
         let mut block = vec![0; BLOCK.min(self.cols) * run];
         for start in (0..self.cols).step_by(BLOCK) {
             let lines = BLOCK.min(self.cols - start);
-            let at = |line: usize| stored.span.offset + ((line * self.rows + if whole { 0 } else { first }) * size) as u64;
+            let at =
+                |line: usize| stored.span.offset + ((line * self.rows + if whole { 0 } else { first }) * size) as u64;
             if whole {
                 blob(opened, stored).read_at(at(start), &mut block[..lines * run])?;
             } else {
@@ -259,7 +260,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_said() {
-        let fails = |p: Result<Parts>, range: Range<u64>| p.and_then(|p| p.read(0, range)).expect_err("refused").to_string();
+        let fails =
+            |p: Result<Parts>, range: Range<u64>| p.and_then(|p| p.read(0, range)).expect_err("refused").to_string();
         let wide = [0, 1, 0, 0, 0, 0, 0, 0].to_vec();
         assert!(fails(parts(Storage::I64, &[1], wide.clone(), Storage::U8, false), 0..1).contains("`a`"));
         assert!(fails(parts(Storage::I64, &[1], wide.clone(), Storage::F32, false), 0..4).contains("I64"));

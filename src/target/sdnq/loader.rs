@@ -310,7 +310,8 @@ impl Config {
         let (mut others, mut differences) = (Vec::new(), Vec::new());
         for (pattern, said) in object(map, "modules_quant_config")?.into_iter().flatten() {
             let said = said.as_object();
-            let said = said.ok_or_else(|| Error::failed(format!("`modules_quant_config`: `{pattern}` is no object")))?;
+            let said =
+                said.ok_or_else(|| Error::failed(format!("`modules_quant_config`: `{pattern}` is no object")))?;
             general.clone().update(said).map_err(|e| e.at(format!("`modules_quant_config`: `{pattern}`")))?;
             others.push(pattern.clone());
             differences.push(said.clone());
@@ -359,10 +360,13 @@ impl Config {
             let Some(least) = least_bits(key) else {
                 return Ok(Some(key.clone()));
             };
-            let unsigned = least.starts_with("uint");
-            let digits = if unsigned { &least[4..] } else { least.strip_prefix("int").unwrap_or(least) };
-            let bits: u32 =
-                digits.parse().map_err(|_| Error::failed(format!("`modules_dtype_dict`: `{key}` names no number of bits")))?;
+            let (unsigned, digits) = match least.strip_prefix("uint") {
+                Some(digits) => (true, digits),
+                None => (false, least.strip_prefix("int").unwrap_or(least)),
+            };
+            let bits: u32 = digits
+                .parse()
+                .map_err(|_| Error::failed(format!("`modules_dtype_dict`: `{key}` names no number of bits")))?;
             // A key that asks for no more than there is leaves the word to the next.
             if bits_of(dtype)? < bits {
                 return Ok(Some(format!("{}int{digits}", if unsigned || bits <= 4 { "u" } else { "" })));
@@ -499,8 +503,10 @@ mod tests {
         fn check(kind: Kind, shape: &[u64], value: Value, expected: &str) {
             let laid = config(value.clone()).general().layout(kind, shape).expect("a layout");
             let parts = laid.parts("a.weight", Storage::BF16);
-            let text: Vec<String> =
-                parts.iter().map(|p| format!("{} {}{:?}", &p.name[2..], p.storage, p.shape)).collect();
+            let text: Vec<String> = parts
+                .iter()
+                .map(|p| format!("{} {}{:?}", crate::core::name::last(&p.name), p.storage, p.shape))
+                .collect();
             assert_eq!(text.join(", "), expected, "{value}");
         }
         let linear = |value, expected: &str| check(Kind::Linear, &[256, 192], value, expected);
@@ -523,10 +529,7 @@ mod tests {
             json!({"use_quantized_matmul": true, "weights_dtype": "int8", "quantized_matmul_dtype": "fp8"}),
             "weight I8[256, 192], scale F32[256, 1]",
         );
-        linear(
-            json!({"use_quantized_matmul": true, "group_size": 64}),
-            "weight I8[256, 3, 64], scale F32[256, 3, 1]",
-        );
+        linear(json!({"use_quantized_matmul": true, "group_size": 64}), "weight I8[256, 3, 64], scale F32[256, 3, 1]");
         linear(
             json!({"use_quantized_matmul": true, "weights_dtype": "uint4", "use_svd": true}),
             "weight U8[24576], scale F32[256, 1], zero_point F32[256, 1], svd_up BF16[32, 256], svd_down BF16[192, 32]",
@@ -548,12 +551,7 @@ mod tests {
             "weight I8[96, 64, 3, 3], scale F32[96, 1, 3, 3]",
         );
         // Too narrow for the products: 40 is no multiple of 16.
-        check(
-            Kind::Linear,
-            &[256, 40],
-            json!({"use_quantized_matmul": true}),
-            "weight I8[256, 40], scale F32[256, 1]",
-        );
+        check(Kind::Linear, &[256, 40], json!({"use_quantized_matmul": true}), "weight I8[256, 40], scale F32[256, 1]");
     }
 
     #[test]

@@ -104,8 +104,7 @@ pub fn recover(arrays: &Arrays, layer: &LayerConfig, around: Around, said: Optio
         })
         .collect();
     let best = fitting.iter().map(|(c, _)| score(c, arrays, layer, around, said)).max();
-    let Some((candidate, factors)) =
-        fitting.iter().find(|(c, _)| Some(score(c, arrays, layer, around, said)) == best)
+    let Some((candidate, factors)) = fitting.iter().find(|(c, _)| Some(score(c, arrays, layer, around, said)) == best)
     else {
         return Err(Error::failed(match found.first() {
             None => format!(
@@ -199,7 +198,9 @@ fn candidates(
     let mut found = Vec::new();
     if !(one_for_all && layer.group_size == group_size::TENSOR) {
         for axis in (0..scale.len()).rev().filter(|axis| scale[*axis] == levels) {
-            found.extend(view(scale, axis, packed, weight).and_then(|view| of_view(view, axis, packed.is_some(), levels)));
+            found.extend(
+                view(scale, axis, packed, weight).and_then(|view| of_view(view, axis, packed.is_some(), levels)),
+            );
         }
     }
     if one_for_all {
@@ -402,8 +403,7 @@ mod tests {
             let mut config = json!({"weights_dtype": dtype});
             config.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
             let code = Code::parse(dtype).expect("a dtype");
-            let mut arrays =
-                vec![("weight", code.storage(), weight.to_vec()), ("scale", Storage::F32, scale.to_vec())];
+            let mut arrays = vec![("weight", code.storage(), weight.to_vec()), ("scale", Storage::F32, scale.to_vec())];
             if code.has_zero_point() && config["use_codebook"] != true {
                 arrays.push(("zero_point", Storage::BF16, scale.to_vec()));
             }
@@ -420,13 +420,7 @@ mod tests {
         check("int8", &[192, 256], &[1, 256], json!({"use_quantized_matmul": true}), "[256, 192] -1 T");
         check("int8", &[256, 256], &[1, 256], json!({}), "[256, 256] -1 T");
         check("int8", &[256, 192], &[1, 1], json!({"group_size": -2}), "[256, 192] -2");
-        check(
-            "int8",
-            &[192, 256],
-            &[1, 1],
-            json!({"group_size": -2, "use_quantized_matmul": true}),
-            "[256, 192] -2 T",
-        );
+        check("int8", &[192, 256], &[1, 1], json!({"group_size": -2, "use_quantized_matmul": true}), "[256, 192] -2 T");
         check("int8", &[96, 64, 3, 3], &[96, 1, 3, 3], json!({"quant_conv": true}), "[96, 64, 3, 3] -1");
         check("int8", &[96, 2, 32, 3, 3], &[96, 2, 1, 3, 3], json!({"quant_conv": true}), "[96, 64, 3, 3] 32");
         check("int8", &[96, 2, 32, 3], &[96, 2, 1, 3], json!({"quant_conv": true}), "[96, 64, 3] 32");
@@ -440,7 +434,13 @@ mod tests {
         check("uint4", &[24576], &[256, 3, 16], json!({"use_codebook": true}), "[256, 192] 64");
         check("uint4", &[24576], &[256, 16], json!({"use_codebook": true}), "[256, 192] -1");
         check("uint8", &[256, 3, 64], &[256, 3, 256], json!({"use_codebook": true}), "[256, 192] 64");
-        check("uint4", &[27648], &[96, 16, 3, 3], json!({"use_codebook": true, "quant_conv": true}), "[96, 64, 3, 3] -1");
+        check(
+            "uint4",
+            &[27648],
+            &[96, 16, 3, 3],
+            json!({"use_codebook": true, "quant_conv": true}),
+            "[96, 64, 3, 3] -1",
+        );
         // Sixteen groups of four, or kernels of sixteen? There are no convolutions, then there are.
         check("uint4", &[8192], &[256, 16, 16], json!({"use_codebook": true, "group_size": 4}), "[256, 64] 4");
         check("float6_e3m2fn", &[12288, 3], &[256, 1], json!({}), "[256, 192] -1");
