@@ -144,3 +144,102 @@ def test_what_sdnq_wrote_is_read_as_it_computes(case, tmp_path, note):
         settings["modules_quant_config"] = {name: {"group_size": -1} for name in ("up1", "up2")}
     model = save_zoo(tmp_path / "zoo", **settings)
     check_reading(tmp_path / "zoo", model, tmp_path / "out.safetensors", note)
+
+
+@pytest.mark.parametrize("matmul", [False, True])
+def test_half_precision_scales_and_factors_are_widened(matmul, tmp_path, note):
+    settings = {"quant_conv": True, "use_svd": True, "svd_rank": 8, "use_quantized_matmul": matmul}
+    settings["modules_quant_config"] = {name: {"group_size": -1} for name in ("up1", "up2")}
+    for dtype in (torch.bfloat16, torch.float16):
+        folder = tmp_path / str(dtype)
+        model = save_zoo(folder, dtype, dequantize_fp32=False, weights_dtype="uint4", **settings)
+        scales = {layer.scale.dtype for layer in sdnq_layers(model).values()}
+        assert dtype in scales
+        check_reading(folder, model, tmp_path / f"{dtype}.safetensors", note)
+
+
+def test_layers_with_their_own_settings(tmp_path, note):
+    settings = KINDS | {
+        "modules_dtype_dict": {"uint4": ["conv2.weight", "*able"], "minimum_9bit": ["square"], "FLOAT8_E4M3FN": [".up"]},
+        "modules_quant_config": {
+            "linear": {"group_size": 64, "use_hadamard": True},
+            "wide*": {"use_svd": True, "svd_rank": 4},
+            "up1": {"group_size": -1},
+            "up2": {"group_size": -1},
+        },
+        "modules_to_not_convert": ["narrow"],
+        "use_quantized_matmul": True,
+        "modules_to_not_use_matmul": ["tall"],
+    }
+    model = save_zoo(tmp_path / "zoo", **settings)
+    assert "narrow" not in sdnq_layers(model)
+    assert {layer.sdnq_dequantizer.weights_dtype for layer in sdnq_layers(model).values()} > {"uint4", "int9"}
+    check_reading(tmp_path / "zoo", model, tmp_path / "out.safetensors", note)
+    rows = {row["name"]: row for row in mixdown_json("plan", tmp_path / "zoo", *FLOAT)["tensors"]}
+    assert rows["square.weight"]["from"] == "int9"
+    assert mixdown_json("inspect", tmp_path / "zoo")["format"] == "sdnq"
+
+
+def test_convolutions_that_were_made_matrices_stay_matrices(tmp_path):
+    model = save_zoo(tmp_path / "zoo", quant_conv=True, use_quantized_matmul_conv=True)
+    mixdown("convert", tmp_path / "zoo", *FLOAT, "-o", tmp_path / "out.safetensors")
+    restored = read(tmp_path / "out.safetensors")
+    flat = {name for name, layer in sdnq_layers(model).items() if layer.weight.ndim == 2 and "conv" in name}
+    assert flat == {"conv1", "conv2", "conv3"}
+    for name in flat:
+        want = computed(sdnq_layers(model)[name]).flatten(1)
+        assert torch.allclose(restored[name + ".weight"].double(), want, rtol=0, atol=1e-6 * want.abs().max().item())
+    warnings = mixdown_json("plan", tmp_path / "zoo", *FLOAT)["warnings"]
+    assert any("kernels" in w and "conv1.weight" in w for w in warnings)
+
+
+def unet() -> UNet2DModel:
+    torch.manual_seed(5)
+    return UNet2DModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+    )
+
+
+@pytest.mark.parametrize("matmul", [False, True])
+def test_a_folder_of_the_librarys_own_saving(matmul, tmp_path, note):
+    config = SDNQConfig(weights_dtype="int8", group_size=-1, quant_conv=True, use_quantized_matmul=matmul)
+    model = sdnq_post_load_quant(unet(), torch_dtype=torch.float32, quantization_config=config)
+    sdnq.save_sdnq_model(model, str(tmp_path / "unet"))
+    assert (tmp_path / "unet" / "quantization_config.json").is_file()
+    check_reading(tmp_path / "unet", model, tmp_path / "out.safetensors", note)
+    mixdown("convert", tmp_path / "unet", *FLOAT, "-o", tmp_path / "float")
+    assert not (tmp_path / "float" / "quantization_config.json").exists()
+    assert "quantization_config" not in json.loads((tmp_path / "float" / "config.json").read_text())
+    restored = UNet2DModel.from_pretrained(tmp_path / "float")
+    assert not sdnq_layers(restored)
+
+
+def test_a_sharded_folder_that_transformers_saved(tiny_bert, tmp_path, note):
+    config = SDNQConfig(weights_dtype="uint4", group_size=64, modules_to_not_convert=["pooler"])
+    model = BertModel.from_pretrained(tiny_bert, quantization_config=config, dtype=torch.float32)
+    model.save_pretrained(tmp_path / "bert", max_shard_size="100KB")
+    assert (tmp_path / "bert" / "model.safetensors.index.json").is_file()
+    assert not (tmp_path / "bert" / "quantization_config.json").exists()
+    check_reading(tmp_path / "bert", model, tmp_path / "out.safetensors", note)
+    mixdown("convert", tmp_path / "bert", *FLOAT, "-o", tmp_path / "float")
+    assert not sdnq_layers(AutoModel.from_pretrained(tmp_path / "float"))
+
+
+def test_what_was_quantized_is_quantized_again_with_a_warning(tmp_path):
+    save_zoo(tmp_path / "zoo", use_quantized_matmul=True)
+    done = mixdown_json("convert", tmp_path / "zoo", "--dtype", "uint4", "--svd-rank", "8", "-o", tmp_path / "again")
+    assert any("quantized already" in w for w in done["warnings"])
+    row = next(row for row in done["tensors"] if row["name"] == "linear.weight")
+    assert (row["from"], row["to"], row["shape"]) == ("int8", "uint4", [256, 192])
+    assert 0 < row["relative_error"] < 0.1
+
+
+def test_scales_that_are_quantized_themselves_are_refused(tmp_path):
+    save_zoo(tmp_path / "zoo", scale_dtype="uint8")
+    message = refused("convert", tmp_path / "zoo", *FLOAT, "-o", tmp_path / "out")
+    assert "scale_dtype" in message and "linear" in message

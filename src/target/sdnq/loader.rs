@@ -360,8 +360,10 @@ impl Config {
             let Some(least) = least_bits(key) else {
                 return Ok(Some(key.clone()));
             };
-            let unsigned = least.starts_with("uint");
-            let digits = if unsigned { &least[4..] } else { least.strip_prefix("int").unwrap_or(least) };
+            let (unsigned, digits) = match least.strip_prefix("uint") {
+                Some(digits) => (true, digits),
+                None => (false, least.strip_prefix("int").unwrap_or(least)),
+            };
             let bits: u32 = digits
                 .parse()
                 .map_err(|_| Error::failed(format!("`modules_dtype_dict`: `{key}` names no number of bits")))?;
@@ -501,8 +503,10 @@ mod tests {
         fn check(kind: Kind, shape: &[u64], value: Value, expected: &str) {
             let laid = config(value.clone()).general().layout(kind, shape).expect("a layout");
             let parts = laid.parts("a.weight", Storage::BF16);
-            let text: Vec<String> =
-                parts.iter().map(|p| format!("{} {}{:?}", &p.name[2..], p.storage, p.shape)).collect();
+            let text: Vec<String> = parts
+                .iter()
+                .map(|p| format!("{} {}{:?}", crate::core::name::last(&p.name), p.storage, p.shape))
+                .collect();
             assert_eq!(text.join(", "), expected, "{value}");
         }
         let linear = |value, expected: &str| check(Kind::Linear, &[256, 192], value, expected);
