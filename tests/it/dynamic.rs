@@ -3,10 +3,14 @@ use serde_json::Value;
 
 use crate::support::{Sandbox, example};
 
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
 /// The quantized rows of a report: name and dtype.
 fn dtypes(report: &Value) -> Vec<(String, String)> {
     let rows = report["tensors"].as_array().expect("rows").iter().filter(|t| t["excluded"] == false);
-    rows.map(|t| (t["name"].to_string(), t["to"].as_str().expect("a dtype").to_owned())).collect()
+    rows.map(|t| (text(&t["name"]), text(&t["to"]))).collect()
 }
 
 #[test]
@@ -25,7 +29,7 @@ fn a_layer_gets_the_first_dtype_that_passes() {
     for (name, dtype) in &chosen {
         assert_ne!(dtype, "int4", "{name}");
         let before = s.json("trial m.safetensors --dtype int4 --group-size -1 --json");
-        let row = before["tensors"].as_array().expect("rows").iter().find(|t| t["name"].to_string() == *name);
+        let row = before["tensors"].as_array().expect("rows").iter().find(|t| t["name"] == name.as_str());
         let lost = row.expect("the row")["relative_error"].as_f64().expect("a loss");
         assert!(lost > 0.004 * 0.99, "{name} would have passed as int4: {lost}");
     }
