@@ -159,6 +159,7 @@ impl Assembly {
             root: self.root,
             format: "safetensors".into(),
             architecture: None,
+            tied: false,
             config: self.config,
             quantization: self.quantization,
             files: infos,

@@ -110,6 +110,7 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
     sdnq::read::recognise(opened)?;
     let model = &mut opened.model;
     model.architecture = architecture::of(model);
+    model.tied = architecture::is_tied(model);
     model.foreign = model.foreign.take().or_else(|| foreign(model));
     Ok(())
 }

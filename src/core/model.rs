@@ -167,6 +167,8 @@ pub struct Model {
     pub format: String,
     /// Recognised from config.json, else from tensor names.
     pub architecture: Option<String>,
+    /// Whether its token table is its output head too.
+    pub tied: bool,
     /// config.json, where there is one.
     pub config: Option<serde_json::Value>,
     /// quantization_config.json beside the weights, where there is one.
@@ -240,6 +242,7 @@ pub(crate) mod testing {
             root: "test.safetensors".into(),
             format: "safetensors".into(),
             architecture: None,
+            tied: false,
             config: None,
             quantization: None,
             files: Vec::new(),

@@ -52,6 +52,28 @@ pub fn of(model: &Model) -> Option<String> {
     model.config.as_ref().and_then(by_config).or_else(|| by_names(model).map(str::to_owned))
 }
 
+/// Output heads that share the token table unless they have a weight of their own in the file.
+pub const HEADS: [&str; 4] =
+    ["lm_head.weight", "proj_out.weight", "cls.predictions.decoder.weight", "embed_out.weight"];
+
+/// Whether a model's token table is its output head too: its config says so, or it has no head and is of a class that
+/// needs one.
+pub fn is_tied(model: &Model) -> bool {
+    let class = model.architecture.as_deref().unwrap_or_default();
+    let generates = ["ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ForMaskedLM", "ForPreTraining"];
+    let says = model.config.as_ref().and_then(|c| {
+        let inner = c.get("text_config").unwrap_or(c);
+        c.get("tie_word_embeddings").or_else(|| inner.get("tie_word_embeddings"))?.as_bool()
+    });
+    let is_head = |name: &str| {
+        HEADS
+            .iter()
+            .any(|head| name.strip_suffix(head).is_some_and(|before| before.is_empty() || before.ends_with('.')))
+    };
+    let has_head = || model.tensors.iter().any(|t| is_head(&t.name));
+    generates.iter().any(|end| class.ends_with(end)) && says.unwrap_or_else(|| !has_head())
+}
+
 fn by_config(config: &Value) -> Option<String> {
     let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
     config
@@ -106,5 +128,20 @@ mod tests {
         check(json!({"architectures": ["BertModel"], "model_type": "bert"}), Some("BertModel"));
         check(json!({"model_type": "bert"}), Some("bert"));
         check(json!({"architectures": []}), None);
+    }
+
+    #[test]
+    fn a_head_that_is_not_in_the_file_is_tied() {
+        fn check(class: &str, names: &[&str], tie: Option<bool>, expected: bool) {
+            let mut model = model_of(names);
+            model.architecture = Some(class.into());
+            model.config = tie.map(|tie| json!({"tie_word_embeddings": tie}));
+            assert_eq!(is_tied(&model), expected, "{class} {names:?} {tie:?}");
+        }
+        check("LlamaForCausalLM", &["model.embed_tokens.weight"], None, true);
+        check("LlamaForCausalLM", &["model.embed_tokens.weight", "lm_head.weight"], None, false);
+        check("LlamaForCausalLM", &["model.embed_tokens.weight", "model.lm_head.weight"], None, false);
+        check("LlamaForCausalLM", &["model.embed_tokens.weight"], Some(false), false);
+        check("BertModel", &["embeddings.word_embeddings.weight"], Some(true), false);
     }
 }

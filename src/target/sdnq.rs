@@ -21,7 +21,7 @@ use crate::core::dtype::StorageExt;
 use crate::core::model::TensorId;
 use crate::core::plan::{Action, Plan, Row};
 use crate::core::recipe::{Family, Recipe, group_size};
-use crate::core::rules::{Cause, Decision};
+use crate::core::rules::Decision;
 use crate::core::{Dtype, Error, Model, Result, Settings, Storage};
 use code::Code;
 use layers::{Quantizable, Surroundings};
@@ -95,12 +95,12 @@ impl Target for Sdnq {
             return keep(settings.explain(cause));
         }
         let kind = layers::kind_in(model, &tensor.name, &tensor.shape, Surroundings::of(model));
-        // Who sets a layer by hand means that layer, whatever kinds are quantized otherwise.
-        let by_hand = decision.by == Cause::Override;
+        // Who includes a layer expressly means that layer, whatever kinds are quantized otherwise.
+        let included = decision.patch.keep == Some(false);
         match kind.quantizable() {
             Quantizable::Yes => {}
-            Quantizable::Embeddings if settings.quant_embedding || by_hand => {}
-            Quantizable::Convolutions if settings.quant_conv || by_hand => {}
+            Quantizable::Embeddings if settings.quant_embedding || included => {}
+            Quantizable::Convolutions if settings.quant_conv || included => {}
             Quantizable::Embeddings => return keep("an embedding: quantized with --quant-embedding".into()),
             Quantizable::Convolutions => return keep("a convolution: quantized with --quant-conv".into()),
             Quantizable::No(why) => return keep(why.to_owned()),

@@ -140,6 +140,7 @@ fn opened(tensors: BTreeMap<String, Array>) -> Result<Opened> {
         root: PathBuf::new(),
         format: "safetensors".into(),
         architecture: None,
+        tied: false,
         config: None,
         quantization: None,
         files,

@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::super::architecture::HEADS;
 use super::code::Code;
-use super::layers::{self, HEADS, Kind, Surroundings};
+use super::layers::{self, Kind, Surroundings};
 use super::resolve::{Group, channels, resolve_hadamard};
 use crate::core::Model;
 use crate::core::plan::{Action, Plan, Row};

@@ -154,10 +154,6 @@ const OWN_CONVOLUTIONS: [&str; 9] = [
     "EasyAnimate",
 ];
 
-/// Output heads that share the token table unless they have a weight of their own in the file.
-pub const HEADS: [&str; 4] =
-    ["lm_head.weight", "proj_out.weight", "cls.predictions.decoder.weight", "embed_out.weight"];
-
 /// What must be known of a model to tell its layers apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
@@ -170,20 +166,7 @@ pub struct Surroundings<'a> {
 impl<'a> Surroundings<'a> {
     /// Those of a model.
     pub fn of(model: &'a Model) -> Self {
-        let class = model.architecture.as_deref().unwrap_or_default();
-        let setting = model.config.as_ref().and_then(|c| {
-            let inner = c.get("text_config").unwrap_or(c);
-            c.get("tie_word_embeddings").or_else(|| inner.get("tie_word_embeddings"))?.as_bool()
-        });
-        let has_head = || {
-            HEADS.iter().any(|head| {
-                model.find(head).is_some() || model.tensors.iter().any(|t| t.name.ends_with(&format!(".{head}")))
-            })
-        };
-        let generates = ["ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ForMaskedLM", "ForPreTraining"];
-        let generates = generates.iter().any(|end| class.ends_with(end));
-        let tied = setting != Some(false) && generates && (setting == Some(true) || !has_head());
-        Self { class, tied }
+        Self { class: model.architecture.as_deref().unwrap_or_default(), tied: model.tied }
     }
 }
 
@@ -344,21 +327,5 @@ mod tests {
         check("shared.weight", "T5EncoderModel", false, Kind::TiedEmbedding);
         check("embeddings.position_embeddings.weight", "BertModel", false, Kind::Embedding);
         check("model.embed_positions.weight", "OPTForCausalLM", false, Kind::OtherEmbedding);
-    }
-
-    #[test]
-    fn a_head_that_is_not_in_the_file_is_tied() {
-        use crate::core::model::testing::model_of;
-        fn check(class: &str, names: &[&str], tie: Option<bool>, expected: bool) {
-            let mut model = model_of(names);
-            model.architecture = Some(class.into());
-            model.config = tie.map(|tie| serde_json::json!({"tie_word_embeddings": tie}));
-            assert_eq!(Surroundings::of(&model).tied, expected, "{class} {names:?} {tie:?}");
-        }
-        check("LlamaForCausalLM", &["model.embed_tokens.weight"], None, true);
-        check("LlamaForCausalLM", &["model.embed_tokens.weight", "lm_head.weight"], None, false);
-        check("LlamaForCausalLM", &["model.embed_tokens.weight", "model.lm_head.weight"], None, false);
-        check("LlamaForCausalLM", &["model.embed_tokens.weight"], Some(false), false);
-        check("BertModel", &["embeddings.word_embeddings.weight"], Some(true), false);
     }
 }
