@@ -250,7 +250,8 @@ fn what_an_exchange_refuses() {
 fn the_target_and_the_exchange_agree_on_what_is_not_said() {
     let s = Sandbox::new();
     s.write("m.safetensors", example());
-    for dtype in ["int8", "uint8", "uint4", "int5", "uint2"] {
+    for dtype in ["int8", "uint8", "uint4", "int5", "uint2", "int12", "float8_e4m3fn", "float8_e3m4fn", "float4_e2m1fn"]
+    {
         s.write("p.toml", format!("target = \"sdnq\"\npreset = false\n[defaults]\ndtype = \"{dtype}\"\n"));
         s.run("profile export p.toml --as sdnq -o p.json");
         s.run("profile import p.json --as sdnq -o q.toml");
