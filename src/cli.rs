@@ -12,6 +12,7 @@ mod report;
 mod settings;
 mod signals;
 mod trial;
+mod validate;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -95,6 +96,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Command::Plan(a)) => plan::run(global, &a),
         Some(Command::Trial(a)) => trial::run(global, &a),
         Some(Command::Convert(a)) => convert::run(global, &a),
+        Some(Command::Validate(a)) => validate::run(global, &a),
         Some(Command::Profile(a)) => profile::run(global, &a),
         Some(Command::Completions { shell }) => {
             let mut text = Vec::new();

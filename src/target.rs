@@ -1,6 +1,7 @@
 //! Targets: families of output files. A target knows its dtypes, how values become its parts and come back, what its
 //! consumer calls things, and what its files say of themselves. Plans are made here.
 pub mod architecture;
+pub mod check;
 pub mod codec;
 pub mod float;
 pub mod layout;
@@ -102,6 +103,13 @@ pub fn get(family: Family) -> &'static dyn Target {
 pub fn open(label: &str, options: &OpenOptions) -> Result<Opened> {
     let mut opened = format::open(label, options)?;
     recognise(&mut opened)?;
+    Ok(opened)
+}
+
+/// Opens a model as its files have it: quantized layers are not recognised. For what checks files.
+pub fn open_arrays(label: &str, options: &OpenOptions) -> Result<Opened> {
+    let mut opened = format::open(label, options)?;
+    opened.model.architecture = architecture::of(&opened.model);
     Ok(opened)
 }
 

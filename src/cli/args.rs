@@ -179,6 +179,8 @@ pub enum Command {
     Trial(TrialArgs),
     /// Quantize and write
     Convert(ConvertArgs),
+    /// Check that what loads a quantized model will load it, and compute the right thing
+    Validate(ValidateArgs),
     /// Saved profiles and built-in presets
     Profile(ProfileArgs),
     /// Completions for a shell
@@ -266,6 +268,20 @@ pub struct ConvertArgs {
     /// Write the loss of each tensor, as JSON or (FILE.csv) as CSV
     #[arg(long, value_name = "FILE")]
     pub loss_report: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `validate`.
+#[derive(Args, Debug)]
+pub struct ValidateArgs {
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelArg,
+    /// Compare with the model that it was made from
+    #[arg(long, value_name = "MODEL")]
+    pub against: Option<String>,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -91,9 +91,16 @@ pub struct Settings {
 
 /// The descriptions of an opened model's layers, from tensors and headers. What cannot be read is a warning.
 pub fn find(opened: &mut Opened) -> Result<BTreeMap<String, Settings>> {
-    let mut found = BTreeMap::new();
     let mut warnings = Vec::new();
-    for (layer, facts) in all(opened, &mut warnings)? {
+    let found = settings(opened, &mut warnings)?;
+    opened.model.warnings.append(&mut warnings);
+    Ok(found)
+}
+
+/// The same, with the warnings where they are wanted.
+pub fn settings(opened: &Opened, warnings: &mut Vec<String>) -> Result<BTreeMap<String, Settings>> {
+    let mut found = BTreeMap::new();
+    for (layer, facts) in all(opened, warnings)? {
         match serde_json::from_value(Value::Object(facts)) {
             Ok(settings) => {
                 found.insert(layer, settings);
@@ -101,7 +108,6 @@ pub fn find(opened: &mut Opened) -> Result<BTreeMap<String, Settings>> {
             Err(e) => warnings.push(format!("the metadata of `{layer}` is not understood: {e}")),
         }
     }
-    opened.model.warnings.append(&mut warnings);
     Ok(found)
 }
 

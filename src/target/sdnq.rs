@@ -10,6 +10,7 @@ pub mod patterns;
 pub mod read;
 pub mod recover;
 pub mod resolve;
+pub mod validate;
 
 use serde_json::json;
 

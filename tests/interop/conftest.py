@@ -79,6 +79,8 @@ def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
         if key not in done:
             target = tmp_path_factory.mktemp("convert") / out
             mixdown("convert", model, *args, "-o", target)
+            if "float" not in args:
+                mixdown("validate", target, "--against", model)
             done[key] = target
         return done[key]
 

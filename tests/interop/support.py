@@ -23,7 +23,7 @@ Tensors = dict[str, torch.Tensor]
 def mixdown(*args: object) -> str:
     """Runs the binary, which must succeed, and returns what it printed."""
     run = subprocess.run([BINARY, *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert run.returncode == 0, f"mixdown {' '.join(map(str, args))}: exit {run.returncode}\n{run.stderr}"
+    assert run.returncode == 0, f"mixdown {' '.join(map(str, args))}: exit {run.returncode}\n{run.stderr}{run.stdout}"
     return run.stdout
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from sdnq import SDNQConfig, sdnq_post_load_quant
 from transformers import AutoModel, BertModel
 
-from support import mixdown, mixdown_json, read, refused, sdnq_layers
+from support import load_strict, mixdown, mixdown_json, read, refused, sdnq_layers
 
 FLOAT = ["--to", "float", "--dtype", "f32"]
 
@@ -118,6 +118,7 @@ def save_zoo(folder: Path, dtype: torch.dtype = torch.float32, **settings: objec
 
 def check_reading(folder: Path, model: torch.nn.Module, out: Path, note) -> None:
     """Every weight that mixdown restores is the one that the library computes; everything else is untouched."""
+    mixdown("validate", folder)
     mixdown("convert", folder, *FLOAT, "-o", out)
     restored, layers, original = read(out), sdnq_layers(model), model.state_dict()
     assert layers
@@ -243,3 +244,29 @@ def test_scales_that_are_quantized_themselves_are_refused(tmp_path):
     save_zoo(tmp_path / "zoo", scale_dtype="uint8")
     message = refused("convert", tmp_path / "zoo", *FLOAT, "-o", tmp_path / "out")
     assert "scale_dtype" in message and "linear" in message
+    refused("validate", tmp_path / "zoo")
+
+
+def test_what_the_strict_loader_refuses_does_not_pass(tiny_bert, tmp_path):
+    config = SDNQConfig(weights_dtype="uint4", group_size=64)
+    model = sdnq_post_load_quant(BertModel.from_pretrained(tiny_bert), quantization_config=config)
+    folder = tmp_path / "bert"
+    sdnq.save_sdnq_model(model, str(folder))
+    mixdown("validate", folder, "--against", tiny_bert)
+    load_strict(folder)
+    good = read(folder)
+    layer = next(iter(sdnq_layers(model)))
+    changes: list[Callable[[dict], object]] = [
+        lambda t: t.pop(f"{layer}.scale"),
+        lambda t: t.pop(f"{layer}.zero_point"),
+        lambda t: t.update({f"{layer}.scale": t[f"{layer}.scale"].flatten(1)}),
+        lambda t: t.update({f"{layer}.weight": t[f"{layer}.weight"][:-1]}),
+        lambda t: t.update({f"{layer}.svd_up": torch.zeros(192, 8)}),
+    ]
+    for change in changes:
+        tensors = dict(good)
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors")
+        with pytest.raises(RuntimeError):
+            load_strict(folder)
+        refused("validate", folder)

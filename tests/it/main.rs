@@ -8,3 +8,4 @@ mod pty;
 mod screen;
 mod support;
 mod tidy;
+mod validate;

@@ -1,4 +1,6 @@
 //! A `quantization_config` as sdnq's loader understands it: what it says of each layer.
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -326,6 +328,39 @@ impl Config {
             others: Patterns::new(others),
             differences,
         })
+    }
+
+    /// The keys that two configs do not agree on, of those that a loader reads.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let (a, b) = (&self.general, &other.general);
+        let sorted = |p: &Patterns| p.list().iter().cloned().collect::<BTreeSet<String>>();
+        let dtypes = |c: &Self| {
+            c.dtypes.iter().map(|(d, p)| (d.clone(), sorted(p))).collect::<BTreeMap<String, BTreeSet<String>>>()
+        };
+        let others = |c: &Self| -> BTreeMap<String, Map<String, Value>> {
+            c.others.list().iter().cloned().zip(c.differences.iter().cloned()).collect()
+        };
+        let same = [
+            ("weights_dtype", a.weights_dtype == b.weights_dtype),
+            ("group_size", a.group_size == b.group_size),
+            ("use_svd", a.use_svd == b.use_svd),
+            ("svd_rank", a.svd_rank == b.svd_rank),
+            ("use_hadamard", a.use_hadamard == b.use_hadamard),
+            ("hadamard_group_size", a.hadamard_group_size == b.hadamard_group_size),
+            ("use_codebook", a.use_codebook == b.use_codebook),
+            ("use_quantized_matmul", a.use_quantized_matmul == b.use_quantized_matmul),
+            ("use_quantized_matmul_conv", a.use_quantized_matmul_conv == b.use_quantized_matmul_conv),
+            ("quantized_matmul_dtype", a.quantized_matmul_dtype == b.quantized_matmul_dtype),
+            ("scale_dtype", a.scale_dtype == b.scale_dtype),
+            ("zero_point_dtype", a.zero_point_dtype == b.zero_point_dtype),
+            ("quant_conv", self.quant_conv == other.quant_conv),
+            ("quant_embedding", self.quant_embedding == other.quant_embedding),
+            ("modules_to_not_convert", sorted(&self.kept) == sorted(&other.kept)),
+            ("modules_to_not_use_matmul", sorted(&self.no_matmul) == sorted(&other.no_matmul)),
+            ("modules_dtype_dict", dtypes(self) == dtypes(other)),
+            ("modules_quant_config", others(self) == others(other)),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
     }
 
     /// Whether a layer of a class that is quantized is taken for quantized. `name` is the weight's full name.

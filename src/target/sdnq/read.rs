@@ -141,7 +141,8 @@ pub fn dtype_of(model: &Model) -> Option<Storage> {
     }
 }
 
-fn packed(
+/// The tensor whose description is `settings`, its arrays taken out of `by_name`.
+pub fn packed(
     layer: &str,
     settings: &Settings,
     by_name: &mut std::collections::HashMap<String, u32>,

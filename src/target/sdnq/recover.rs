@@ -147,7 +147,7 @@ pub fn recover(arrays: &Arrays, layer: &LayerConfig, around: Around, said: Optio
 }
 
 /// That a layer has exactly the arrays that its dtype has.
-fn check_present(arrays: &Arrays, layer: &LayerConfig, code: Code) -> Result<()> {
+pub fn check_present(arrays: &Arrays, layer: &LayerConfig, code: Code) -> Result<()> {
     let fails = |what: String| Err(Error::failed(what));
     if let Some(extra) = DOUBLE.iter().find(|last| arrays.get(last).is_some()) {
         return fails(format!("has `{}`: its scales are quantized themselves, which is not read", arrays.full(extra)));

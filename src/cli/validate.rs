@@ -1,0 +1,113 @@
+//! `mixdown validate`.
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::args::{Global, ValidateArgs};
+use super::{demo, limits, print_bytes, print_json, signals};
+use crate::core::error::Kind;
+use crate::core::{Cancel, Error, Result, name};
+use crate::engine;
+use crate::format::{self, OpenOptions, Opened};
+use crate::target;
+use crate::target::check::{self, Check, Level};
+use crate::target::sdnq::validate;
+
+/// What this version can check.
+const KNOWN: &str = "this version of validate knows SDNQ: model folders, components, pipelines, and single files";
+
+pub fn run(global: &Global, args: &ValidateArgs) -> Result<u8> {
+    let cancel = signals::cancel_on_signal()?;
+    let pool = engine::pool(limits(global)?.threads, "validate")?;
+    let (format, checks) = pool.install(|| checks(args, &cancel))?;
+    let ok = check::passes(&checks);
+    if args.json {
+        let checks: Vec<Value> = checks.iter().map(Check::json).collect();
+        print_json(&json!({"format": format, "ok": ok, "checks": checks}))?;
+    } else {
+        print_bytes(text(&checks).as_bytes())?;
+    }
+    Ok(u8::from(!ok))
+}
+
+fn checks(args: &ValidateArgs, cancel: &Cancel) -> Result<(String, Vec<Check>)> {
+    let asked = &args.model.component;
+    let components = match (&args.model.model, asked) {
+        (Some(label), None) => format::components(label)?,
+        _ => Vec::new(),
+    };
+    if components.is_empty() {
+        return one(args, asked.clone(), cancel).map(|(format, checks)| match checks {
+            Some(checks) => (format, checks),
+            None => {
+                let detail = format!("not SDNQ, but {format}; {KNOWN}");
+                (format, vec![Check { name: "format", level: Level::Error, detail }])
+            }
+        });
+    }
+    let mut all = Vec::new();
+    for component in components {
+        // What is not quantized is nobody's concern here.
+        if let (_, Some(checks)) = one(args, Some(component.clone()), cancel)? {
+            let at = |c: Check| Check { detail: format!("{component}: {}", c.detail), ..c };
+            all.extend(checks.into_iter().map(at));
+        }
+    }
+    if all.is_empty() {
+        let detail = format!("no component is SDNQ; {KNOWN}");
+        return Ok(("safetensors".into(), vec![Check { name: "format", level: Level::Error, detail }]));
+    }
+    Ok(("sdnq".into(), all))
+}
+
+/// The checks of one model or component; none where it is not SDNQ.
+fn one(args: &ValidateArgs, component: Option<String>, cancel: &Cancel) -> Result<(String, Option<Vec<Check>>)> {
+    let opened = match arrays(args, component.clone()) {
+        Ok(opened) => opened,
+        Err(e) if e.kind() != Kind::Failed => return Err(e),
+        // That it does not open is the first thing that its consumer meets.
+        Err(e) => {
+            let check = Check { name: "opens", level: Level::Error, detail: e.to_string() };
+            return Ok(("unknown".into(), Some(vec![check])));
+        }
+    };
+    let Some(mut checks) = validate::validate(&opened, cancel)? else {
+        return Ok((opened.model.format, None));
+    };
+    if let Some(label) = &args.against {
+        checks.extend(against(opened, label, component, cancel)?);
+    }
+    Ok(("sdnq".into(), Some(checks)))
+}
+
+fn arrays(args: &ValidateArgs, component: Option<String>) -> Result<Opened> {
+    match (&args.model.model, args.model.demo) {
+        (Some(label), false) => target::open_arrays(label, &OpenOptions { component }),
+        (None, true) => demo::open(),
+        (None, false) => Err(Error::usage("which model? give a file, a folder or an id")),
+        (Some(_), true) => Err(Error::usage("--demo takes the place of MODEL; give one of them")),
+    }
+}
+
+fn against(mut opened: Opened, label: &str, component: Option<String>, cancel: &Cancel) -> Result<Vec<Check>> {
+    let of_pipeline = !format::components(label)?.is_empty();
+    let options = OpenOptions { component: component.filter(|_| of_pipeline) };
+    let source = Arc::new(target::open(label, &options).map_err(|e| e.at("--against"))?);
+    target::recognise(&mut opened)?;
+    validate::against::against(&Arc::new(opened), &source, cancel)
+}
+
+/// A line for each check, and how it came out.
+fn text(checks: &[Check]) -> String {
+    let width = checks.iter().map(|c| c.name.len()).max().unwrap_or(0);
+    let count = |level| checks.iter().filter(|c| c.level == level).count();
+    let mut out = String::new();
+    for c in checks {
+        out.push_str(&format!("{} {:width$}  {}\n", c.level.mark(), c.name, name::clean(&c.detail)));
+    }
+    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    let (errors, warnings) = (count(Level::Error), count(Level::Warn));
+    let verdict = if errors == 0 { "passes" } else { "does not pass" };
+    out.push_str(&format!("\n{verdict}: {}, {}\n", plural(errors, "error"), plural(warnings, "warning")));
+    out
+}

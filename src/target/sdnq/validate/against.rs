@@ -1,0 +1,187 @@
+//! A quantized model against the one it was made from.
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::core::dtype::StorageExt;
+use crate::core::model::{Encoding, Tensor};
+use crate::core::{Cancel, Error, Loss, LossSums, Model, Result, TensorId};
+use crate::format::Opened;
+use crate::quant::cast;
+use crate::target::check::{Check, Findings};
+use crate::target::codec::Values;
+use crate::target::sdnq::code::Code;
+use crate::target::sdnq::layers;
+use crate::target::values;
+
+/// A relative error above which a layer is not what it was: zeros alone would be as near.
+const MOST: f64 = 1.0;
+/// Bytes that are compared at a time; a multiple of every element's size.
+const CHUNK: u64 = 1 << 20;
+
+/// Compares names, shapes, what was kept, and what quantized layers decode to. Both models are recognised.
+pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> Result<Vec<Check>> {
+    let (model, original) = (&opened.model, &source.model);
+    if let Some(why) = model.foreign.as_ref().or(original.foreign.as_ref()) {
+        let mut found = Findings::new("against");
+        found.error(format!("cannot be compared: {why}"));
+        return Ok(found.close(""));
+    }
+    let mut names = Findings::new("same tensors");
+    for tensor in &original.tensors {
+        if model.find(&tensor.name).is_none() && !layers::is_leftover(&tensor.name, &tensor.shape) {
+            // A head that shares its table may be left out.
+            match layers::HEADS.iter().any(|head| tensor.name.ends_with(head)) {
+                true => names.warn(format!("`{}` is not there; fine if it shares another's weight", tensor.name)),
+                false => names.error(format!("`{}` is not there", tensor.name)),
+            }
+        }
+    }
+    let mut shapes = Findings::new("same shapes");
+    let mut pairs: Vec<(TensorId, TensorId)> = Vec::new();
+    for id in model.ids() {
+        let tensor = model.tensor(id);
+        let Some(theirs) = original.find(&tensor.name) else {
+            names.warn(format!("`{}` is not in {}", tensor.name, original.label));
+            continue;
+        };
+        let before = original.tensor(theirs);
+        if is_same_shape(model, tensor, before) {
+            pairs.push((id, theirs));
+        } else {
+            shapes.error(format!("`{}` is {:?}, it was {:?}", tensor.name, tensor.shape, before.shape));
+        }
+    }
+    let (coded, plain): (Vec<_>, Vec<_>) =
+        pairs.into_iter().partition(|(id, _)| matches!(model.tensor(*id).encoding, Encoding::Packed { .. }));
+    let mut kept = Findings::new("kept tensors");
+    let changed: Vec<Option<String>> = plain
+        .par_iter()
+        .map(|(a, b)| {
+            if copied(opened, source, *a, *b) {
+                bytes(opened, source, *a, *b, cancel)
+            } else {
+                rounded(opened, source, *a, *b, cancel)
+            }
+        })
+        .collect::<Result<_>>()?;
+    changed.into_iter().flatten().for_each(|c| kept.error(c));
+    let losses: Vec<(&str, Loss)> =
+        coded.par_iter().map(|(a, b)| loss(opened, source, *a, *b, cancel)).collect::<Result<_>>()?;
+    let mut error = Findings::new("relative error");
+    for (name, loss) in &losses {
+        let detail = format!("`{name}` has {:.3e}: it is not the weight that it was", loss.relative_error);
+        if loss.relative_error <= MOST {
+            continue;
+        }
+        // Of a wide range one bit leaves the two ends, which may be further from most weights than zero is.
+        let id = model.find(name).map(|id| model.tensor(id).dtype_name()).and_then(|d| Code::parse(&d));
+        match loss.relative_error.is_finite() && id.is_some_and(|code| code.bits() == 1) {
+            true => error.warn(detail),
+            false => error.error(detail),
+        }
+    }
+    let worst = losses.iter().max_by(|a, b| a.1.relative_error.total_cmp(&b.1.relative_error));
+    let worst = worst.map_or("no layer is quantized".to_owned(), |(name, loss)| {
+        format!("{:.3e} at most, of `{name}`", loss.relative_error)
+    });
+    let same = plain.len();
+    let checks = [
+        names.close(format!("{} tensors", original.tensors.len())),
+        shapes.close("every tensor has its shape"),
+        kept.close(format!("{same} tensors are as they were")),
+        error.close(worst),
+    ];
+    Ok(checks.concat())
+}
+
+/// Whether a tensor has its shape still. Kernels that were made rows of a matrix for its products have.
+fn is_same_shape(model: &Model, tensor: &Tensor, before: &Tensor) -> bool {
+    let packed = matches!(model.find(&tensor.name).map(|id| &model.tensor(id).encoding), Some(Encoding::Packed { .. }));
+    let flat = packed && tensor.shape.len() == 2 && (tensor.rows(), tensor.cols()) == (before.rows(), before.cols());
+    tensor.shape == before.shape || flat
+}
+
+/// Whether both are plain arrays of one type.
+fn copied(opened: &Opened, source: &Opened, a: TensorId, b: TensorId) -> bool {
+    let (a, b) = (opened.model.tensor(a), source.model.tensor(b));
+    a.storage == b.storage && matches!((&a.encoding, &b.encoding), (Encoding::Plain(_), Encoding::Plain(_)))
+}
+
+/// Compares bytes; says what differs.
+fn bytes(opened: &Opened, source: &Opened, a: TensorId, b: TensorId, cancel: &Cancel) -> Result<Option<String>> {
+    let (tensor, theirs) = (opened.model.tensor(a), source.model.tensor(b));
+    let (Encoding::Plain(i), Encoding::Plain(j)) = (&tensor.encoding, &theirs.encoding) else { return Ok(None) };
+    let (mine, its) = (opened.model.stored[*i as usize].span, source.model.stored[*j as usize].span);
+    let mut at = 0;
+    while at < mine.len.min(its.len) {
+        cancel.check()?;
+        let len = CHUNK.min(mine.len - at) as usize;
+        let (mut x, mut y) = (vec![0; len], vec![0; len]);
+        opened.blobs[mine.file as usize].read_at(mine.offset + at, &mut x)?;
+        source.blobs[its.file as usize].read_at(its.offset + at, &mut y)?;
+        if x != y {
+            return Ok(Some(format!("`{}` is not quantized, yet other bytes than it was", tensor.name)));
+        }
+        at += len as u64;
+    }
+    Ok(None)
+}
+
+/// Compares values that may have been rounded to another type; says what differs.
+fn rounded(
+    opened: &Arc<Opened>,
+    source: &Arc<Opened>,
+    a: TensorId,
+    b: TensorId,
+    cancel: &Cancel,
+) -> Result<Option<String>> {
+    let (tensor, theirs) = (opened.model.tensor(a), source.model.tensor(b));
+    let differs = |what: &str| {
+        Ok(Some(format!("`{}` is {}, it was {}{what}", tensor.name, tensor.storage.name(), theirs.storage.name())))
+    };
+    if !tensor.is_float() || !theirs.is_float() {
+        return differs("");
+    }
+    let mut same = true;
+    slabs(&*values::of(opened, a)?, &*values::of(source, b)?, cancel, |mine, its| {
+        let (mut bytes, mut back) = (Vec::new(), vec![0.0; its.len()]);
+        // Rounding to a type that mixdown does not write is not held against a tensor.
+        if cast::encode(tensor.storage, its, &mut bytes) && cast::decode(tensor.storage, &bytes, &mut back) {
+            same &= mine.iter().zip(&back).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()));
+        }
+    })?;
+    if same { Ok(None) } else { differs(", and its values are not those rounded") }
+}
+
+/// What a layer lost.
+fn loss<'a>(
+    opened: &'a Arc<Opened>,
+    source: &Arc<Opened>,
+    a: TensorId,
+    b: TensorId,
+    cancel: &Cancel,
+) -> Result<(&'a str, Loss)> {
+    let name = &opened.model.tensor(a).name;
+    let mut sums = LossSums::default();
+    let (mine, its) = (values::of(opened, a)?, values::of(source, b)?);
+    slabs(&*mine, &*its, cancel, |decoded, weights| sums.merge(&LossSums::of(weights, decoded)))
+        .map_err(|e| e.at(format!("`{name}`")))?;
+    Ok((name, sums.loss()))
+}
+
+/// Both tensors' values, slab by slab.
+fn slabs(mine: &dyn Values, its: &dyn Values, cancel: &Cancel, mut f: impl FnMut(&[f32], &[f32])) -> Result<()> {
+    let g = mine.geometry();
+    if (g.rows, g.cols) != (its.geometry().rows, its.geometry().cols) {
+        return Err(Error::failed("rows are not as long as they were"));
+    }
+    let (mut x, mut y) = (Vec::new(), Vec::new());
+    for slab in 0..g.slabs() {
+        cancel.check()?;
+        mine.read(g.slab(slab), &mut x)?;
+        its.read(g.slab(slab), &mut y)?;
+        f(&x, &y);
+    }
+    Ok(())
+}
