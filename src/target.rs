@@ -110,6 +110,7 @@ pub fn open(label: &str, options: &OpenOptions) -> Result<Opened> {
 pub fn open_arrays(label: &str, options: &OpenOptions) -> Result<Opened> {
     let mut opened = format::open(label, options)?;
     opened.model.architecture = architecture::of(&opened.model);
+    opened.model.tied = architecture::is_tied(&opened.model);
     Ok(opened)
 }
 

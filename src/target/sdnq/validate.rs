@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 
-use super::layers::{self, HEADS, Kind, Surroundings};
+use super::layers::{self, Kind, Surroundings};
 use super::loader::{self, Config, LayerConfig};
 use super::read::{self, holds_codes};
 use super::recover::{self, Around, Arrays, BESIDE, DOUBLE, Recovered};
@@ -23,6 +23,7 @@ use crate::core::model::{Origin, Stored};
 use crate::core::recipe::group_size;
 use crate::core::{Cancel, Model, Result, Storage, name};
 use crate::format::Opened;
+use crate::target::architecture::HEADS;
 use crate::target::check::{Check, Findings};
 use crate::target::metadata::{self, Settings};
 
@@ -337,7 +338,8 @@ impl<'a> All<'a> {
         };
         let converts = config.converts(&stored.name);
         let holds = said.code().is_ok_and(|code| holds_codes(code, stored.storage));
-        if !has_scale && !(converts && holds) {
+        let is_coded = has_scale || (converts && holds);
+        if !is_coded {
             return;
         }
         if !self.described.contains_key(layer) {
@@ -456,7 +458,7 @@ impl<'a> All<'a> {
     fn heads(&mut self) {
         let Some(config) = self.config else { return };
         let in_file = |head: &&str| self.model.stored.iter().any(|s| s.name.ends_with(*head));
-        if self.around.tied && !HEADS.iter().any(|h| in_file(&h)) && HEADS.iter().all(|head| config.converts(head)) {
+        if self.around.tied && !HEADS.iter().any(in_file) && HEADS.iter().all(|head| config.converts(head)) {
             self.listed.warn(
                 "the output head shares the token table, and modules_to_not_convert does not list it (`lm_head`): \
                  the loader may make it a quantized layer",

@@ -8,6 +8,7 @@ use crate::core::model::{Encoding, Tensor};
 use crate::core::{Cancel, Error, Loss, LossSums, Model, Result, TensorId};
 use crate::format::Opened;
 use crate::quant::cast;
+use crate::target::architecture::HEADS;
 use crate::target::check::{Check, Findings};
 use crate::target::codec::Values;
 use crate::target::sdnq::code::Code;
@@ -31,7 +32,7 @@ pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> R
     for tensor in &original.tensors {
         if model.find(&tensor.name).is_none() && !layers::is_leftover(&tensor.name, &tensor.shape) {
             // A head that shares its table may be left out.
-            match layers::HEADS.iter().any(|head| tensor.name.ends_with(head)) {
+            match HEADS.iter().any(|head| tensor.name.ends_with(head)) {
                 true => names.warn(format!("`{}` is not there; fine if it shares another's weight", tensor.name)),
                 false => names.error(format!("`{}` is not there", tensor.name)),
             }
