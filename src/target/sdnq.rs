@@ -4,6 +4,8 @@
 pub mod code;
 pub mod codes;
 pub mod config;
+#[cfg(test)]
+mod golden;
 pub mod layers;
 pub mod loader;
 pub mod patterns;
