@@ -20,6 +20,10 @@ Note = Callable[[str, float], None]
 figures: dict[str, list[float]] = {}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="every format in every layer, not a share of them (minutes)")
+
+
 def pytest_report_header() -> str:
     return f"mixdown: {BINARY}"
 
