@@ -174,8 +174,9 @@ def low_rank(folder: Path, rounds: int) -> None:
     matrices = {"normal": torch.randn(ROWS, COLS), "singular values i^-0.5": (left * values) @ right.T}
     bench = Bench()
     title(f"low-rank branch, {ROWS}x{COLS}, rank {RANK}, {THREADS} threads; torch.svd_lowrank, mixdown, times as fast")
-    for name, matrix in matrices.items():
-        file, out = folder / "matrix.bf16", folder / "factors.f32"
+    for i, (name, matrix) in enumerate(matrices.items()):
+        # The bench keeps the last file it read, by name.
+        file, out = folder / f"matrix-{i}.bf16", folder / "factors.f32"
         write_matrix(file, matrix)
         weight = read_matrix(file).float()
         found = {}
@@ -247,21 +248,29 @@ def write_model(folder: Path, gigabytes: float, shards: int) -> int:
     return total
 
 
+# A process begins with the peak of the one that it was forked from; this one has little.
+LAUNCHER = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+code = subprocess.call(sys.argv[2:], stdin=subprocess.DEVNULL)
+seconds = time.perf_counter() - start
+with open(sys.argv[1], "w") as file:
+    print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=file)
+sys.exit(code)
+"""
+
+
 def measured(command: list[object]) -> tuple[float, float, str]:
     """Runs a command: seconds, the most memory it held in MiB, what it printed."""
-    with tempfile.TemporaryFile("w+") as output:
-        start = time.perf_counter()
-        child = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output)
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - start
-        child.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        printed = output.read()
-    if child.returncode:
-        print(f"failed with {child.returncode}: {' '.join(str(part) for part in command)}")
+    with tempfile.TemporaryDirectory() as folder:
+        figures = Path(folder) / "figures"
+        launcher = [sys.executable, "-S", "-c", LAUNCHER, str(figures)]
+        run = subprocess.run([*launcher, *map(str, command)], stdout=subprocess.PIPE, text=True)
+        seconds, held = map(float, figures.read_text().split())
+    if run.returncode:
+        print(f"failed with {run.returncode}: {' '.join(str(part) for part in command)}")
     # Kilobytes on Linux, bytes on macOS.
-    held = usage.ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
-    return seconds, held, printed
+    return seconds, held / (MIB if sys.platform == "darwin" else 1024), run.stdout
 
 
 def quantize_by_sdnq(folder: Path, out: Path, dtype: str, size: int) -> None:
