@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use mixdown::core::recipe::Recipe;
 use mixdown::core::{Cancel, Dtype, Result, Storage};
+use mixdown::quant::lowrank::Chunks as _;
 use mixdown::quant::{cast, lowrank};
 use mixdown::target::codec::{Codec, Geometry, Prepared, Values};
 use mixdown::target::sdnq::code::Code;
@@ -174,9 +175,10 @@ impl lowrank::Chunks for Weights<'_> {
         self.geometry.cols
     }
     fn chunk_rows(&self) -> usize {
-        self.geometry.slab_rows
+        self.geometry.chunk_rows(lowrank::CHUNK)
     }
     fn read(&self, chunk: usize, out: &mut Vec<f32>) -> Result<()> {
-        Values::read(self, self.geometry.slab(chunk), out)
+        let start = chunk * self.chunk_rows();
+        Values::read(self, start..(start + self.chunk_rows()).min(self.geometry.rows), out)
     }
 }

@@ -195,14 +195,15 @@ pub fn search_memory(shape: &[u64], recipe: &Recipe) -> u64 {
     let cols: u64 = shape.iter().skip(1).product();
     let low_rank = match u64::from(recipe.svd_rank) {
         0 => 0,
-        // Sketches of both sides in f32, once more while they are made orthogonal, and the lanes' sums.
-        rank => (rows + cols)
-            .saturating_mul(rank * 2 + 16)
-            .saturating_mul(4 * 3)
-            .saturating_add(crate::quant::lowrank::LANE_BYTES as u64),
+        rank => crate::quant::lowrank::memory(rows, cols, rank.min(rows).min(cols), u64::from(recipe.svd_steps)),
     };
     let levels = if recipe.codebook && recipe.axis == 0 { rows.saturating_mul(cols).saturating_mul(4 * 3) } else { 0 };
     low_rank.max(levels)
+}
+
+/// Elements that finding a low-rank branch reads at a time, in each thread.
+pub fn search_chunk(recipe: &Recipe) -> u64 {
+    if recipe.svd_rank > 0 { crate::quant::lowrank::CHUNK as u64 } else { 0 }
 }
 
 /// Whether a row holds float weights.

@@ -366,7 +366,10 @@ impl Work<'_> {
             let g = codec.geometry();
             slab_elements = slab_elements.max(g.slab_elements() as u64);
             let search = match &row.action {
-                Action::Quantize(recipe) => target::search_memory(&row.shape, recipe),
+                Action::Quantize(recipe) => {
+                    slab_elements = slab_elements.max(target::search_chunk(recipe).min(row.elements()));
+                    target::search_memory(&row.shape, recipe)
+                }
                 _ => 0,
             };
             // A packed source brings its own factors along; what a slab becomes is there as numbers and as bytes.

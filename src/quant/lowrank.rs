@@ -1,13 +1,14 @@
 //! The best few directions of a matrix: `A ≈ up · down`, from a handful of sweeps over its rows.
 //!
-//! A randomized range finder with power iterations (Halko, Martinsson, Tropp 2011, algorithm 4.4), arranged so that a
-//! matrix larger than memory can be used: each sweep reads every chunk of rows once and forms `Aᵀ(A · V)` from it, both
-//! products while the chunk is in the cache. `V` has [`OVERSAMPLING`] columns more than asked for and is made
-//! orthonormal after every sweep. The last sweep only forms `W = A · V`; the eigenvectors `Q` of `WᵀW` then turn it into
-//! the factors: `up = W · Q = U · S`, `down = (V · Q)ᵀ`, which is the best approximation within the span of `V`.
+//! A randomized block Lanczos method (Musco and Musco 2015, algorithm 2), arranged so that a matrix larger than memory can
+//! be used: each sweep reads every chunk of rows once and forms `W = A · V` and `Aᵀ · W` from it, both products while the
+//! chunk is in the cache. What `Aᵀ · W` adds to the space searched so far becomes the next `V`, so that nothing found is
+//! thrown away, and few columns suffice: four sweeps with half as many columns as the rank reach what a power iteration
+//! needs three and a half sweeps of one and a half times the rank for, which is twice the work. The factors are the best
+//! approximation of `A` within the span of all `W` ([`space`]).
 //!
 //! The quality asked for is that of `torch.svd_lowrank(A, q = rank, niter = steps)`, which SDNQ uses (`quant_utils.py`,
-//! `apply_svdquant`): the sweeps end at `steps`, or when the next would no longer matter to the residual.
+//! `apply_svdquant`): the sweeps end at `steps` and one, or when the next would no longer matter to the residual.
 //!
 //! # The same result every time
 //! The chunks are divided into lanes by the shape alone; a lane is summed in order by one thread, and the lanes are then
@@ -17,27 +18,34 @@
 mod apply;
 mod basis;
 mod product;
+mod space;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{add, subtract};
 
 use basis::Tall;
-use nalgebra::DMatrix;
-use product::Product;
+use product::{COLUMNS, Product};
 use rayon::prelude::*;
+use space::{Space, Watch};
 use std::sync::{Mutex, PoisonError};
 
-/// Columns of the search beyond the rank asked for.
-pub const OVERSAMPLING: usize = 16;
+/// Dimensions of the search beyond the rank asked for, at least.
+const OVERSAMPLING: usize = 16;
+/// About how many elements a chunk should have: fewer, and passing over `AᵀW` costs more than the arithmetic; more, and
+/// they leave the cache before they are used again.
+pub const CHUNK: usize = 3 << 17;
 /// The most lanes, and the most bytes their sums may take together.
 const LANES: usize = 8;
 /// The most bytes that the lanes' sums take together.
-pub const LANE_BYTES: usize = 64 << 20;
+const LANE_BYTES: usize = 64 << 20;
 /// Rows multiplied at a time: what is read of `A` for the first product is still near for the second.
 const ROWS: usize = 64;
+/// The search starts from what one chunk in so many says of the rest: vectors that lean towards the leading directions
+/// nearly as much as after a whole sweep.
+const SAMPLED: usize = 8;
 /// Columns of `A` multiplied at a time: as many rows of `V` stay in the second-level cache.
-const DEPTH: usize = 512;
+const DEPTH: usize = 256;
 /// Columns of `A` copied together for the second product: the rows of `A` are far apart, often by a multiple of the
 /// cache's stride.
 const PANEL: usize = 64;
@@ -99,26 +107,59 @@ pub fn low_rank<C: Chunks>(
     if rank == 0 {
         return Ok(Some(LowRank { rank, up: Vec::new(), down: Vec::new() }));
     }
-    let mut v = random(cols, (rank + OVERSAMPLING).min(rows).min(cols), seed);
-    let (mut lanes, buffers) = (lanes(a, v.stride), Buffers::default());
-    let mut watch = Watch::new(rank, cols);
-    for step in 0..steps.max(1) {
-        let Some(found) = sweep::<C, true>(a, &mut v, &mut lanes, &buffers, step == 0, cancel)? else {
+    let sweeps = steps.max(1) + 1;
+    let mut start = random(cols, block(rank, sweeps).min(rows).min(cols), seed);
+    let (mut lanes, buffers) = (lanes(a, start.stride), Buffers::default());
+    if rows / SAMPLED >= 2 * rank + OVERSAMPLING && rows.div_ceil(a.chunk_rows()) >= 2 * SAMPLED {
+        match sweep(a, &start, &mut lanes, &buffers, Scope::Sample, cancel)? {
+            Some(sampled) => start.lean_to(&sampled.back),
+            None => return Ok(None),
+        }
+    }
+    let mut space = Space::new(start);
+    let mut watch = None;
+    for step in 0..sweeps {
+        let scope = if step == 0 { Scope::AllAndEnergy } else { Scope::All };
+        let Some(v) = space.next() else { break };
+        let Some(swept) = sweep(a, v, &mut lanes, &buffers, scope, cancel)? else {
             return Ok(None);
         };
-        v.make_orthonormal();
-        if watch.converged(found.energy, &found.gram) {
+        let watch = watch.get_or_insert_with(|| Watch::new(swept.energy));
+        let open = space.grow(swept.forth, swept.back);
+        if !open || (space.size() >= rank && watch.converged(space.captured(rank))) {
             break;
         }
     }
-    let Some(last) = sweep::<C, false>(a, &mut v, &mut lanes, &buffers, false, cancel)? else {
-        return Ok(None);
-    };
-    let (_, directions) = leading(last.gram, rank);
-    let forth = lanes.iter().flat_map(|lane| &lane.forth).copied().collect();
-    let up = Tall { cols: v.cols, stride: v.stride, values: forth }.times(&directions);
-    let down = v.times(&directions);
+    let (up, down) = space.factors(&space.best(rank));
     Ok(Some(factors(rank, &up, &down)))
+}
+
+/// What a sweep reads and measures.
+#[derive(Clone, Copy, PartialEq)]
+enum Scope {
+    /// Every chunk, for the products and `|A|²`.
+    AllAndEnergy,
+    /// Every chunk.
+    All,
+    /// One chunk of every [`SAMPLED`].
+    Sample,
+}
+
+/// Columns of a block: half the rank, but so many that all sweeps together have some to spare.
+fn block(rank: usize, sweeps: usize) -> usize {
+    rank.div_ceil(2).max((rank + OVERSAMPLING).div_ceil(sweeps)).next_multiple_of(COLUMNS)
+}
+
+/// Bytes that a search holds besides the chunks being read: the space it spans, on either side of the matrix, and the
+/// lanes' sums.
+pub fn memory(rows: u64, cols: u64, rank: u64, steps: u64) -> u64 {
+    let sweeps = steps.max(1) + 1;
+    let block = block(rank.min(1 << 32) as usize, sweeps.min(1 << 32) as usize) as u64;
+    // Every block of both sides, one more of the columns, and while one is made orthonormal, twice; the factors.
+    let blocks = rows.saturating_add(cols).saturating_mul(sweeps + 1).saturating_mul(block);
+    let passing = rows.saturating_add(cols.saturating_mul(3)).saturating_mul(block);
+    let found = rows.saturating_add(cols).saturating_mul(rank).saturating_mul(2);
+    blocks.saturating_add(passing).saturating_add(found).saturating_mul(4).saturating_add(LANE_BYTES as u64)
 }
 
 /// Independent numbers of mean 0 and variance 1, nearly normal: sums of four uniform ones, each 16 bits of splitmix64
@@ -137,54 +178,6 @@ fn random(rows: usize, cols: usize, seed: u64) -> Tall {
         }
     }
     tall
-}
-
-/// When to stop: the energy `|A·V|²` of the leading directions rises from sweep to sweep, and what is left of `|A|²` is
-/// the residual's. Each sweep's rise is about the same fraction of the rise before it.
-struct Watch {
-    rank: usize,
-    cols: usize,
-    total: f64,
-    captured: f64,
-    rise: Option<f64>,
-}
-
-impl Watch {
-    fn new(rank: usize, cols: usize) -> Self {
-        Self { rank, cols, total: 0.0, captured: 0.0, rise: None }
-    }
-
-    /// `energy` of the matrix, if this is the first sweep, whose columns are not orthonormal yet.
-    fn converged(&mut self, energy: Option<f64>, gram: &DMatrix<f64>) -> bool {
-        if let Some(total) = energy {
-            self.total = total;
-            self.captured = total * self.rank as f64 / self.cols as f64;
-            return false;
-        }
-        let (captured, _) = leading(gram.clone(), self.rank);
-        let left = (self.total - captured).max(0.0);
-        let rise = (captured - self.captured).max(0.0);
-        let ratio = self.rise.map(|before| if before > 0.0 { (rise / before).min(0.99) } else { 0.0 });
-        (self.captured, self.rise) = (captured, Some(rise));
-        // Two more half steps are already paid for: the basis found last, and the factors taken from it. A residual of
-        // nothing but rounding is not worth a sweep either.
-        let ahead = ratio.map_or(f64::INFINITY, |ratio| rise * ratio * ratio / (1.0 - ratio));
-        rise <= 0.02 * left || ahead <= 0.002 * left || left <= 1e-10 * self.total
-    }
-}
-
-/// The sum of the largest eigenvalues, and their eigenvectors as columns, the largest first.
-fn leading(gram: DMatrix<f64>, rank: usize) -> (f64, DMatrix<f64>) {
-    let size = gram.nrows();
-    if !gram.iter().all(|v| v.is_finite()) {
-        return (0.0, DMatrix::zeros(size, rank));
-    }
-    let eigen = gram.symmetric_eigen();
-    let mut order: Vec<usize> = (0..size).collect();
-    order.sort_by(|&i, &j| eigen.eigenvalues[j].total_cmp(&eigen.eigenvalues[i]));
-    order.truncate(rank);
-    let sum = order.iter().map(|&i| eigen.eigenvalues[i].max(0.0)).sum();
-    (sum, DMatrix::from_fn(size, rank, |row, col| eigen.eigenvectors[(row, order[col])]))
 }
 
 /// Strip the padding, turn `down` round, settle the signs.
@@ -214,24 +207,24 @@ fn factors(rank: usize, up: &Tall, down: &Tall) -> LowRank {
     result
 }
 
-/// What a sweep over the rows of `A` yields besides the products.
+/// What a sweep over the rows of `A` yields.
 struct Sweep {
-    /// `Wᵀ · W` of `W = A · V`.
-    gram: DMatrix<f64>,
+    /// `A · V`.
+    forth: Tall,
+    /// `Aᵀ · A · V`.
+    back: Tall,
     /// `|A|²`, if asked for.
-    energy: Option<f64>,
+    energy: f64,
 }
 
 /// A contiguous part of the chunks, summed in order by one thread at a time. Kept from sweep to sweep: fresh memory costs
 /// as much as the arithmetic on it.
 #[derive(Default)]
 struct Lane {
-    /// `W = A · V` of the lane's rows, `[rows, stride]`, if the sweep goes only forth.
+    /// `W = A · V` of the lane's rows, `[rows, stride]`.
     forth: Vec<f32>,
     /// The lane's part of `Aᵀ · W`, `[cols, stride]`.
     back: Vec<f32>,
-    /// The upper part of the lane's `Wᵀ · W`, `[stride, stride]`.
-    gram: Vec<f64>,
     /// The lane's part of `|A|²`.
     energy: f64,
     work: Work,
@@ -256,13 +249,13 @@ fn lanes<C: Chunks>(a: &C, stride: usize) -> Vec<Lane> {
     (0..count).map(|_| Lane::default()).collect()
 }
 
-/// Read every chunk once. With `BACK`, `v` becomes `Aᵀ(A · v)`; without, the lanes keep `A · v`. `None`: cancelled.
-fn sweep<C: Chunks, const BACK: bool>(
+/// Read the chunks, each once. `None`: cancelled.
+fn sweep<C: Chunks>(
     a: &C,
-    v: &mut Tall,
+    v: &Tall,
     lanes: &mut [Lane],
     buffers: &Buffers,
-    measure: bool,
+    scope: Scope,
     cancel: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Sweep>, C::Error> {
     let (rows, cols, stride) = (a.rows(), a.cols(), v.stride);
@@ -272,16 +265,17 @@ fn sweep<C: Chunks, const BACK: bool>(
         let chunk_rows = a.chunk_rows().min(rows - chunk * a.chunk_rows());
         assert_eq!(values.len(), chunk_rows * cols, "chunk {chunk} is [{chunk_rows}, {cols}]");
         for rows in values.chunks(ROWS * cols) {
-            if measure {
+            if scope == Scope::AllAndEnergy {
                 lane.energy += basis::energy(rows);
             }
-            lane.add::<BACK>(rows, cols, v);
+            lane.add(rows, cols, v);
         }
         Ok(())
     };
     let run = |(number, lane): (usize, &mut Lane)| -> Result<bool, C::Error> {
-        lane.restart(if BACK { cols * stride } else { 0 }, stride);
-        for chunk in number * chunks / count..(number + 1) * chunks / count {
+        lane.restart(cols * stride, stride);
+        let mine = number * chunks / count..(number + 1) * chunks / count;
+        for chunk in mine.filter(|chunk| scope != Scope::Sample || chunk.is_multiple_of(SAMPLED)) {
             if cancel() {
                 return Ok(false);
             }
@@ -295,21 +289,16 @@ fn sweep<C: Chunks, const BACK: bool>(
             return Ok(None);
         }
     }
-    let (mut gram, mut energy) = (vec![0.0; stride * stride], 0.0);
-    for lane in &*lanes {
-        basis::add(&mut gram, &lane.gram);
-        energy += lane.energy;
-    }
-    if BACK {
-        let run = 4096;
-        v.values.par_chunks_mut(run).enumerate().for_each(|(i, sum)| {
-            sum.fill(0.0);
-            for lane in &*lanes {
-                basis::add(sum, &lane.back[i * run..]);
-            }
-        });
-    }
-    Ok(Some(Sweep { gram: basis::symmetric(&gram, stride, v.cols), energy: measure.then_some(energy) }))
+    let energy = lanes.iter().map(|lane| lane.energy).sum();
+    let forth = lanes.iter().flat_map(|lane| &lane.forth).copied().collect();
+    let mut back = Tall::zeros(cols, v.cols);
+    let run = 4096;
+    back.values.par_chunks_mut(run).enumerate().for_each(|(i, sum)| {
+        for lane in &*lanes {
+            basis::add(sum, &lane.back[i * run..]);
+        }
+    });
+    Ok(Some(Sweep { forth: Tall { cols: v.cols, stride, values: forth }, back, energy }))
 }
 
 /// Buffers of a lane.
@@ -323,19 +312,17 @@ struct Work {
 
 impl Lane {
     fn restart(&mut self, back: usize, stride: usize) {
-        let Self { forth, gram, energy, work, .. } = self;
+        let Self { forth, energy, work, .. } = self;
         forth.clear();
         *energy = 0.0;
         for (sums, len) in [(&mut self.back, back), (&mut work.forth, ROWS * stride), (&mut work.panel, ROWS * PANEL)] {
             sums.clear();
             sums.resize(len, 0.0);
         }
-        gram.clear();
-        gram.resize(stride * stride, 0.0);
     }
 
     /// Add up to `ROWS` rows of `A`.
-    fn add<const BACK: bool>(&mut self, a: &[f32], cols: usize, v: &Tall) {
+    fn add(&mut self, a: &[f32], cols: usize, v: &Tall) {
         let (rows, stride) = (a.len() / cols, v.stride);
         let forth = &mut self.work.forth[..rows * stride];
         forth.fill(0.0);
@@ -354,11 +341,7 @@ impl Lane {
             }
             .add_fused();
         }
-        basis::add(&mut self.gram, &basis::gram(forth, stride, v.cols));
-        if !BACK {
-            self.forth.extend_from_slice(forth);
-            return;
-        }
+        self.forth.extend_from_slice(forth);
         let panel = &mut self.work.panel;
         for first in (0..cols).step_by(PANEL) {
             let width = PANEL.min(cols - first);

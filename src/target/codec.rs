@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::core::{Cancel, Result};
 
-/// About how many elements a slab has: 1 MiB of f32, which stays in a core's cache.
-const SLAB: u64 = 1 << 18;
+/// About how many elements a slab has: 256 KiB of f32, which stay in a core's cache beside what they are made of and
+/// become.
+const SLAB: u64 = 1 << 16;
 /// A slab has a multiple of this many elements, so that packed codes of any width fill whole units.
 const UNIT: u64 = 16;
 /// The longest row that is worked on as a row; a shape with longer ones, or with fewer than two dimensions, is flat.
@@ -48,6 +49,10 @@ impl Geometry {
     pub fn slab(&self, index: usize) -> Range<usize> {
         let start = index * self.slab_rows;
         start..(start + self.slab_rows).min(self.rows)
+    }
+    /// Rows of as many slabs as have about so many elements together, at least one.
+    pub fn chunk_rows(&self, elements: usize) -> usize {
+        self.slab_rows * (elements / (self.slab_rows * self.cols.max(1)).max(1)).max(1)
     }
     /// Elements of the largest slab.
     pub fn slab_elements(&self) -> usize {

@@ -34,14 +34,11 @@ impl Tall {
         symmetric(&sum, self.stride, self.cols)
     }
 
-    /// `self · by`.
-    pub(super) fn times(&self, by: &DMatrix<f64>) -> Self {
-        let rows = self.values.len() / self.stride;
-        let mut product = Self::zeros(rows, by.ncols());
-        let (stride, by) = (product.stride, self.factor(by));
-        let runs = product.values.par_chunks_mut(RUN * stride).zip(self.values.par_chunks(RUN * self.stride));
-        runs.for_each(|(out, rows)| self.add_product(rows, &by, stride, out));
-        product
+    /// `self += other · by`.
+    pub(super) fn add_times(&mut self, other: &Self, by: &DMatrix<f64>) {
+        let (stride, by) = (self.stride, other.factor(by));
+        let runs = self.values.par_chunks_mut(RUN * stride).zip(other.values.par_chunks(RUN * other.stride));
+        runs.for_each(|(out, rows)| other.add_product(rows, &by, stride, out));
     }
 
     /// `self = self · by`, for a square `by`.
@@ -149,12 +146,63 @@ pub(super) fn add<T: Copy + core::ops::AddAssign>(sum: &mut [T], other: &[T]) {
 }
 
 /// The upper part, by rows of `stride`, made whole.
-pub(super) fn symmetric(upper: &[f64], stride: usize, cols: usize) -> DMatrix<f64> {
+fn symmetric(upper: &[f64], stride: usize, cols: usize) -> DMatrix<f64> {
     DMatrix::from_fn(cols, cols, |row, col| upper[row.min(col) * stride + row.max(col)])
 }
 
+/// `leftᵀ · right` of two tall matrices of as many rows, in f64: partial sums of fixed runs of rows, added in order.
+pub(super) fn cross(left: &Tall, right: &Tall) -> DMatrix<f64> {
+    let runs = left.values.par_chunks(RUN * left.stride).zip(right.values.par_chunks(RUN * right.stride));
+    let partial: Vec<Vec<f64>> = runs
+        .map(|(left_rows, right_rows)| {
+            Level::best().run(Cross {
+                left: left_rows,
+                left_stride: left.stride,
+                right: right_rows,
+                stride: right.stride,
+            })
+        })
+        .collect();
+    let mut sum = vec![0.0; left.stride * right.stride];
+    for partial in partial {
+        add(&mut sum, &partial);
+    }
+    DMatrix::from_fn(left.cols, right.cols, |row, col| sum[row * right.stride + col])
+}
+
+struct Cross<'a> {
+    left: &'a [f32],
+    left_stride: usize,
+    right: &'a [f32],
+    stride: usize,
+}
+
+impl Kernel for Cross<'_> {
+    type Output = Vec<f64>;
+    #[inline(always)]
+    fn run(self) -> Vec<f64> {
+        let Self { left, left_stride, right, stride } = self;
+        let mut sum = vec![0.0; left_stride * stride];
+        let mut wide = vec![0.0f64; 2 * stride];
+        // Two rows at a time halve the traffic of the sums.
+        for (left, right) in left.chunks(2 * left_stride).zip(right.chunks(2 * stride)) {
+            wide.fill(0.0);
+            wide.iter_mut().zip(right).for_each(|(wide, value)| *wide = f64::from(*value));
+            let (first, second) = wide.split_at(stride);
+            for (i, sum) in sum.chunks_exact_mut(stride).enumerate() {
+                let a = f64::from(left[i]);
+                let b = left.get(left_stride + i).map_or(0.0, |v| f64::from(*v));
+                for ((sum, x), y) in sum.iter_mut().zip(first).zip(second) {
+                    *sum += a * x + b * y;
+                }
+            }
+        }
+        sum
+    }
+}
+
 /// `rowsᵀ · rows` of a few rows, the upper part of `[stride, stride]`.
-pub(super) fn gram(rows: &[f32], stride: usize, cols: usize) -> Vec<f64> {
+fn gram(rows: &[f32], stride: usize, cols: usize) -> Vec<f64> {
     Level::best().run(Gram { rows, stride, cols })
 }
 
@@ -190,7 +238,7 @@ impl Kernel for Gram<'_> {
     }
 }
 
-/// The sum of squares, in eight running sums that are added in order.
+/// The sum of squares, in sixteen running sums that are added in order.
 pub(super) fn energy(values: &[f32]) -> f64 {
     Level::best().run(Energy { values })
 }

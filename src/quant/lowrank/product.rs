@@ -58,20 +58,21 @@ impl Product<'_> {
                 return unsafe { avx2::<FUSED>(self) };
             }
         }
-        self.panels::<simd::Plain, 4>();
+        self.panels::<simd::Plain, 4, 4, 4>();
     }
 
-    /// Panels of columns, three vectors wide and then what is left.
+    /// Panels of columns, three vectors wide and then what is left; tiles of one, two and three vectors have so many
+    /// rows, as many as the registers hold.
     #[inline(always)]
-    fn panels<S: simd::Simd, const R: usize>(mut self) {
+    fn panels<S: simd::Simd, const ONE: usize, const TWO: usize, const THREE: usize>(mut self) {
         let mut col = 0;
         while col < self.cols {
             let vectors = ((self.cols - col) / S::WIDTH).min(3);
             let to = col + vectors * S::WIDTH;
             match vectors {
-                3 => self.panel::<S, R, 3>(col..to),
-                2 => self.panel::<S, R, 2>(col..to),
-                _ => self.panel::<S, R, 1>(col..to),
+                3 => self.panel::<S, THREE, 3>(col..to),
+                2 => self.panel::<S, TWO, 2>(col..to),
+                _ => self.panel::<S, ONE, 1>(col..to),
             }
             col = to;
         }
@@ -83,6 +84,15 @@ impl Product<'_> {
         while row + R <= self.rows {
             self.tile::<S, R, C>(row, cols.start);
             row += R;
+        }
+        // What is left in as few tiles as may be: a tile of one row waits for its own sums.
+        if row + 8 <= self.rows {
+            self.tile::<S, 8, C>(row, cols.start);
+            row += 8;
+        }
+        if row + 4 <= self.rows {
+            self.tile::<S, 4, C>(row, cols.start);
+            row += 4;
         }
         while row < self.rows {
             self.tile::<S, 1, C>(row, cols.start);
@@ -128,13 +138,13 @@ impl Product<'_> {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn avx512<const FUSED: bool>(product: Product) {
-    product.panels::<simd::Avx512<FUSED>, 8>();
+    product.panels::<simd::Avx512<FUSED>, 16, 12, 8>();
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2<const FUSED: bool>(product: Product) {
-    product.panels::<simd::Avx2<FUSED>, 4>();
+    product.panels::<simd::Avx2<FUSED>, 8, 6, 4>();
 }
 
 /// Vectors of floats, as little of them as a tile needs.

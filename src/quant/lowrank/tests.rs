@@ -1,6 +1,7 @@
 use super::*;
 use core::convert::Infallible;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use nalgebra::DMatrix;
 
 /// A matrix in memory.
 struct Matrix {

@@ -532,10 +532,11 @@ impl lowrank::Chunks for Slabs<'_> {
         self.values.geometry().cols
     }
     fn chunk_rows(&self) -> usize {
-        self.values.geometry().slab_rows
+        self.values.geometry().chunk_rows(lowrank::CHUNK)
     }
     fn read(&self, chunk: usize, out: &mut Vec<f32>) -> Result<()> {
-        self.values.read(self.values.geometry().slab(chunk), out)?;
+        let start = chunk * self.chunk_rows();
+        self.values.read(start..(start + self.chunk_rows()).min(self.rows()), out)?;
         if self.hadamard > 0 {
             hadamard::rotate(self.hadamard, out);
         }
