@@ -22,6 +22,7 @@ pub mod bitpack;
 mod blocks;
 pub mod cast;
 pub mod codebook;
+mod compare;
 pub mod hadamard;
 mod lanes;
 pub mod lowrank;
@@ -29,4 +30,5 @@ pub mod minifloat;
 mod word;
 
 pub use blocks::Blocks;
+pub use compare::compare;
 pub use word::Word;

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
+use super::lanes::{Kernel, Level};
 use crate::core::Storage;
 
 /// Decodes little-endian `bytes` of a float type; `out` has one place per element.
@@ -13,7 +14,7 @@ pub fn decode(storage: Storage, bytes: &[u8], out: &mut [f32]) -> bool {
     match storage {
         Storage::F32 => each(bytes, out, |b: [u8; 4]| f32::from_le_bytes(b)),
         Storage::F64 => each(bytes, out, |b: [u8; 8]| f64::from_le_bytes(b) as f32),
-        Storage::BF16 => each(bytes, out, |b: [u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+        Storage::BF16 => Level::best().run(Widen { bytes, out }),
         Storage::F16 => {
             // In blocks, so that the conversion instruction is asked for once and not per element.
             let mut block = [0u16; 64];
@@ -36,7 +37,11 @@ pub fn decode(storage: Storage, bytes: &[u8], out: &mut [f32]) -> bool {
 pub fn encode(storage: Storage, values: &[f32], out: &mut Vec<u8>) -> bool {
     match storage {
         Storage::F32 => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
-        Storage::BF16 => out.extend(values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes())),
+        Storage::BF16 => {
+            let start = out.len();
+            out.resize(start + 2 * values.len(), 0);
+            Level::best().run(Narrow { values, bytes: &mut out[start..] });
+        }
         Storage::F16 => {
             let mut block = [f16::ZERO; 64];
             for values in values.chunks(64) {
@@ -50,6 +55,36 @@ pub fn encode(storage: Storage, values: &[f32], out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// BF16 is the upper half of an f32.
+struct Widen<'a> {
+    bytes: &'a [u8],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Widen<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        each(self.bytes, self.out, |b: [u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16));
+    }
+}
+
+struct Narrow<'a> {
+    values: &'a [f32],
+    bytes: &'a mut [u8],
+}
+
+impl Kernel for Narrow<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        for (bytes, value) in self.bytes.as_chunks_mut::<2>().0.iter_mut().zip(self.values) {
+            *bytes = bf16::from_f32(*value).to_le_bytes();
+        }
+    }
+}
+
+#[inline(always)]
 fn each<const N: usize>(bytes: &[u8], out: &mut [f32], f: impl Fn([u8; N]) -> f32) {
     for (v, b) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
         *v = f(*b);

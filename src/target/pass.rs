@@ -1,10 +1,13 @@
 //! One row through its codec: read, encode, decode, compare. What a trial shows and what a conversion writes.
+use std::cell::Cell;
+
 use rayon::prelude::*;
 
 use super::codec::{Codec, Prepared, Values};
 use crate::core::histogram::Histogram;
 use crate::core::{Cancel, Error, LossSums, Result};
 use crate::quant::affine::first_non_finite;
+use crate::quant::compare;
 
 /// Takes the bytes of parts as they are made, in any order, from any thread.
 pub trait Sink: Sync {
@@ -112,33 +115,52 @@ impl Pass<'_> {
     /// One slab: its bytes go to the sink, its loss comes back.
     pub fn slab(&self, prepared: &dyn Prepared, slab: usize) -> Result<Measured> {
         self.cancel.check()?;
+        // Fresh memory costs as much as the arithmetic on it.
+        thread_local!(static SCRATCH: Cell<(Vec<f32>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) });
+        let (mut weights, mut scratch) = SCRATCH.take();
+        let measured = self.slab_with(prepared, slab, &mut weights, &mut scratch);
+        SCRATCH.set((weights, scratch));
+        measured
+    }
+
+    fn slab_with(
+        &self,
+        prepared: &dyn Prepared,
+        slab: usize,
+        weights: &mut Vec<f32>,
+        decoded: &mut Vec<f32>,
+    ) -> Result<Measured> {
         let rows = self.codec.geometry().slab(slab);
-        let mut weights = Vec::new();
-        self.values.read(rows.clone(), &mut weights)?;
-        self.refuse_non_finite(slab, &weights)?;
-        let mut scratch = weights.clone();
-        let bytes = prepared.encode(rows.clone(), &mut scratch);
+        self.values.read(rows.clone(), weights)?;
+        decoded.clear();
+        decoded.extend_from_slice(weights);
+        // Encoding uses its values up.
+        let bytes = prepared.encode(rows.clone(), decoded);
         for (piece, bytes) in prepared.pieces(rows.clone()).iter().zip(&bytes) {
             self.sink.write(piece.part, piece.bytes.start, bytes)?;
         }
-        let mut decoded = scratch;
-        prepared.decode(rows, &bytes, &mut decoded);
-        // The file would hold an infinity where the source has a number.
-        if let Some(at) = first_non_finite(&decoded) {
-            return Err(Error::failed(format!(
-                "tensor `{}`: the value {} at {} is too large for what it is stored as; exclude it, or choose another dtype",
-                self.name,
-                weights[at],
-                self.place(slab, at)
-            )));
+        prepared.decode(rows, &bytes, decoded);
+        let sums = compare(weights, decoded);
+        if !sums.is_finite() {
+            // What was written already is removed with the rest.
+            self.refuse_non_finite(slab, weights)?;
+            // The file would hold an infinity where the source has a number.
+            if let Some(at) = first_non_finite(decoded) {
+                return Err(Error::failed(format!(
+                    "tensor `{}`: the value {} at {} is too large for what it is stored as; exclude it, or choose another dtype",
+                    self.name,
+                    weights[at],
+                    self.place(slab, at)
+                )));
+            }
         }
         let histograms = self.histograms.then(|| {
             let mut both = Box::new((Histogram::new(), Histogram::new()));
             both.0.add(weights.iter().copied());
-            both.1.add(weights.iter().zip(&decoded).map(|(w, d)| d - w));
+            both.1.add(weights.iter().zip(&*decoded).map(|(w, d)| d - w));
             both
         });
-        Ok(Measured { sums: LossSums::of(&weights, &decoded), histograms })
+        Ok(Measured { sums, histograms })
     }
 
     /// The whole row, its slabs side by side on the current pool; `done` hears of the elements of each.

@@ -1,4 +1,5 @@
 //! Values of tensors: read from files as they are, or decoded as they are read.
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -67,12 +68,17 @@ impl Values for Plain {
         let stored = &self.opened.model.stored[self.stored as usize];
         let size = stored.storage.bytes().unwrap_or(1);
         let (start, count) = ((rows.start * self.geometry.cols) as u64, rows.len() * self.geometry.cols);
-        let mut bytes = vec![0u8; count * size as usize];
-        blob(&self.opened, stored).read_at(stored.span.offset + start * size, &mut bytes)?;
-        out.clear();
-        out.resize(count, 0.0);
-        cast::decode(stored.storage, &bytes, out);
-        Ok(())
+        // Fresh memory, and zeros in it, cost as much as the arithmetic on it.
+        thread_local!(static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) });
+        let mut bytes = BYTES.take();
+        bytes.resize(count * size as usize, 0);
+        let read = blob(&self.opened, stored).read_at(stored.span.offset + start * size, &mut bytes);
+        if read.is_ok() {
+            out.resize(count, 0.0);
+            cast::decode(stored.storage, &bytes, out);
+        }
+        BYTES.set(bytes);
+        read
     }
 }
 
