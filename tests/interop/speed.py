@@ -191,8 +191,8 @@ def low_rank(folder: Path, rounds: int) -> None:
         print_pair(name, theirs, ours, ROWS * COLS * 2)
         factors = torch.frombuffer(bytearray(out.read_bytes()), dtype=torch.float32)
         found["mixdown"] = (factors[: ROWS * RANK].view(ROWS, RANK), factors[ROWS * RANK :].view(RANK, COLS))
-        left_over = {who: (weight - up @ down).norm().item() for who, (up, down) in found.items()}
-        exact = torch.linalg.svdvals(weight)[RANK:].norm().item()
+        left_over = {who: (weight - up @ down).double().norm().item() for who, (up, down) in found.items()}
+        exact = torch.linalg.eigvalsh((weight.double() @ weight.double().T))[: ROWS - RANK].clamp(min=0).sum().sqrt().item()
         print(
             f"{'':34} residual norm: torch {left_over['torch']:.6g}, mixdown {left_over['mixdown']:.6g} "
             f"({100 * (left_over['mixdown'] / left_over['torch'] - 1):+.4f} %), the least {exact:.6g}"
