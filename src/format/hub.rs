@@ -93,7 +93,7 @@ fn holds_model(folder: &Path) -> bool {
     here("model_index.json")
         || here("config.json")
         || std::fs::read_dir(folder)
-            .is_ok_and(|mut d| d.any(|e| e.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors"))))
+            .is_ok_and(|mut d| d.any(|e| e.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors" || x == "gguf"))))
 }
 
 fn is_id(id: &str) -> bool {
