@@ -3,10 +3,12 @@
 //! Weights are read by position, never mapped: a file cut short under a map kills the process, and a map's pages
 //! cannot be budgeted.
 pub mod blob;
+mod cursor;
 pub mod demo;
 pub mod folder;
 pub mod gguf;
 pub mod hub;
+pub mod imatrix;
 pub mod json;
 pub mod profiles;
 pub mod safetensors;

@@ -51,3 +51,6 @@ pub(crate) fn alignment(keys: &[Pair]) -> Result<u64, String> {
         n => Err(format!("key `{ALIGNMENT}` is {}, expected a power of two", n.unwrap_or_default())),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,20 +1,18 @@
 //! Reading a header. No length in it is believed: each is held against what the file still has before anything is
 //! read or reserved, and what is kept is never more than what was read.
 use std::collections::HashSet;
-use std::fmt::Arguments;
 
 use super::types::Type;
 use super::value::{Kind, Pair, Value};
 use super::{MAGIC, MAX_DIMS, MAX_KEY, MAX_LONG_NAME, MAX_MANY_DIMS, MAX_NAME, VERSION};
 use crate::core::{Error, Result, units};
 use crate::format::Blob;
+use crate::format::cursor::Cursor;
 
 /// Longest string, and most elements of an array: ggml's own limits.
 const MAX_LEN: u64 = 1 << 30;
 /// Longest header. ggml has no limit for all of it; the largest vocabularies take some 20 MB.
 const MAX_HEADER: u64 = 1 << 30;
-/// Bytes that are read at a time.
-const CHUNK: u64 = 256 << 10;
 /// Fewest bytes of a key: length, one letter, type, one byte of value.
 const LEAST_PAIR: u64 = 8 + 1 + 4 + 1;
 /// Fewest bytes of a tensor info: length of no name, number of no dimensions, type, offset.
@@ -83,7 +81,7 @@ pub fn read_header(blob: &Blob) -> Result<Header> {
 }
 
 fn read(blob: &Blob) -> Result<Header> {
-    let mut cursor = Cursor { blob, len: blob.len(), at: 0, chunk: Vec::new(), start: 0 };
+    let mut cursor = Cursor::new(blob, MAX_HEADER);
     let magic: [u8; 4] = cursor.take(format_args!("the magic number"))?;
     if magic != MAGIC {
         return Err(Error::failed(format!(
@@ -109,7 +107,7 @@ fn read(blob: &Blob) -> Result<Header> {
     let alignment = super::alignment(&keys).map_err(Error::failed)?;
     let mut tensors = read_infos(&mut cursor, tensor_count)?;
     let data = place(&cursor, &tensors, alignment)?;
-    let warnings = check_places(&mut tensors, data, alignment, cursor.len)?;
+    let warnings = check_places(&mut tensors, data, alignment, cursor.len())?;
     Ok(Header { version, alignment, keys, tensors, data, warnings })
 }
 
@@ -117,12 +115,10 @@ fn read_keys(cursor: &mut Cursor, count: u64) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     let mut seen = HashSet::new();
     for i in 0..count {
-        let at = cursor.at;
+        let at = cursor.at();
         let len = cursor.u64(format_args!("the length of key {i}"))?;
         if len == 0 || len > MAX_KEY {
-            return Err(Error::failed(format!(
-                "key {i} at offset {at} is {len} bytes long, expected 1 to {MAX_KEY}"
-            )));
+            return Err(Error::failed(format!("key {i} at offset {at} is {len} bytes long, expected 1 to {MAX_KEY}")));
         }
         let key = cursor.bytes(len, format_args!("key {i}"))?;
         let name = String::from_utf8_lossy(&key).into_owned();
@@ -136,7 +132,7 @@ fn read_keys(cursor: &mut Cursor, count: u64) -> Result<Vec<Pair>> {
 }
 
 fn read_value(cursor: &mut Cursor, key: &str) -> Result<Value> {
-    let at = cursor.at;
+    let at = cursor.at();
     let id = cursor.i32(format_args!("the type of key `{key}`"))?;
     let unknown = |at: u64, id: i32, what: &str| {
         Error::failed(format!("key `{key}` has the {what} type {id} at offset {at}, expected 0 to 12"))
@@ -149,7 +145,7 @@ fn read_value(cursor: &mut Cursor, key: &str) -> Result<Value> {
         };
         return Ok(Value::of_raw(kind, None, raw));
     }
-    let at = cursor.at;
+    let at = cursor.at();
     let id = cursor.i32(format_args!("the element type of key `{key}`"))?;
     let kind = Kind::by_id(id).ok_or_else(|| unknown(at, id, "element"))?;
     if kind == Kind::Array {
@@ -157,7 +153,7 @@ fn read_value(cursor: &mut Cursor, key: &str) -> Result<Value> {
             "key `{key}` holds arrays of arrays at offset {at}, expected an array of single values"
         )));
     }
-    let at = cursor.at;
+    let at = cursor.at();
     let count = cursor.u64(format_args!("the length of key `{key}`"))?;
     let room = cursor.remaining();
     // A string has a length of 8 bytes, whatever is in it.
@@ -179,7 +175,7 @@ fn read_value(cursor: &mut Cursor, key: &str) -> Result<Value> {
 fn read_strings(cursor: &mut Cursor, count: u64, key: &str) -> Result<Box<[u8]>> {
     let mut raw = Vec::new();
     for i in 0..count {
-        let at = cursor.at;
+        let at = cursor.at();
         let len = cursor.u64(format_args!("the length of string {i} of key `{key}`"))?;
         if len > MAX_LEN {
             return Err(Error::failed(format!(
@@ -196,7 +192,7 @@ fn read_infos(cursor: &mut Cursor, count: u64) -> Result<Vec<Info>> {
     let mut infos = Vec::new();
     let mut seen = HashSet::new();
     for i in 0..count {
-        let at = cursor.at;
+        let at = cursor.at();
         let len = cursor.u64(format_args!("the length of the name of tensor {i}"))?;
         if len > MAX_LONG_NAME as u64 {
             return Err(Error::failed(format!(
@@ -215,13 +211,13 @@ fn read_infos(cursor: &mut Cursor, count: u64) -> Result<Vec<Info>> {
 fn read_info(cursor: &mut Cursor, name: Box<[u8]>) -> Result<Info> {
     let called = lossy(&name);
     let fail = |at: u64, what: String| Error::failed(format!("tensor `{called}` at offset {at}: {what}"));
-    let at = cursor.at;
+    let at = cursor.at();
     let n = cursor.u32(format_args!("the number of dimensions of tensor `{called}`"))?;
     if n as usize > MAX_MANY_DIMS {
         return Err(fail(at, format!("{n} dimensions, expected at most {MAX_MANY_DIMS}")));
     }
     let mut dims = Vec::with_capacity(n as usize);
-    let at = cursor.at;
+    let at = cursor.at();
     for _ in 0..n {
         let dim = cursor.i64(format_args!("the dimensions of tensor `{called}`"))?;
         let dim = u64::try_from(dim).map_err(|_| fail(at, format!("dimension {dim}, expected 0 or more")))?;
@@ -232,7 +228,7 @@ fn read_info(cursor: &mut Cursor, name: Box<[u8]>) -> Result<Info> {
     if product.is_none() {
         return Err(fail(at, format!("dimensions {dims:?} are more elements than can exist")));
     }
-    let at = cursor.at;
+    let at = cursor.at();
     let id = cursor.i32(format_args!("the type of tensor `{called}`"))?;
     let kind = Type::by_id(id).ok_or_else(|| fail(at, format!("type {id}, which ggml does not have")))?;
     let row = dims.first().copied().unwrap_or(1);
@@ -240,18 +236,20 @@ fn read_info(cursor: &mut Cursor, name: Box<[u8]>) -> Result<Info> {
         return Err(fail(at, format!("rows of {row} elements, expected a multiple of {} for {kind}", kind.block)));
     }
     let bytes = kind.array_bytes(&dims);
-    let bytes = bytes.ok_or_else(|| fail(at, format!("dimensions {dims:?} of {kind} are more bytes than can exist")))?;
+    let bytes =
+        bytes.ok_or_else(|| fail(at, format!("dimensions {dims:?} of {kind} are more bytes than can exist")))?;
     let offset = cursor.u64(format_args!("the offset of tensor `{called}`"))?;
     Ok(Info { name, dims: dims.into(), kind, offset, bytes })
 }
 
 /// Where the data begins: after the infos, at the next multiple of the alignment. A file with tensors reaches it.
 fn place(cursor: &Cursor, tensors: &[Info], alignment: u64) -> Result<u64> {
-    let data = cursor.at.checked_next_multiple_of(alignment).filter(|d| tensors.is_empty() || *d <= cursor.len);
+    let data = cursor.at().checked_next_multiple_of(alignment).filter(|d| tensors.is_empty() || *d <= cursor.len());
     data.ok_or_else(|| {
         Error::failed(format!(
             "ends at {}, before its data: the header ends at {} and the alignment is {alignment}; it is cut short",
-            cursor.len, cursor.at
+            cursor.len(),
+            cursor.at()
         ))
     })
 }
@@ -320,115 +318,6 @@ impl Few {
 /// A name as text, for people.
 pub(super) fn lossy(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
-}
-
-/// A place in a file, and the bytes around it.
-struct Cursor<'a> {
-    blob: &'a Blob,
-    len: u64,
-    at: u64,
-    chunk: Vec<u8>,
-    /// Where in the file the chunk begins.
-    start: u64,
-}
-
-impl Cursor<'_> {
-    fn remaining(&self) -> u64 {
-        self.len - self.at
-    }
-
-    /// Proves that so many bytes follow.
-    fn need(&self, n: u64, what: Arguments) -> Result<()> {
-        if n > self.remaining() {
-            return Err(Error::failed(format!(
-                "{what} at offset {} takes {n} bytes, and the file ends after {}; it is cut short or broken",
-                self.at,
-                self.remaining()
-            )));
-        }
-        if self.at + n > MAX_HEADER {
-            return Err(Error::failed(format!(
-                "{what} at offset {} ends at {}, expected a header of at most {MAX_HEADER} bytes",
-                self.at,
-                self.at + n
-            )));
-        }
-        Ok(())
-    }
-
-    /// How many entries of a kind the file claims, if it has room for them.
-    fn count(&self, n: i64, least: u64, what: &str) -> Result<u64> {
-        let most = self.remaining() / least;
-        u64::try_from(n).ok().filter(|n| *n <= most).ok_or_else(|| {
-            Error::failed(format!(
-                "claims {n} {what} at offset {}, and the file has room for {most}; it is cut short or broken",
-                self.at - 8
-            ))
-        })
-    }
-
-    /// The next bytes: as many as are at hand or can be read at once, but not more than `most`.
-    fn peek(&mut self, most: u64) -> Result<&[u8]> {
-        let end = self.start + self.chunk.len() as u64;
-        if self.at >= end {
-            let n = CHUNK.min(self.remaining());
-            self.chunk.resize(n as usize, 0);
-            self.start = self.at;
-            self.blob.read_at(self.at, &mut self.chunk)?;
-        }
-        let from = (self.at - self.start) as usize;
-        let n = (self.chunk.len() - from).min(usize::try_from(most).unwrap_or(usize::MAX));
-        Ok(&self.chunk[from..from + n])
-    }
-
-    /// Appends so many bytes.
-    fn append(&mut self, out: &mut Vec<u8>, n: u64, what: Arguments) -> Result<()> {
-        self.need(n, what)?;
-        let mut left = n;
-        while left > 0 {
-            let bytes = self.peek(left)?;
-            let read = bytes.len() as u64;
-            out.extend_from_slice(bytes);
-            self.at += read;
-            left -= read;
-        }
-        Ok(())
-    }
-
-    fn bytes(&mut self, n: u64, what: Arguments) -> Result<Box<[u8]>> {
-        self.need(n, what)?;
-        // Not more than a chunk beforehand: a file may be sparse, and its length then means little.
-        let mut out = Vec::with_capacity(n.min(CHUNK) as usize);
-        self.append(&mut out, n, what)?;
-        Ok(out.into_boxed_slice())
-    }
-
-    fn take<const N: usize>(&mut self, what: Arguments) -> Result<[u8; N]> {
-        self.need(N as u64, what)?;
-        let mut out = [0; N];
-        let mut filled = 0;
-        while filled < N {
-            let bytes = self.peek((N - filled) as u64)?;
-            let read = bytes.len();
-            out[filled..filled + read].copy_from_slice(bytes);
-            self.at += read as u64;
-            filled += read;
-        }
-        Ok(out)
-    }
-
-    fn u32(&mut self, what: Arguments) -> Result<u32> {
-        self.take(what).map(u32::from_le_bytes)
-    }
-    fn i32(&mut self, what: Arguments) -> Result<i32> {
-        self.take(what).map(i32::from_le_bytes)
-    }
-    fn u64(&mut self, what: Arguments) -> Result<u64> {
-        self.take(what).map(u64::from_le_bytes)
-    }
-    fn i64(&mut self, what: Arguments) -> Result<i64> {
-        self.take(what).map(i64::from_le_bytes)
-    }
 }
 
 #[cfg(test)]

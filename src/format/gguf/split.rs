@@ -29,8 +29,9 @@ pub fn parse_name(file: &str) -> Option<(&str, usize, usize)> {
         text.parse().ok().filter(|_| digits)
     };
     let (no, count) = (number(no)?, number(count)?);
+    let place = no.checked_sub(1).filter(|place| *place < count)?;
     // Only the spelling that would be written: `0000001` names another file.
-    (no >= 1 && no <= count && name(prefix, no - 1, count) == file).then_some((prefix, no - 1, count))
+    (name(prefix, place, count) == file).then_some((prefix, place, count))
 }
 
 /// A model's files, the one that was opened among them, with their headers.
@@ -134,7 +135,9 @@ pub fn plan(padded: &[u64], max: Option<u64>, most: Option<usize>) -> Vec<Range<
 /// The keys of one of several files: all of them in the first, and in each its place among the files.
 pub fn keys(keys: &[Pair], no: usize, count: usize, tensors: usize) -> Result<Vec<Pair>> {
     let (Ok(no), Ok(count), Ok(tensors)) = (u16::try_from(no), u16::try_from(count), i32::try_from(tensors)) else {
-        return Err(Error::failed(format!("{tensors} tensors in {count} files are more than files can name; use larger ones")));
+        return Err(Error::failed(format!(
+            "{tensors} tensors in {count} files are more than files can name; use larger ones"
+        )));
     };
     let mut own = if no == 0 { without(keys) } else { Vec::new() };
     own.extend([Pair::new(NO, no), Pair::new(COUNT, count), Pair::new(TENSORS, tensors)]);

@@ -61,8 +61,10 @@ mod tests {
             warnings: Vec::new(),
         };
         let stored = arrays(&header);
-        let shown: Vec<_> =
-            stored.iter().map(|s| (s.name.as_str(), s.storage, s.shape.as_slice(), s.span.offset, s.span.len)).collect();
+        let shown: Vec<_> = stored
+            .iter()
+            .map(|s| (s.name.as_str(), s.storage, s.shape.as_slice(), s.span.offset, s.span.len))
+            .collect();
         assert_eq!(
             shown,
             [
