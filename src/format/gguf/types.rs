@@ -96,12 +96,11 @@ impl Type {
     /// No dimensions are one element.
     pub fn array_bytes(self, dims: &[u64]) -> Option<u64> {
         let (row, rest) = dims.split_first().map_or((1, dims), |(row, rest)| (*row, rest));
-        let row = self.row_bytes(row)?;
         // An empty tensor is empty however large its other dimensions are.
-        if rest.contains(&0) {
-            return Some(0);
+        if dims.contains(&0) {
+            return row.is_multiple_of(self.block).then_some(0);
         }
-        rest.iter().try_fold(row, |n, d| n.checked_mul(*d))
+        rest.iter().try_fold(self.row_bytes(row)?, |n, d| n.checked_mul(*d))
     }
 }
 
@@ -156,7 +155,8 @@ mod tests {
         check("Q4_0", &[], None);
         check("Q4_K", &[128, 2], None);
         check("Q4_K", &[0, 7], Some(0));
-        check("F32", &[u64::MAX, 0], None);
+        check("F32", &[u64::MAX, 0], Some(0));
+        check("Q4_0", &[16, 0], None);
         check("I8", &[u64::MAX, u64::MAX, 0], Some(0));
         check("I8", &[1 << 32, 1 << 32], None);
         check("F64", &[1 << 61, 1], None);
