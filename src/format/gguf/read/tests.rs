@@ -43,6 +43,60 @@ fn a_header_is_read_in_its_order() {
     assert_eq!(header.get("flags"), None);
 }
 
+/// Written by the gguf package 0.19.0 for Python, with every kind of key that it writes.
+const PYTHON: &[u8] = include_bytes!("../../../../tests/data/gguf/python.gguf");
+
+#[test]
+fn what_the_python_library_writes_is_read() {
+    let header = Raw(PYTHON.to_vec()).read().expect("a valid file");
+    let shown: Vec<String> = header.keys.iter().map(|p| format!("{} = {:?}", p.name(), p.value)).collect();
+    assert_eq!(
+        shown,
+        [
+            "general.architecture = string test",
+            "k.u8 = u8 200",
+            "k.i8 = i8 -100",
+            "k.u16 = u16 60000",
+            "k.i16 = i16 -30000",
+            "k.u32 = u32 4000000000",
+            "k.i32 = i32 -2000000000",
+            "k.u64 = u64 18446744073709551615",
+            "k.i64 = i64 -9223372036854775808",
+            "k.f32 = f32 0.1",
+            "k.f64 = f64 0.1",
+            "k.bool = bool true",
+            "k.string = string naïve 重み",
+            r#"k.strings = array of string ["a", "bc", ""]"#,
+            "k.ints = array of i32 [1, -2, 3]",
+            "k.floats = array of f32 [0.5, -1]",
+            "k.bools = array of bool [true, false]",
+            "k.bytes = array of u8 [0, 255]",
+            "general.alignment = u32 64",
+        ]
+    );
+    let tensors: Vec<_> =
+        header.tensors.iter().map(|t| (&*t.name, t.shape(), t.kind.name, t.offset, t.bytes)).collect();
+    assert_eq!(
+        tensors,
+        [
+            (&b"plain"[..], vec![2, 3], "F32", 0, 24),
+            (b"half", vec![4], "F16", 64, 8),
+            (b"blocks", vec![2, 32], "Q8_0", 128, 68),
+            (b"ints", vec![1, 1, 1], "I64", 256, 8),
+        ]
+    );
+    let at = |t: &Info| (header.data + t.offset) as usize;
+    let blocks = &header.tensors[2];
+    assert_eq!(PYTHON[at(blocks)..][..68], (0..68).collect::<Vec<u8>>());
+
+    // And written again, byte for byte.
+    let entry = |t: &Info| Entry { name: t.name.clone(), dims: t.dims.to_vec(), kind: t.kind };
+    let entries: Vec<Entry> = header.tensors.iter().map(entry).collect();
+    let places = write::places(&header.keys, &entries, Limits::GGML).expect("a layout");
+    assert_eq!(write::write_header(&header.keys, &entries, &places), PYTHON[..header.data as usize]);
+    assert_eq!(places.total, PYTHON.len() as u64);
+}
+
 #[test]
 fn everything_that_ggml_takes_is_taken() {
     fn check(what: &str, raw: Raw) {
