@@ -1,5 +1,5 @@
 //! Any bytes: a header is refused, or read within the file's bounds, and then written and read again unchanged.
-//! `cargo +nightly fuzz run gguf_header -- -rss_limit_mb=512`
+//! `cargo +nightly fuzz run gguf_header fuzz/corpus/gguf_header tests/data/gguf -- -rss_limit_mb=512`
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
