@@ -4,6 +4,7 @@ pub mod architecture;
 pub mod check;
 pub mod codec;
 pub mod float;
+pub mod gguf;
 pub mod layout;
 pub mod metadata;
 pub mod parts;
