@@ -52,10 +52,6 @@ impl Hyper {
         Self { arch: arch.to_owned(), layers, gqa, experts, seventy }
     }
 
-    pub(super) fn is_70b(&self) -> bool {
-        self.seventy
-    }
-
     /// The layer that a feed-forward weight belongs to. Experts are not in order in a file, so there the name tells;
     /// none if it does not.
     pub(super) fn layer(&self, seat: &Seat) -> Option<u64> {

@@ -181,7 +181,7 @@ fn value(seat: &Seat, model: &Hyper, options: &Options) -> Option<(GgmlType, &'s
         return Some((Q8_0, "small beside eight experts"));
     }
     let so_far = chosen.map_or(options.mixture.default_type(), |(ty, _)| ty);
-    if model.is_70b() && matches!(so_far, Q3_K | Q4_K) {
+    if model.seventy && matches!(so_far, Q3_K | Q4_K) {
         return Some((Q5_K, "eight times smaller than attn_q in a 70B model"));
     }
     chosen
