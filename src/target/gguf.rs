@@ -1,4 +1,8 @@
 //! GGUF, for llama.cpp and what is built on it: its tensors are recognised; decoding and writing them is not there yet.
+pub mod metadata;
+pub mod mixtures;
+pub mod types;
+
 use super::codec::Codec;
 use super::layout;
 use super::{DtypeInfo, Knob, Target};
