@@ -7,6 +7,9 @@
 //! source has it, and nothing is fused. Where C would convert an integer out of range, the answer of x86 is given
 //! ([`c_int`]). ggml for other machines fuses, so its bytes differ there; these do not.
 
+pub mod kquants;
+mod search;
+
 use half::f16;
 
 /// Values of a super-block of the K types.
