@@ -9,6 +9,11 @@ use crate::quant::ggml::search::lanes::{Row, affine, positive, refined, rounded,
 use crate::quant::ggml::{MAGIC, SUPER_BLOCK, f16_value};
 use crate::quant::simd::{self, LANES, Simd};
 
+/// The search of a sub-block's scale.
+const AFFINE: u8 = 0;
+const SYMMETRIC: u8 = 1;
+const REFINED: u8 = 2;
+
 /// Super-blocks of a batch.
 const BATCH: usize = LANES;
 
@@ -26,17 +31,12 @@ impl simd::Kernel for Encode<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { kind, row_len, values, importance, out } = self;
+        // One body for each shape of sub-blocks and way of searching; the kind decides in it at run time.
         match (kind, importance) {
-            (Kind::Q2K, None) => batches::<S, 16>(s, Kind::Q2K, row_len, values, None, out),
-            (Kind::Q3K, None) => batches::<S, 16>(s, Kind::Q3K, row_len, values, None, out),
-            (Kind::Q4K, None) => batches::<S, 32>(s, Kind::Q4K, row_len, values, None, out),
-            (Kind::Q5K, None) => batches::<S, 32>(s, Kind::Q5K, row_len, values, None, out),
-            (Kind::Q6K, None) => batches::<S, 16>(s, Kind::Q6K, row_len, values, None, out),
-            (Kind::Q2K, Some(w)) => batches::<S, 16>(s, Kind::Q2K, row_len, values, Some(w), out),
-            (Kind::Q3K, Some(w)) => batches::<S, 16>(s, Kind::Q3K, row_len, values, Some(w), out),
-            (Kind::Q4K, Some(w)) => batches::<S, 32>(s, Kind::Q4K, row_len, values, Some(w), out),
-            (Kind::Q5K, Some(w)) => batches::<S, 32>(s, Kind::Q5K, row_len, values, Some(w), out),
-            (Kind::Q6K, Some(w)) => batches::<S, 16>(s, Kind::Q6K, row_len, values, Some(w), out),
+            (Kind::Q2K, _) => batches::<S, AFFINE, 16>(s, kind, row_len, values, importance, out),
+            (Kind::Q4K | Kind::Q5K, _) => batches::<S, AFFINE, 32>(s, kind, row_len, values, importance, out),
+            (Kind::Q3K, None) => batches::<S, REFINED, 16>(s, kind, row_len, values, importance, out),
+            (Kind::Q3K | Kind::Q6K, _) => batches::<S, SYMMETRIC, 16>(s, kind, row_len, values, importance, out),
         }
     }
 }
@@ -57,7 +57,7 @@ struct Work {
 }
 
 #[inline(always)]
-fn batches<S: Simd, const N: usize>(
+fn batches<S: Simd, const SEARCH: u8, const N: usize>(
     s: S,
     kind: Kind,
     row_len: usize,
@@ -86,7 +86,7 @@ fn batches<S: Simd, const N: usize>(
             }
         };
         let columns = importance.map(|w| Columns { importance: w, first: i * BATCH * SUPER_BLOCK % row_len });
-        batch::<S, N>(s, kind, whole, columns, &mut work, out);
+        batch::<S, SEARCH, N>(s, kind, whole, columns, &mut work, out);
     }
 }
 
@@ -106,7 +106,7 @@ impl Columns<'_> {
 }
 
 #[inline(always)]
-fn batch<S: Simd, const N: usize>(
+fn batch<S: Simd, const SEARCH: u8, const N: usize>(
     s: S,
     kind: Kind,
     values: &[f32; BATCH * SUPER_BLOCK],
@@ -126,7 +126,7 @@ fn batch<S: Simd, const N: usize>(
     for ((to, from), _) in work.x.as_chunks_mut::<N>().0.iter_mut().zip(pieces).zip(0..groups) {
         spread(s, from, to);
     }
-    if kind == Kind::Q3K && columns.is_none() {
+    if SEARCH == REFINED {
         const K: usize = 4;
         let x = work.x.as_chunks::<N>().0.as_chunks::<K>().0;
         let kept = work.kept.as_chunks_mut::<N>().0.as_chunks_mut::<K>().0;
@@ -138,15 +138,15 @@ fn batch<S: Simd, const N: usize>(
         }
     } else {
         for group in 0..groups {
-            search::<S, N>(s, kind, group, columns, &sigma2, work);
+            search::<S, SEARCH, N>(s, kind, group, columns, &sigma2, work);
         }
     }
 
     let mut blocks = [const { Block::ZERO }; BATCH];
     let mut zero = [false; BATCH];
     let n = kind.sub_blocks();
-    if columns.is_some() && kind != Kind::Q6K {
-        scales_by_importance(s, kind, work, &mut blocks);
+    if SEARCH != REFINED && columns.is_some() && kind != Kind::Q6K {
+        scales_by_importance::<S, SEARCH>(s, kind, work, &mut blocks);
     } else {
         for (i, block) in blocks.iter_mut().enumerate().take(count) {
             let of = i * n..(i + 1) * n;
@@ -164,7 +164,7 @@ fn batch<S: Simd, const N: usize>(
     }
     for group in 0..groups {
         let mut codes = [0; 2 * SUPER_BLOCK];
-        assign::<S, N>(s, kind, group, columns.is_some(), work, &mut codes);
+        assign::<S, SEARCH, N>(s, kind, group, work, &mut codes);
         for (i, codes) in codes.as_chunks::<SUPER_BLOCK>().0.iter().enumerate().take(together) {
             let i = group * together + i;
             if let Some(out) = out.chunks_exact_mut(kind.bytes()).nth(i) {
@@ -207,7 +207,7 @@ fn mean_squares<S: Simd>(s: S, kind: Kind, values: &[f32; BATCH * SUPER_BLOCK]) 
 
 /// Scales, minima, and sums of weights of a group's sub-blocks.
 #[inline(always)]
-fn search<S: Simd, const N: usize>(
+fn search<S: Simd, const SEARCH: u8, const N: usize>(
     s: S,
     kind: Kind,
     group: usize,
@@ -261,7 +261,7 @@ fn search<S: Simd, const N: usize>(
     }
     let to = |all: &mut [f32; SUPER_BLOCK], row: S::F| s.store(row, &mut all.as_chunks_mut().0[group]);
     to(&mut work.total, total);
-    if matches!(kind, Kind::Q3K | Kind::Q6K) {
+    if SEARCH == SYMMETRIC {
         let found = symmetric::<S, N>(s, if kind == Kind::Q3K { 4 } else { 32 }, x, &w);
         to(&mut work.scale, found.scale);
         s.store(found.factor, &mut work.factor[group]);
@@ -276,7 +276,7 @@ fn search<S: Simd, const N: usize>(
 
 /// Scales as codes, by a search of their own for each super-block.
 #[inline(always)]
-fn scales_by_importance<S: Simd>(s: S, kind: Kind, work: &Work, blocks: &mut [Block; BATCH]) {
+fn scales_by_importance<S: Simd, const SEARCH: u8>(s: S, kind: Kind, work: &Work, blocks: &mut [Block; BATCH]) {
     let n = kind.sub_blocks();
     let mut of = [[[0.0; LANES]; 16]; 3];
     s.transpose(&work.scale, n, &mut of[0]);
@@ -285,7 +285,7 @@ fn scales_by_importance<S: Simd>(s: S, kind: Kind, work: &Work, blocks: &mut [Bl
     let [scale, min, total] = &of;
     let (mut ls, mut lm) = ([[0; LANES]; 16], [[0; LANES]; 16]);
     let (mut d, mut dmin) = ([0.0; LANES], [0.0; LANES]);
-    if kind == Kind::Q3K {
+    if SEARCH == SYMMETRIC {
         let found = symmetric(s, 32, scale, total);
         let some = s.eq(found.factor, found.factor);
         for (l, scale) in ls.iter_mut().zip(scale) {
@@ -307,11 +307,10 @@ fn scales_by_importance<S: Simd>(s: S, kind: Kind, work: &Work, blocks: &mut [Bl
 
 /// The codes of a group, by the scales as they will be read: of super-block after super-block.
 #[inline(always)]
-fn assign<S: Simd, const N: usize>(
+fn assign<S: Simd, const SEARCH: u8, const N: usize>(
     s: S,
     kind: Kind,
     group: usize,
-    importance: bool,
     work: &Work,
     codes: &mut [u8; 2 * SUPER_BLOCK],
 ) {
@@ -326,7 +325,7 @@ fn assign<S: Simd, const N: usize>(
         Kind::Q5K => (0, 31),
         Kind::Q6K => (-32, 31),
     };
-    let affine = matches!(kind, Kind::Q2K | Kind::Q4K | Kind::Q5K);
+    let affine = SEARCH == AFFINE;
     // Where the scale is zero, the search's codes stay.
     let stay = s.eq(scale, s.zero());
     let some_stay = s.any(stay);
@@ -341,7 +340,7 @@ fn assign<S: Simd, const N: usize>(
             let quotient = s.div(if affine { s.add(x, min) } else { x }, scale);
             let mut code = s.sub_i(s.bits(rounded::<S, false>(s, quotient, low, high)), magic);
             if some_stay {
-                let searched = if kind == Kind::Q3K && !importance {
+                let searched = if SEARCH == REFINED {
                     s.nearest_int(s.sub(s.load(&kept[row]), s.splat(low as f32)))
                 } else {
                     let v = s.mul(factor, if affine { s.sub(x, base) } else { x });

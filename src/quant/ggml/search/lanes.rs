@@ -45,7 +45,6 @@ pub(in crate::quant::ggml) fn affine<S: Simd, const N: usize>(
     x: &[Row; N],
     w: &[Row; N],
 ) -> Affine<S> {
-    let top = s.splat(steps.top as f32);
     let first = s.load(&x[0]);
     let (mut least, mut max) = (first, first);
     let mut sum_w = s.load(&w[0]);
@@ -71,30 +70,31 @@ pub(in crate::quant::ggml) fn affine<S: Simd, const N: usize>(
     };
 
     let mut codes = [[0.0; LANES]; N];
-    let mut factor = s.div(top, range(min));
-    let mut base = min;
-    let mut scale = s.div(s.splat(1.0), factor);
-    if tame(factor, min) {
-        sums::<S, N, true>(s, steps.top, x, w, factor, min, &mut codes);
-    } else {
-        sums::<S, N, false>(s, steps.top, x, w, factor, min, &mut codes);
-    }
-    let mut best = error(s, steps.magnitudes, x, w, scale, min, &codes);
-    for step in 0..=steps.count {
-        let this_factor = s.div(s.splat(steps.from + steps.by * step as f32 + steps.top as f32), range(min));
+    let (mut factor, mut base, mut scale, mut best) = (s.zero(), min, s.zero(), s.zero());
+    // Step -1 is the range as it is, which any better one replaces.
+    for step in -1..=steps.count {
+        let plain = step < 0;
+        let beyond = if plain { 0.0 } else { steps.from + steps.by * step as f32 };
+        let this_factor = s.div(s.splat(beyond + steps.top as f32), range(min));
         let [sum_l, sum_l2, sum_xl] = if tame(this_factor, min) {
             sums::<S, N, true>(s, steps.top, x, w, this_factor, min, &mut codes)
         } else {
             sums::<S, N, false>(s, steps.top, x, w, this_factor, min, &mut codes)
         };
         let determinant = s.sub(s.mul(sum_w, sum_l2), s.mul(sum_l, sum_l));
-        let this_scale = s.div(s.sub(s.mul(sum_w, sum_xl), s.mul(sum_x, sum_l)), determinant);
-        let this_min = s.div(s.sub(s.mul(sum_l2, sum_x), s.mul(sum_l, sum_xl)), determinant);
+        let mut this_scale = s.div(s.sub(s.mul(sum_w, sum_xl), s.mul(sum_x, sum_l)), determinant);
+        let mut this_min = s.div(s.sub(s.mul(sum_l2, sum_x), s.mul(sum_l, sum_xl)), determinant);
         let above = s.lt(s.zero(), this_min);
-        let this_min = s.select(above, s.zero(), this_min);
-        let this_scale = s.select(above, s.div(sum_xl, sum_l2), this_scale);
+        this_min = s.select(above, s.zero(), this_min);
+        this_scale = s.select(above, s.div(sum_xl, sum_l2), this_scale);
+        if plain {
+            (this_scale, this_min) = (s.div(s.splat(1.0), this_factor), min);
+        }
         let this = error(s, steps.magnitudes, x, w, this_scale, this_min, &codes);
-        let better = s.and_m(s.lt(s.zero(), determinant), s.lt(this, best));
+        let mut better = s.and_m(s.lt(s.zero(), determinant), s.lt(this, best));
+        if plain {
+            better = s.eq(s.zero(), s.zero());
+        }
         best = s.select(better, this, best);
         scale = s.select(better, this_scale, scale);
         factor = s.select(better, this_factor, factor);
@@ -197,6 +197,9 @@ pub(in crate::quant::ggml) fn symmetric<S: Simd, const N: usize>(
     }
 }
 
+/// Tenths of a code beyond the half. The first stands until a better one comes.
+const STEPS: [i32; 19] = [0, -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+
 #[inline(always)]
 fn walk<S: Simd, const N: usize, const TAME: bool>(
     s: S,
@@ -207,19 +210,18 @@ fn walk<S: Simd, const N: usize, const TAME: bool>(
     max: S::F,
     tiny: S::M,
 ) -> Symmetric<S> {
-    let mut chosen = s.div(s.splat(-(half as f32)), max);
-    let (sumlx, suml2) = products::<S, N, TAME>(s, half, x, w, wx, chosen);
-    let mut scale = s.select(s.eq(suml2, s.zero()), s.zero(), s.div(sumlx, suml2));
-    let mut best = s.mul(scale, sumlx);
-    for step in -9..=9 {
-        if step == 0 {
-            continue;
-        }
+    let (mut chosen, mut scale, mut best) = (s.zero(), s.zero(), s.zero());
+    for step in STEPS {
         let factor = s.div(s.splat(-(half as f32 + 0.1 * step as f32)), max);
         let (sumlx, suml2) = products::<S, N, TAME>(s, half, x, w, wx, factor);
-        let better = s.and_m(s.lt(s.zero(), suml2), s.lt(s.mul(best, suml2), s.mul(sumlx, sumlx)));
+        let mut this = s.div(sumlx, suml2);
+        let mut better = s.and_m(s.lt(s.zero(), suml2), s.lt(s.mul(best, suml2), s.mul(sumlx, sumlx)));
+        if step == 0 {
+            this = s.select(s.eq(suml2, s.zero()), s.zero(), this);
+            better = s.eq(s.zero(), s.zero());
+        }
         chosen = s.select(better, factor, chosen);
-        scale = s.select(better, s.div(sumlx, suml2), scale);
+        scale = s.select(better, this, scale);
         best = s.select(better, s.mul(scale, sumlx), best);
     }
     Symmetric { scale: s.select(tiny, s.zero(), scale), factor: s.select(tiny, s.splat(f32::NAN), chosen) }
