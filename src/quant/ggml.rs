@@ -12,6 +12,76 @@ mod search;
 
 use half::f16;
 
+/// A block type that this module encodes and decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// One of [`kquants`].
+    K(kquants::Kind),
+}
+
+impl Type {
+    /// Every type, in the order of the numbers.
+    pub const ALL: [Self; 5] = [
+        Self::K(kquants::Kind::Q2K),
+        Self::K(kquants::Kind::Q3K),
+        Self::K(kquants::Kind::Q4K),
+        Self::K(kquants::Kind::Q5K),
+        Self::K(kquants::Kind::Q6K),
+    ];
+
+    /// The number in a GGUF file, the name, values of a block, and bytes of a block.
+    const fn facts(self) -> (u32, &'static str, usize, usize) {
+        use kquants::Kind;
+        match self {
+            Self::K(Kind::Q2K) => (10, "Q2_K", SUPER_BLOCK, Kind::Q2K.bytes()),
+            Self::K(Kind::Q3K) => (11, "Q3_K", SUPER_BLOCK, Kind::Q3K.bytes()),
+            Self::K(Kind::Q4K) => (12, "Q4_K", SUPER_BLOCK, Kind::Q4K.bytes()),
+            Self::K(Kind::Q5K) => (13, "Q5_K", SUPER_BLOCK, Kind::Q5K.bytes()),
+            Self::K(Kind::Q6K) => (14, "Q6_K", SUPER_BLOCK, Kind::Q6K.bytes()),
+        }
+    }
+
+    /// The number in a GGUF file.
+    pub const fn number(self) -> u32 {
+        self.facts().0
+    }
+
+    /// ggml's name.
+    pub const fn name(self) -> &'static str {
+        self.facts().1
+    }
+
+    /// Values of a block; a row is a whole number of blocks.
+    pub const fn block(self) -> usize {
+        self.facts().2
+    }
+
+    /// Bytes of a block.
+    pub const fn bytes(self) -> usize {
+        self.facts().3
+    }
+
+    /// Encodes whole rows of `row_len` values, each a whole number of blocks; `importance` has a weight for each column.
+    ///
+    /// # Panics
+    /// If the lengths do not fit each other.
+    pub fn encode(self, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        match self {
+            Self::K(kind) => kquants::encode(kind, row_len, values, importance, out),
+        }
+    }
+
+    /// Decodes whole blocks.
+    ///
+    /// # Panics
+    /// If the lengths do not fit each other.
+    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Self::K(kind) => kquants::decode(kind, bytes, out),
+        }
+    }
+}
+
 /// Values of a super-block of the K types.
 pub const SUPER_BLOCK: usize = 256;
 
@@ -73,6 +143,19 @@ pub(crate) fn bf16_value(bits: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn types_are_numbered_and_named_once() {
+        let facts: Vec<_> = Type::ALL.iter().map(|t| (t.number(), t.name())).collect();
+        assert!(facts.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 != w[1].1), "{facts:?}");
+        let q4 = Type::ALL[2];
+        assert_eq!((q4.number(), q4.name(), q4.block(), q4.bytes()), (12, "Q4_K", 256, 144));
+        let mut bytes = [0; 144];
+        q4.encode(256, &[1.0; 256], None, &mut bytes);
+        let mut values = [0.0; 256];
+        q4.decode(&bytes, &mut values);
+        assert!(values.iter().all(|v| (v - 1.0).abs() < 1e-2), "{values:?}");
+    }
 
     #[test]
     fn nearest_is_half_to_even_and_wraps() {
