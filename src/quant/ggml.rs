@@ -98,9 +98,10 @@ pub(crate) fn nearest_int(v: f32) -> i32 {
 }
 
 /// C's `(int)` on x86: toward zero, and `i32::MIN` for what does not fit and for NaN.
+#[allow(dead_code, reason = "for the types that convert so")]
 #[inline(always)]
 pub(crate) fn c_int(v: f32) -> i32 {
-    if v >= -2_147_483_648.0 && v < 2_147_483_648.0 { v as i32 } else { i32::MIN }
+    if (-2_147_483_648.0..2_147_483_648.0).contains(&v) { v as i32 } else { i32::MIN }
 }
 
 /// C's `a > b ? a : b`: the second wins with a NaN and between zeros.
@@ -128,6 +129,7 @@ pub(crate) fn f16_value(bits: u16) -> f32 {
 }
 
 /// The nearest bfloat16, ties to even; a NaN keeps its high bits and is quiet.
+#[allow(dead_code, reason = "for the types that convert so")]
 #[inline]
 pub(crate) fn bf16_bits(v: f32) -> u16 {
     let bits = v.to_bits();
@@ -135,6 +137,7 @@ pub(crate) fn bf16_bits(v: f32) -> u16 {
 }
 
 /// The value of bfloat16 bits.
+#[allow(dead_code, reason = "for the types that convert so")]
 #[inline(always)]
 pub(crate) fn bf16_value(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)

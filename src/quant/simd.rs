@@ -85,6 +85,7 @@ pub(crate) trait Simd: Copy {
     /// The bits of a float.
     fn bits(self, a: Self::F) -> Self::I;
     /// The float of these bits.
+    #[allow(clippy::wrong_self_convention, reason = "`self` is the instruction set")]
     fn from_bits(self, a: Self::I) -> Self::F;
     /// To the nearest `f32`, ties to even.
     fn to_float(self, a: Self::I) -> Self::F;

@@ -113,7 +113,7 @@ impl Kernel for Floats<'_> {
 
         mask("and_m", s.and_m(s.lt(a, b), s.gt_i(c, d)), &|i| x[i] < y[i] && m[i] > n[i]);
         mask("or_m", s.or_m(s.lt(a, b), s.gt_i(c, d)), &|i| x[i] < y[i] || m[i] > n[i]);
-        mask("not_m", s.not_m(s.lt(a, b)), &|i| !(x[i] < y[i]));
+        mask("not_m", s.not_m(s.lt(a, b)), &|i| x[i].partial_cmp(&y[i]) != Some(core::cmp::Ordering::Less));
         float("lookup", s.lookup(x, c), &|i| x[(m[i] & 15) as usize]);
     }
 }
