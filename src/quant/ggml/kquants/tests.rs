@@ -75,6 +75,16 @@ fn codes_become_values() {
     check(Kind::Q6K, &[(209, 0x40), (192, 0xff), (0, 0x0f), (128, 0b11)], &[(0, -62.0), (1, 64.0), (16, 0.0)]);
 }
 
+/// The search with an importance matrix can yield a scale code over 63: a negative scale wraps as a byte. Its high bits
+/// fall into another scale, and the codes are then found by the scales as they will be read.
+#[test]
+fn a_wide_scale_spills_into_another() {
+    let bytes = layout::pack_pairs(&[0x45, 0, 0, 0, 0, 0, 0, 0xff], &[0, 0x80, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[..12], [0x45, 0, 0, 0xc0, 0, 0x80, 0, 0, 0, 0, 0, 0x0f]);
+    let (scales, mins) = layout::unpack_scales(Kind::Q4K, &bytes);
+    assert_eq!((&scales[..8], &mins[..8]), (&[5, 0, 0, 0, 16, 0, 0, 63][..], &[0, 0, 0, 0, 0, 32, 0, 0][..]));
+}
+
 #[test]
 fn zeros_stay_zeros() {
     for kind in Kind::ALL {
