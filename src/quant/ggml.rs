@@ -7,6 +7,12 @@
 //! source has it, and nothing is fused. Where C would convert an integer out of range, the answer of x86 is given
 //! ([`c_int`]). ggml for other machines fuses, so its bytes differ there; these do not.
 
+mod abreast;
+pub mod floats;
+pub mod legacy;
+pub mod microscale;
+pub mod ternary;
+
 use half::f16;
 
 /// Values of a super-block of the K types.
