@@ -9,8 +9,10 @@
 
 mod abreast;
 pub mod floats;
+pub mod kquants;
 pub mod legacy;
 pub mod microscale;
+mod search;
 pub mod ternary;
 
 use half::f16;

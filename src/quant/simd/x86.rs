@@ -154,10 +154,12 @@ impl Simd for Avx2 {
         // SAFETY: `self` proves the features.
         unsafe {
             // The permutes read three bits of the index, and the fourth becomes the sign that the blend reads.
-            index.map(|i| {
+            let mut found = [low; 2];
+            for (found, i) in found.iter_mut().zip(index) {
                 let (low, high) = (_mm256_permutevar8x32_ps(low, i), _mm256_permutevar8x32_ps(high, i));
-                _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(i)))
-            })
+                *found = _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(i)));
+            }
+            found
         }
     }
     #[inline(always)]
