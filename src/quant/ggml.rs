@@ -14,6 +14,8 @@ pub mod legacy;
 pub mod microscale;
 mod search;
 pub mod ternary;
+#[cfg(test)]
+mod testing;
 
 use half::f16;
 

@@ -29,27 +29,20 @@ pub(super) fn encode<S: Simd, T: Format<B, N>, const B: usize, const N: usize>(s
     }
 }
 
-/// The bits of the largest magnitude of each block; above those of infinity where there is a NaN.
+/// The largest magnitude of each block; NaN is skipped.
 #[inline(always)]
-pub(super) fn largest<S: Simd, const B: usize>(s: S, x: &[[f32; B]; LANES]) -> S::I {
-    let mut rows = [[0.0; LANES]; LANES];
+pub(super) fn largest<S: Simd, const B: usize>(s: S, x: &[[f32; B]; LANES]) -> S::F {
+    let mut rows = [s.zero(); LANES];
     for (row, x) in rows.iter_mut().zip(x) {
-        let mut most = s.splat_i(0);
         for x in x.as_chunks().0 {
-            most = s.max_i(s.bits(s.abs(s.load(x))), most);
+            *row = s.max(s.abs(s.load(x)), *row);
         }
-        s.store(s.from_bits(most), row);
     }
-    let mut columns = [[0.0; LANES]; LANES];
-    s.transpose(rows.as_flattened(), LANES, &mut columns);
-    let mut most = s.splat_i(0);
-    for column in &columns {
-        most = s.max_i(s.bits(s.load(column)), most);
-    }
-    most
+    s.greatest_lanes(&rows)
 }
 
-/// The least and the greatest value of each block, between `least` and `greatest`, without NaN; of two zeros either.
+/// The least and the greatest value of each block, between `least` and `greatest`; NaN is skipped, and of two zeros it
+/// is either.
 #[inline(always)]
 pub(super) fn extremes<S: Simd, const B: usize>(
     s: S,
@@ -57,27 +50,36 @@ pub(super) fn extremes<S: Simd, const B: usize>(
     least: f32,
     greatest: f32,
 ) -> (S::F, S::F) {
-    let (mut low_rows, mut high_rows) = ([[0.0; LANES]; LANES], [[0.0; LANES]; LANES]);
-    for ((low_row, high_row), x) in low_rows.iter_mut().zip(&mut high_rows).zip(x) {
-        let (mut low, mut high) = (s.splat(least), s.splat(greatest));
+    let (mut low, mut high) = ([s.splat(least); LANES], [s.splat(greatest); LANES]);
+    for ((low, high), x) in low.iter_mut().zip(&mut high).zip(x) {
         for x in x.as_chunks().0 {
             let x = s.load(x);
-            (low, high) = (s.min(x, low), s.max(x, high));
+            (*low, *high) = (s.min(x, *low), s.max(x, *high));
         }
-        s.store(low, low_row);
-        s.store(high, high_row);
     }
-    let (mut low, mut high) = (s.splat(least), s.splat(greatest));
-    let mut columns = [[0.0; LANES]; LANES];
-    s.transpose(low_rows.as_flattened(), LANES, &mut columns);
-    for column in &columns {
-        low = s.min(s.load(column), low);
+    (s.least_lanes(&low), s.greatest_lanes(&high))
+}
+
+/// The nearest f16 of each lane, in two bytes.
+#[inline(always)]
+pub(super) fn halves<S: Simd>(s: S, v: S::F) -> [[u8; 2]; LANES] {
+    // As `floats::to_f16`.
+    let magnitude = s.bits(s.abs(v));
+    let odd = s.and_i(s.shr::<13>(magnitude), s.splat_i(1));
+    let normal = s.shr::<13>(s.add_i(s.add_i(magnitude, odd), s.splat_i(0xfff - (112 << 23))));
+    let half = s.splat(0.5);
+    let subnormal = s.sub_i(s.bits(s.add(s.abs(v), half)), s.bits(half));
+    let small = s.select_i(s.gt_i(s.splat_i(0x3880_0000), magnitude), subnormal, normal);
+    let rounded = s.select_i(s.gt_i(s.splat_i(0x4780_0000), magnitude), small, s.splat_i(0x7c00));
+    let rounded = s.select_i(s.gt_i(magnitude, s.splat_i(0x7f80_0000)), s.splat_i(0x7e00), rounded);
+    let sign = s.and_i(s.shr::<16>(s.bits(v)), s.splat_i(0x8000));
+    let mut words = [0; LANES];
+    s.store_i(s.or_i(rounded, sign), &mut words);
+    let mut halves = [[0; 2]; LANES];
+    for (half, word) in halves.iter_mut().zip(words) {
+        *half = (word as u16).to_le_bytes();
     }
-    s.transpose(high_rows.as_flattened(), LANES, &mut columns);
-    for column in &columns {
-        high = s.max(s.load(column), high);
-    }
-    (low, high)
+    halves
 }
 
 /// Where both `d` and `1 / d` are normal numbers.

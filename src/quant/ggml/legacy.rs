@@ -78,7 +78,7 @@ fn encode_at(
     match importance {
         Some(importance) if kind != Kind::Q8_0 => {
             assert_eq!(importance.len(), row_len, "a weight per column");
-            search::encode(level, kind, values, importance, out);
+            simd::run(level, search::Encode { kind, values, importance, out });
         }
         _ => simd::run(level, kernels::Encode { kind, values, out }),
     }

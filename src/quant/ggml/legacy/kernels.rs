@@ -3,8 +3,8 @@
 //! The extremes and scales of sixteen blocks are found side by side; then each block's values are rounded, sixteen at a
 //! time. A block whose scale is not an ordinary number is `scalar`'s.
 
-use super::super::abreast::{self, Format, extremes, largest, lanes, ordinary};
-use super::super::floats::{from_f16, to_f16};
+use super::super::abreast::{self, Format, extremes, halves, lanes, largest, ordinary};
+use super::super::floats::from_f16;
 use super::{BLOCK, Kind, scalar};
 use crate::quant::simd::{Kernel, LANES, Simd};
 
@@ -49,7 +49,7 @@ impl<const HALF: i32, const N: usize> Format<BLOCK, N> for Symmetric<HALF> {
         let d = s.div(s.load(&max), s.splat(-HALF as f32));
         let fine = s.mask_bits(ordinary(s, d));
         let id = lanes(s, s.div(s.splat(1.0), d));
-        let d = lanes(s, d);
+        let d = halves(s, d);
         let (middle, top) = (s.splat(HALF as f32 + 0.5), s.splat_i(2 * HALF - 1));
         for (b, (x, out)) in x.iter().zip(out).enumerate() {
             if fine >> b & 1 == 0 {
@@ -57,10 +57,10 @@ impl<const HALF: i32, const N: usize> Format<BLOCK, N> for Symmetric<HALF> {
                 continue;
             }
             let id = s.splat(id[b]);
-            let [low, high] = halves(s, x);
+            let [low, high] = both(s, x);
             let low = s.min_i(s.to_int(s.add(s.mul(low, id), middle)), top);
             let high = s.min_i(s.to_int(s.add(s.mul(high, id), middle)), top);
-            out[..2].copy_from_slice(&to_f16(d[b]).to_le_bytes());
+            out[..2].copy_from_slice(&d[b]);
             put(s, &mut out[2..], HALF == 16, low, high);
         }
     }
@@ -77,7 +77,8 @@ impl<const TOP: i32, const N: usize> Format<BLOCK, N> for Offset<TOP> {
         // The sign of a minimum of zero is that of the first zero.
         let fine = s.mask_bits(s.and_m(ordinary(s, d), s.not_m(s.eq(low, s.zero()))));
         let (min, id) = (lanes(s, low), lanes(s, s.div(s.splat(1.0), d)));
-        let d = lanes(s, d);
+        let m_bytes = halves(s, low);
+        let d = halves(s, d);
         let (half, top) = (s.splat(0.5), s.splat_i(TOP));
         for (b, (x, out)) in x.iter().zip(out).enumerate() {
             if fine >> b & 1 == 0 {
@@ -85,21 +86,21 @@ impl<const TOP: i32, const N: usize> Format<BLOCK, N> for Offset<TOP> {
                 continue;
             }
             let (m, id) = (s.splat(min[b]), s.splat(id[b]));
-            let [low, high] = halves(s, x);
+            let [low, high] = both(s, x);
             let low = s.to_int(s.add(s.mul(s.sub(low, m), id), half));
             let high = s.to_int(s.add(s.mul(s.sub(high, m), id), half));
             // Four bits are capped, five are cut.
             let [low, high] =
                 if TOP == 15 { [s.min_i(low, top), s.min_i(high, top)] } else { [s.and_i(low, top), s.and_i(high, top)] };
-            out[..2].copy_from_slice(&to_f16(d[b]).to_le_bytes());
-            out[2..4].copy_from_slice(&to_f16(min[b]).to_le_bytes());
+            out[..2].copy_from_slice(&d[b]);
+            out[2..4].copy_from_slice(&m_bytes[b]);
             put(s, &mut out[4..], TOP == 31, low, high);
         }
     }
 }
 
 #[inline(always)]
-fn halves<S: Simd>(s: S, x: &[f32; BLOCK]) -> [S::F; 2] {
+fn both<S: Simd>(s: S, x: &[f32; BLOCK]) -> [S::F; 2] {
     let x = x.as_chunks().0;
     [s.load(&x[0]), s.load(&x[1])]
 }
@@ -127,10 +128,10 @@ struct Bytes;
 impl Format<BLOCK, 34> for Bytes {
     #[inline(always)]
     fn encode<S: Simd>(s: S, x: &[[f32; BLOCK]; LANES], out: &mut [[u8; 34]; LANES]) {
-        let d = s.div(s.from_bits(largest(s, x)), s.splat(127.0));
+        let d = s.div(largest(s, x), s.splat(127.0));
         let fine = s.mask_bits(ordinary(s, d));
         let id = lanes(s, s.div(s.splat(1.0), d));
-        let d = lanes(s, d);
+        let d = halves(s, d);
         // Half away from zero: from the middle between two numbers the greatest float below a half reaches the farther,
         // and from nothing nearer.
         let half = s.bits(s.splat(0.5f32.next_down()));
@@ -140,9 +141,9 @@ impl Format<BLOCK, 34> for Bytes {
                 scalar::encode(Kind::Q8_0, x, out);
                 continue;
             }
-            out[..2].copy_from_slice(&to_f16(d[b]).to_le_bytes());
+            out[..2].copy_from_slice(&d[b]);
             let id = s.splat(id[b]);
-            for (x, out) in halves(s, x).into_iter().zip(out[2..].as_chunks_mut().0) {
+            for (x, out) in both(s, x).into_iter().zip(out[2..].as_chunks_mut().0) {
                 let v = s.mul(x, id);
                 let half = s.from_bits(s.or_i(half, s.and_i(s.bits(v), sign)));
                 s.store_bytes(s.to_int(s.add(v, half)), out);

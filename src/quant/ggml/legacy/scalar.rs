@@ -93,6 +93,45 @@ pub(super) fn put(out: &mut [u8], scales: &[f32], codes: &[u8; BLOCK], five: boo
     }
 }
 
+/// Whole rows with importance.
+#[cfg(test)]
+pub(super) fn encode_weighted(kind: Kind, values: &[f32], importance: &[f32], out: &mut [u8]) {
+    use super::super::search;
+    let mut out = out.chunks_exact_mut(kind.block_bytes());
+    for row in values.chunks_exact(importance.len()) {
+        let mut sum = 0.0f32;
+        for x in row {
+            sum += x * x;
+        }
+        let mean = sum / row.len() as f32;
+        let blocks = row.as_chunks::<BLOCK>().0.iter().zip(importance.as_chunks::<BLOCK>().0);
+        for ((x, importance), out) in blocks.zip(&mut out) {
+            let weights: [f32; BLOCK] = std::array::from_fn(|i| importance[i] * (mean + x[i] * x[i]).sqrt());
+            let mut codes = [0; BLOCK];
+            let mut offset = |top| {
+                let (d, min) = search::affine(super::search::steps(top), x, &weights, &mut codes);
+                [d, -min]
+            };
+            match kind {
+                Kind::Q4_0 | Kind::Q5_0 => {
+                    let five = kind == Kind::Q5_0;
+                    let d = search::symmetric(if five { 16 } else { 8 }, x, &weights, &mut codes);
+                    put(out, &[d], &codes, five);
+                }
+                Kind::Q4_1 => {
+                    let scales = offset(15);
+                    put(out, &scales, &codes, false);
+                }
+                Kind::Q5_1 => {
+                    let scales = offset(31);
+                    put(out, &scales, &codes, true);
+                }
+                Kind::Q8_0 => encode(kind, x, out),
+            }
+        }
+    }
+}
+
 /// The values of one block.
 #[cfg(test)]
 pub(super) fn decode(kind: Kind, block: &[u8], out: &mut [f32; BLOCK]) {

@@ -54,7 +54,7 @@ impl Format<32, 17> for Mxfp4 {
     #[inline(always)]
     fn encode<S: Simd>(s: S, x: &[[f32; 32]; LANES], out: &mut [[u8; 17]; LANES]) {
         let mut amax = [0; LANES];
-        s.store_i(largest(s, x), &mut amax);
+        s.store_i(s.bits(largest(s, x)), &mut amax);
         let mut middles = [s.zero(); 7];
         for (middle, m) in middles.iter_mut().zip(MIDDLES) {
             *middle = s.splat(m);
@@ -92,7 +92,7 @@ fn nvfp4<S: Simd>(s: S, values: &[f32], out: &mut [u8]) {
         some.as_flattened_mut()[..values.len()].copy_from_slice(values);
         &some
     };
-    let sixth = s.div(s.from_bits(largest(s, x)), s.splat(6.0));
+    let sixth = s.div(largest(s, x), s.splat(6.0));
     let fine = s.mask_bits(s.lt(sixth, s.splat(240.0)));
     // Three bits of mantissa, halves up, and a bias of 7 for 127; below its normal numbers E4M3 counts 512ths.
     let bits = s.bits(sixth);
