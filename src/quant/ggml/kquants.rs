@@ -6,15 +6,17 @@
 //! Q3_K, Q6_K         value = d · scale · (code - 4 or 32)
 //! ```
 
+mod encode;
 mod layout;
 #[cfg(test)]
 mod reference;
+mod scales;
 #[cfg(test)]
 mod tests;
 
 use super::search::Steps;
 use super::{SUPER_BLOCK, f16_value};
-use crate::quant::lanes;
+use crate::quant::{lanes, simd};
 use layout::Block;
 
 /// A K type.
@@ -77,6 +79,32 @@ const fn steps(kind: Kind, importance: bool) -> Steps {
         Kind::Q4K => Steps { top, from: -1.0, by: 0.1, count: 20, magnitudes: false },
         _ => Steps { top, from: -0.5, by: 0.1, count: 15, magnitudes: false },
     }
+}
+
+/// Encodes whole rows of `row_len` values, a multiple of 256, into [`Kind::bytes`] for each 256 of them.
+///
+/// `importance` has a weight for each column. Without it the result is that of ggml's `quantize_row_*_ref`, with it that
+/// of its `quantize_row_*_impl`.
+///
+/// # Panics
+/// If the lengths do not fit each other.
+pub fn encode(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    encode_at(lanes::Level::best(), kind, row_len, values, importance, out);
+}
+
+fn encode_at(
+    level: lanes::Level,
+    kind: Kind,
+    row_len: usize,
+    values: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    assert!(row_len > 0 && row_len.is_multiple_of(SUPER_BLOCK), "rows of {row_len} in super-blocks");
+    assert!(values.len().is_multiple_of(row_len), "{} values in rows of {row_len}", values.len());
+    assert_eq!(values.len() / SUPER_BLOCK * kind.bytes(), out.len(), "bytes of {} values", values.len());
+    assert!(importance.is_none_or(|w| w.len() == row_len), "a weight for each of {row_len} columns");
+    simd::run(level, encode::Encode { kind, row_len, values, importance, out });
 }
 
 /// Decodes whole super-blocks into `out`, 256 values for each.

@@ -1,5 +1,7 @@
 //! The searches for the scale of a sub-block, one value after the other: what the lanes are held to.
 
+pub(super) mod lanes;
+
 use super::{EPSILON, c_max, c_min, nearest_int};
 
 /// How [`affine`] walks.

@@ -1,9 +1,10 @@
 //! A super-block encoded value by value: what the lanes are held to.
 
-use super::layout::{Block, pack, pack_pairs, pack_sixes, unpack_scales};
+use super::layout::{Block, pack, unpack_scales};
+use super::scales::{against_largest, assemble};
 use super::{Kind, steps};
 use crate::quant::ggml::search::{affine, positive, refined, symmetric};
-use crate::quant::ggml::{EPSILON, SUPER_BLOCK, c_max, c_min, f16_bits, f16_value, nearest_int};
+use crate::quant::ggml::{SUPER_BLOCK, f16_value, nearest_int};
 
 /// As [`super::encode`].
 pub(super) fn encode(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
@@ -50,53 +51,20 @@ fn super_block(kind: Kind, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]
     }
 
     let n = kind.sub_blocks();
-    match kind {
-        Kind::Q2K | Kind::Q4K | Kind::Q5K => {
-            let (mut ls, mut lm) = ([0; 16], [0; 16]);
+    if importance.is_none() || kind == Kind::Q6K {
+        if !against_largest(kind, &scales[..n], &mins[..n], &mut block) {
+            return out.fill(0);
+        }
+    } else {
+        let (mut ls, mut lm, mut dmin) = ([0; 16], [0; 16], 0.0);
+        let d = if kind == Kind::Q3K {
+            symmetric(32, &scales, &totals, &mut ls)
+        } else {
             let top = if kind == Kind::Q2K { 15 } else { 63 };
-            let (d, dmin) = if importance.is_some() {
-                (
-                    positive(top, &scales[..n], &totals[..n], &mut ls[..n]),
-                    positive(top, &mins[..n], &totals[..n], &mut lm[..n]),
-                )
-            } else {
-                (largest(kind, top, &scales[..n], &mut ls), largest(kind, top, &mins[..n], &mut lm))
-            };
-            (block.d, block.dmin) = (f16_bits(d), f16_bits(dmin));
-            if kind == Kind::Q2K {
-                for j in 0..16 {
-                    block.scales[j] = ls[j] | lm[j] << 4;
-                }
-            } else {
-                let eight = |l: [u8; 16]| core::array::from_fn(|j| if kind == Kind::Q5K { l[j].min(63) } else { l[j] });
-                block.scales = pack_pairs(&eight(ls), &eight(lm));
-            }
-        }
-        Kind::Q3K if importance.is_some() => {
-            let mut codes = [0; 16];
-            block.d = f16_bits(symmetric(32, &scales, &totals, &mut codes));
-            block.scales = pack_sixes(&codes);
-        }
-        Kind::Q3K | Kind::Q6K => {
-            let (mut max, mut magnitude) = (0.0, 0.0);
-            for s in scales {
-                if s.abs() > magnitude {
-                    (max, magnitude) = (s, s.abs());
-                }
-            }
-            if kind == Kind::Q6K {
-                if magnitude < EPSILON {
-                    return out.fill(0);
-                }
-                let iscale = -128.0 / max;
-                block.d = f16_bits(1.0 / iscale);
-                block.scales = scales.map(|s| nearest_int(iscale * s).min(127) as u8);
-            } else if max != 0.0 {
-                let iscale = -32.0 / max;
-                block.d = f16_bits(1.0 / iscale);
-                block.scales = pack_sixes(&scales.map(|s| ((nearest_int(iscale * s) as i8).clamp(-32, 31) + 32) as u8));
-            }
-        }
+            dmin = positive(top, &mins[..n], &totals[..n], &mut lm[..n]);
+            positive(top, &scales[..n], &totals[..n], &mut ls[..n])
+        };
+        assemble(kind, d, dmin, &ls, &lm, &mut block);
     }
 
     let (d, dmin) = (f16_value(block.d), f16_value(block.dmin));
@@ -117,15 +85,4 @@ fn super_block(kind: Kind, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]
         }
     }
     pack(kind, &block, out);
-}
-
-/// Codes of scales (or minima) against the largest of them. Yields the step.
-fn largest(kind: Kind, top: i32, values: &[f32], codes: &mut [u8; 16]) -> f32 {
-    let max = values.iter().fold(0.0, |max, v| c_max(*v, max));
-    let inverse = if max > 0.0 { top as f32 / max } else { 0.0 };
-    for (code, v) in codes.iter_mut().zip(values) {
-        let l = nearest_int(inverse * v) as u8;
-        *code = if kind == Kind::Q2K { l } else { l.min(63) };
-    }
-    if max > 0.0 { max / top as f32 } else { c_min(max, 0.0) }
 }

@@ -20,6 +20,13 @@ fn all_vectors() {
                 let bad = got.chunks(kind.bytes()).zip(want.chunks(kind.bytes())).filter(|(a, b)| a != b).count();
                 println!("{name} {data} {im}: {bad} of {} differ", want.len() / kind.bytes());
                 count += bad;
+                for level in lanes::Level::available() {
+                    got.fill(0);
+                    encode_at(level, kind, 1024, &x, w, &mut got);
+                    let bad = got.chunks(kind.bytes()).zip(want.chunks(kind.bytes())).filter(|(a, b)| a != b).count();
+                    println!("  {level:?}: {bad} differ");
+                    count += bad;
+                }
                 if let Ok(deq) = std::fs::read(format!("{dir}/{name}.{data}.{im}.deq.f32")) {
                     let mut out = vec![0.0; x.len()];
                     decode(kind, &want, &mut out);
