@@ -65,14 +65,7 @@ pub fn decode(kind: Kind, bytes: &[u8], out: &mut [f32]) {
     decode_at(Level::best(), kind, bytes, out);
 }
 
-fn encode_at(
-    level: Level,
-    kind: Kind,
-    row_len: usize,
-    values: &[f32],
-    importance: Option<&[f32]>,
-    out: &mut [u8],
-) {
+fn encode_at(level: Level, kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     assert!(row_len > 0 && row_len.is_multiple_of(BLOCK) && values.len().is_multiple_of(row_len), "whole blocks");
     assert_eq!(out.len(), values.len() / BLOCK * kind.block_bytes(), "a place for every block");
     match importance {

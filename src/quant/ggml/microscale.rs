@@ -51,7 +51,10 @@ impl Kind {
 
 /// Quantizes whole rows of `row_len` values, a multiple of the block.
 pub fn encode(kind: Kind, row_len: usize, values: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
-    assert!(row_len > 0 && row_len.is_multiple_of(kind.block()) && values.len().is_multiple_of(row_len), "whole blocks");
+    assert!(
+        row_len > 0 && row_len.is_multiple_of(kind.block()) && values.len().is_multiple_of(row_len),
+        "whole blocks"
+    );
     encode_at(Level::best(), kind, values, out);
 }
 

@@ -59,10 +59,7 @@ macro_rules! fold_lanes {
                 _mm256_shuffle_ps::<0b11_10_11_10>(pairs[0], pairs[1]),
             );
         }
-        $op(
-            _mm256_permute2f128_ps::<0x20>(fours[0], fours[1]),
-            _mm256_permute2f128_ps::<0x31>(fours[0], fours[1]),
-        )
+        $op(_mm256_permute2f128_ps::<0x20>(fours[0], fours[1]), _mm256_permute2f128_ps::<0x31>(fours[0], fours[1]))
     }};
 }
 

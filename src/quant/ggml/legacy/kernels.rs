@@ -90,8 +90,11 @@ impl<const TOP: i32, const N: usize> Format<BLOCK, N> for Offset<TOP> {
             let low = s.to_int(s.add(s.mul(s.sub(low, m), id), half));
             let high = s.to_int(s.add(s.mul(s.sub(high, m), id), half));
             // Four bits are capped, five are cut.
-            let [low, high] =
-                if TOP == 15 { [s.min_i(low, top), s.min_i(high, top)] } else { [s.and_i(low, top), s.and_i(high, top)] };
+            let [low, high] = if TOP == 15 {
+                [s.min_i(low, top), s.min_i(high, top)]
+            } else {
+                [s.and_i(low, top), s.and_i(high, top)]
+            };
             out[..2].copy_from_slice(&d[b]);
             out[2..4].copy_from_slice(&m_bytes[b]);
             put(s, &mut out[4..], TOP == 31, low, high);

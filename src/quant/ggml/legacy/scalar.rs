@@ -1,10 +1,10 @@
 //! The formulas, a value at a time and in ggml's order. Tests hold the lanes to them, and lanes leave them the blocks
 //! whose scale is zero, subnormal, infinite or not a number.
 
+use super::super::c_int;
 #[cfg(test)]
 use super::super::floats::from_f16;
 use super::super::floats::to_f16;
-use super::super::c_int;
 use super::{BLOCK, Kind};
 
 /// One block without importance.

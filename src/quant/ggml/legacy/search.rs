@@ -129,8 +129,8 @@ fn search<S: Simd, const N: usize, const LIMIT: i32, const MINIMUM: bool>(
         (scale, min, factor, base) = (found.scale, s.zero(), found.factor, s.zero());
     }
     let (lowest, highest) = if MINIMUM { (0, LIMIT) } else { (-LIMIT, LIMIT - 1) };
-    // Without a factor all codes are 0.
-    let nothing = s.eq(factor, s.zero());
+    // Without a factor, which then is a NaN, all codes are 0.
+    let nothing = s.not_m(s.eq(factor, factor));
     let origin = s.splat_i(MAGIC.to_bits() as i32 + lowest);
     let mut codes = [s.splat_i(0); BLOCK];
     for (code, x) in codes.iter_mut().zip(x) {

@@ -5,8 +5,8 @@
 //! differences is the nearest by midpoints, and a midpoint belongs to the lesser code.
 
 use super::super::abreast::{self, Format, largest};
-use super::scalar::{self, VALUES, half_power, half_ue4m3};
 use super::Kind;
+use super::scalar::{self, VALUES, half_power, half_ue4m3};
 use crate::quant::simd::{Kernel, LANES, Simd};
 
 /// Between twice the magnitudes.
