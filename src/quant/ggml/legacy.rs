@@ -28,7 +28,6 @@ const BLOCK: usize = 32;
 
 /// Which type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(non_camel_case_types, reason = "the field's own spelling")]
 pub enum Kind {
     /// 4 bits, a scale.
     Q4_0,

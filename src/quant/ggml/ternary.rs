@@ -26,7 +26,6 @@ use crate::quant::lanes::Level;
 
 /// Which type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(non_camel_case_types, reason = "the field's own spelling")]
 pub enum Kind {
     /// Five ternary digits to a byte.
     TQ1_0,
