@@ -21,8 +21,7 @@ pub(super) fn half_power(e: u8) -> f32 {
 
 /// The E4M3 code of a scale, without a sign.
 pub(super) fn to_ue4m3(v: f32) -> u8 {
-    // Not `v <= 0.0`: a NaN is 0 as well.
-    if !(v > 0.0) {
+    if v.is_nan() || v <= 0.0 {
         return 0;
     }
     let v = v.min(448.0);

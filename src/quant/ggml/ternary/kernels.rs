@@ -64,6 +64,7 @@ fn thirds(x: &[f32; 256], out: &mut [u8; 54]) {
 
 /// Bytes of digits `STRIDE` apart.
 #[inline(always)]
+#[allow(clippy::manual_div_ceil, reason = "a sum and a division are vectorized, a remainder is not")]
 fn number<const STRIDE: usize, const DIGITS: usize>(t: &[u8], out: &mut [u8]) {
     for m in 0..STRIDE {
         let mut q = 0u8;
@@ -101,6 +102,7 @@ fn consecutive(x: &[f32; 64], out: &mut [u8; 18]) {
 const ABREAST: usize = 8;
 
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "a column of the blocks")]
 fn signs(values: &[f32], out: &mut [u8]) {
     let (blocks, out) = (values.as_chunks::<128>().0, out.as_chunks_mut::<18>().0);
     let (groups, rest) = blocks.as_chunks::<ABREAST>();
@@ -209,7 +211,7 @@ fn split<const STRIDE: usize, const DIGITS: usize>(bytes: &[u8], codes: &mut [u8
     let mut power = 1u8;
     for n in 0..DIGITS {
         for m in 0..STRIDE {
-            codes[n * STRIDE + m] = (u16::from(bytes[m].wrapping_mul(power)) * 3 >> 8) as u8;
+            codes[n * STRIDE + m] = ((u16::from(bytes[m].wrapping_mul(power)) * 3) >> 8) as u8;
         }
         power = power.wrapping_mul(3);
     }

@@ -33,7 +33,7 @@ pub(super) fn encode(kind: Kind, x: &[f32], out: &mut [u8]) {
             let number = |at: usize, stride: usize, digits: usize| {
                 (0..digits).fold(0, |q, n| q * 3 + digit(at + n * stride)) * if digits == 4 { 3 } else { 1 }
             };
-            let byte = |q: u16| ((q * 256 + 242) / 243) as u8;
+            let byte = |q: u16| (q * 256).div_ceil(243) as u8;
             for m in 0..32 {
                 out[m] = byte(number(m, 32, 5));
             }
@@ -80,7 +80,7 @@ pub(super) fn decode(kind: Kind, block: &[u8], out: &mut [f32]) {
                     _ => (48 + (j - 240) % 4, (j - 240) / 4),
                 };
                 let q = block[byte].wrapping_mul(3u8.pow(n as u32));
-                (u16::from(q) * 3 >> 8) as u8
+                ((u16::from(q) * 3) >> 8) as u8
             }
         };
         *v = f32::from(digit as i8 - 1) * d;
