@@ -7,8 +7,15 @@
 //! source has it, and nothing is fused. Where C would convert an integer out of range, the answer of x86 is given
 //! ([`c_int`]). ggml for other machines fuses, so its bytes differ there; these do not.
 
+mod abreast;
+pub mod floats;
 pub mod kquants;
+pub mod legacy;
+pub mod microscale;
 mod search;
+pub mod ternary;
+#[cfg(test)]
+mod testing;
 
 use half::f16;
 

@@ -110,6 +110,28 @@ pub(crate) trait Simd: Copy {
     /// If the last piece does not fit.
     fn transpose(self, from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]);
 
+    /// Lane `i` is the least lane of `of[i]`; of two zeros either, and not for NaN.
+    #[inline(always)]
+    fn least_lanes(self, of: &[Self::F; LANES]) -> Self::F {
+        let columns = columns(self, of);
+        let mut least = self.load(&columns[0]);
+        for column in &columns[1..] {
+            least = self.min(self.load(column), least);
+        }
+        least
+    }
+
+    /// Lane `i` is the greatest lane of `of[i]`; of two zeros either, and not for NaN.
+    #[inline(always)]
+    fn greatest_lanes(self, of: &[Self::F; LANES]) -> Self::F {
+        let columns = columns(self, of);
+        let mut greatest = self.load(&columns[0]);
+        for column in &columns[1..] {
+            greatest = self.max(self.load(column), greatest);
+        }
+        greatest
+    }
+
     #[inline(always)]
     fn zero(self) -> Self::F {
         self.splat(0.0)
@@ -131,6 +153,17 @@ pub(crate) trait Simd: Copy {
         let bits = self.bits(self.add(a, self.splat(super::ggml::MAGIC)));
         self.sub_i(self.and_i(bits, self.splat_i(0x7f_ffff)), self.splat_i(0x40_0000))
     }
+}
+
+/// Sixteen vectors, transposed.
+#[inline(always)]
+fn columns<S: Simd>(s: S, rows: &[S::F; LANES]) -> [[f32; LANES]; 16] {
+    let (mut flat, mut columns) = ([[0.0; LANES]; LANES], [[0.0; LANES]; 16]);
+    for (row, flat) in rows.iter().zip(&mut flat) {
+        s.store(*row, flat);
+    }
+    s.transpose(flat.as_flattened(), LANES, &mut columns);
+    columns
 }
 
 /// A computation over [`Simd`]. `run` must be `#[inline(always)]`, and so must be all it calls with the vectors.

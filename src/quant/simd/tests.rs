@@ -146,6 +146,40 @@ fn pieces_lie_side_by_side() {
     }
 }
 
+struct Ends<'a>(&'a [[f32; LANES]; LANES]);
+
+impl Kernel for Ends<'_> {
+    type Output = [[f32; LANES]; 2];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Self::Output {
+        let mut rows = [s.zero(); LANES];
+        for (row, from) in rows.iter_mut().zip(self.0) {
+            *row = s.load(from);
+        }
+        let mut ends = [[0.0; LANES]; 2];
+        s.store(s.least_lanes(&rows), &mut ends[0]);
+        s.store(s.greatest_lanes(&rows), &mut ends[1]);
+        ends
+    }
+}
+
+#[test]
+fn each_vector_has_its_ends() {
+    // Whichever lane they lie in.
+    for turn in 0..LANES {
+        let value = |i: usize, lane: usize| (i * 100) as f32 + ((lane + turn + i) % LANES * 7 % LANES) as f32 - 8.0;
+        let rows: [[f32; LANES]; LANES] = core::array::from_fn(|i| core::array::from_fn(|lane| value(i, lane)));
+        for level in Level::available() {
+            let ends = run(level, Ends(&rows));
+            for i in 0..LANES {
+                let least = (i * 100) as f32 - 8.0;
+                assert_eq!((ends[0][i], ends[1][i]), (least, least + 15.0), "{level:?}, vector {i}, turn {turn}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_piece_that_does_not_fit_is_refused() {
     for level in Level::available() {

@@ -44,6 +44,51 @@ macro_rules! methods {
     )*};
 }
 
+/// Lane `i` is the fold of the lanes of row `i` of eight.
+macro_rules! fold_lanes {
+    ($op:ident, $rows:expr) => {{
+        let rows: [__m256; 8] = $rows;
+        let mut pairs = [rows[0]; 4];
+        for (pair, rows) in pairs.iter_mut().zip(rows.as_chunks::<2>().0) {
+            *pair = $op(_mm256_unpacklo_ps(rows[0], rows[1]), _mm256_unpackhi_ps(rows[0], rows[1]));
+        }
+        let mut fours = [rows[0]; 2];
+        for (four, pairs) in fours.iter_mut().zip(pairs.as_chunks::<2>().0) {
+            *four = $op(
+                _mm256_shuffle_ps::<0b01_00_01_00>(pairs[0], pairs[1]),
+                _mm256_shuffle_ps::<0b11_10_11_10>(pairs[0], pairs[1]),
+            );
+        }
+        $op(_mm256_permute2f128_ps::<0x20>(fours[0], fours[1]), _mm256_permute2f128_ps::<0x31>(fours[0], fours[1]))
+    }};
+}
+
+/// The same of sixteen rows in two registers each, or in one.
+macro_rules! fold_sixteen {
+    (two $op:ident, $of:expr) => {{
+        let mut folded = [$of[0][0]; 2];
+        for (half, folded) in folded.iter_mut().enumerate() {
+            let mut rows = [$of[0][0]; 8];
+            for (row, of) in rows.iter_mut().zip(&$of[8 * half..]) {
+                *row = $op(of[0], of[1]);
+            }
+            *folded = fold_lanes!($op, rows);
+        }
+        folded
+    }};
+    (one $op:ident, $of:expr) => {{
+        let mut folded = [_mm256_setzero_ps(); 2];
+        for (half, folded) in folded.iter_mut().enumerate() {
+            let mut rows = [_mm256_setzero_ps(); 8];
+            for (row, of) in rows.iter_mut().zip(&$of[8 * half..]) {
+                *row = $op(_mm512_castps512_ps256(*of), _mm512_extractf32x8_ps::<1>(*of));
+            }
+            *folded = fold_lanes!($op, rows);
+        }
+        _mm512_insertf32x8::<1>(_mm512_castps256_ps512(folded[0]), folded[1])
+    }};
+}
+
 impl Simd for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
@@ -154,11 +199,23 @@ impl Simd for Avx2 {
         // SAFETY: `self` proves the features.
         unsafe {
             // The permutes read three bits of the index, and the fourth becomes the sign that the blend reads.
-            index.map(|i| {
+            let mut found = [low; 2];
+            for (found, i) in found.iter_mut().zip(index) {
                 let (low, high) = (_mm256_permutevar8x32_ps(low, i), _mm256_permutevar8x32_ps(high, i));
-                _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(i)))
-            })
+                *found = _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(i)));
+            }
+            found
         }
+    }
+    #[inline(always)]
+    fn least_lanes(self, of: &[Self::F; LANES]) -> Self::F {
+        // SAFETY: `self` proves the features.
+        unsafe { fold_sixteen!(two _mm256_min_ps, of) }
+    }
+    #[inline(always)]
+    fn greatest_lanes(self, of: &[Self::F; LANES]) -> Self::F {
+        // SAFETY: `self` proves the features.
+        unsafe { fold_sixteen!(two _mm256_max_ps, of) }
     }
     #[inline(always)]
     fn transpose(self, from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]) {
@@ -267,6 +324,16 @@ impl Simd for Avx512 {
         let table = self.load(table);
         // SAFETY: `self` proves the features. The permute reads four bits of the index.
         unsafe { _mm512_permutexvar_ps(index, table) }
+    }
+    #[inline(always)]
+    fn least_lanes(self, of: &[Self::F; LANES]) -> Self::F {
+        // SAFETY: `self` proves the features.
+        unsafe { fold_sixteen!(one _mm256_min_ps, of) }
+    }
+    #[inline(always)]
+    fn greatest_lanes(self, of: &[Self::F; LANES]) -> Self::F {
+        // SAFETY: `self` proves the features.
+        unsafe { fold_sixteen!(one _mm256_max_ps, of) }
     }
     #[inline(always)]
     fn transpose(self, from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]) {
