@@ -1,0 +1,182 @@
+//! The lattice points of the IQ types, and the way from any point to those near it.
+//!
+//! The points are data of ggml (MIT, `assets/ggml/NOTICE.md`). A coordinate code `l` stands for the odd number `2 l + 1`
+//! while searching, and for a value of the type when decoding.
+use std::sync::OnceLock;
+
+static POINTS: &[u8] = include_bytes!("../../../assets/ggml/grids.bin");
+
+/// The points of one type: codes of `N` coordinates, packed lowest first.
+#[derive(Clone, Copy)]
+pub(super) struct Points<const N: usize>(&'static [u8]);
+
+/// 256 points of 8 coordinates of 2 bits.
+pub(super) const IQ2_XXS: Points<8> = Points::at(0, 256);
+/// 512 points of 8 coordinates of 2 bits.
+pub(super) const IQ2_XS: Points<8> = Points::at(256, 512);
+/// 1024 points of 8 coordinates of 2 bits.
+pub(super) const IQ2_S: Points<8> = Points::at(768, 1024);
+/// 2048 points of 8 coordinates of 2 bits, for −1, 0 and 1.
+pub(super) const IQ1: Points<8> = Points::at(1792, 2048);
+/// 256 points of 4 coordinates of 3 bits.
+pub(super) const IQ3_XXS: Points<4> = Points::at(3840, 256);
+/// 512 points of 4 coordinates of 3 bits.
+pub(super) const IQ3_S: Points<4> = Points::at(4096, 512);
+
+impl<const N: usize> Points<N> {
+    /// Bits of a coordinate's code.
+    pub(super) const BITS: usize = if N == 8 { 2 } else { 3 };
+    /// How many levels a coordinate has.
+    pub(super) const LEVELS: usize = if N == 8 { 3 } else { 8 };
+
+    const fn at(first: usize, count: usize) -> Self {
+        Self(POINTS.split_at(2 * first).1.split_at(2 * count).0)
+    }
+
+    /// How many points there are.
+    fn len(self) -> usize {
+        self.0.len() / 2
+    }
+
+    /// The packed code of a point.
+    #[inline(always)]
+    pub(super) fn code(self, index: usize) -> u16 {
+        u16::from_le_bytes([self.0[2 * index], self.0[2 * index + 1]])
+    }
+
+    /// The code of each coordinate of a point.
+    #[inline(always)]
+    pub(super) fn levels(self, index: usize) -> [u8; N] {
+        unpack(self.code(index))
+    }
+}
+
+/// The coordinates of a packed code.
+#[inline(always)]
+pub(super) fn unpack<const N: usize>(code: u16) -> [u8; N] {
+    let bits = Points::<N>::BITS;
+    std::array::from_fn(|i| (code >> (bits * i)) as u8 & ((1 << bits) - 1))
+}
+
+/// Coordinates as a packed code.
+#[inline(always)]
+pub(super) fn pack<const N: usize>(levels: [u8; N]) -> u16 {
+    let bits = Points::<N>::BITS;
+    levels.iter().enumerate().fold(0, |code, (i, &l)| code | u16::from(l) << (bits * i))
+}
+
+/// What lies at or near a point of the full lattice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place<'a> {
+    /// A point of the grid, by its index.
+    On(u16),
+    /// The indices of the nearest points of the grid, the nearest first and the lower index first among equals.
+    Off(&'a [u16]),
+}
+
+/// The way from a packed code to a point of the grid or its neighbours.
+pub(super) struct Grid<const N: usize> {
+    points: Points<N>,
+    /// By packed code: the index of the point, or the complement of the list's number.
+    map: Vec<i32>,
+    /// Where each list begins in `near`; one more than there are lists.
+    starts: Vec<u32>,
+    near: Vec<u16>,
+}
+
+impl<const N: usize> Grid<N> {
+    /// Lists of all points at the `shells` smallest distances that occur. ggml sorts all points by (squared distance,
+    /// index), which no two points share: the order is total and does not depend on the sort.
+    fn new(points: Points<N>, shells: usize) -> Self {
+        let bits = Points::<N>::BITS;
+        let mut map = vec![-1; 1 << (bits * N)];
+        let levels: Vec<[u8; N]> = (0..points.len()).map(|i| points.levels(i)).collect();
+        for i in 0..points.len() {
+            map[usize::from(points.code(i))] = i as i32;
+        }
+        let (mut starts, mut near) = (vec![0], Vec::new());
+        let mut distances = vec![0usize; points.len()];
+        // Half of the distance between odd numbers: at most 7² in each coordinate.
+        let mut counts = [0usize; 49 * 8 + 1];
+        for (code, place) in map.iter_mut().enumerate() {
+            let from: [u8; N] = unpack(code as u16);
+            // A search never asks for the code 3 of a coordinate with three levels.
+            if *place >= 0 || from.iter().any(|&l| usize::from(l) >= Points::<N>::LEVELS) {
+                continue;
+            }
+            counts.fill(0);
+            for (d, to) in distances.iter_mut().zip(&levels) {
+                *d = from.iter().zip(to).map(|(&a, &b)| usize::from(a.abs_diff(b)).pow(2)).sum();
+                counts[*d] += 1;
+            }
+            for (shell, _) in counts.iter().enumerate().filter(|(_, n)| **n > 0).take(shells) {
+                near.extend((0..points.len()).filter(|&j| distances[j] == shell).map(|j| j as u16));
+            }
+            *place = !(starts.len() as i32 - 1);
+            starts.push(near.len() as u32);
+        }
+        Self { points, map, starts, near }
+    }
+
+    /// The point with this packed code, or its neighbours.
+    #[inline(always)]
+    pub(super) fn place(&self, code: u16) -> Place<'_> {
+        match self.map[usize::from(code)] {
+            index @ 0.. => Place::On(index as u16),
+            list => {
+                let list = !list as usize;
+                Place::Off(&self.near[self.starts[list] as usize..self.starts[list + 1] as usize])
+            }
+        }
+    }
+
+    /// The index of the point with this packed code; 0 if there is none, which only values that are not finite lead to.
+    pub(super) fn index(&self, code: u16) -> u16 {
+        match self.place(code) {
+            Place::On(index) => index,
+            Place::Off(_) => 0,
+        }
+    }
+
+    /// The points.
+    pub(super) fn points(&self) -> Points<N> {
+        self.points
+    }
+}
+
+/// The neighbours of IQ2_XXS.
+pub(super) fn iq2_xxs() -> &'static Grid<8> {
+    static GRID: OnceLock<Grid<8>> = OnceLock::new();
+    GRID.get_or_init(|| Grid::new(IQ2_XXS, 2))
+}
+
+/// The neighbours of IQ2_XS.
+pub(super) fn iq2_xs() -> &'static Grid<8> {
+    static GRID: OnceLock<Grid<8>> = OnceLock::new();
+    GRID.get_or_init(|| Grid::new(IQ2_XS, 2))
+}
+
+/// The neighbours of IQ2_S.
+pub(super) fn iq2_s() -> &'static Grid<8> {
+    static GRID: OnceLock<Grid<8>> = OnceLock::new();
+    GRID.get_or_init(|| Grid::new(IQ2_S, 1))
+}
+
+/// The neighbours of IQ3_XXS.
+pub(super) fn iq3_xxs() -> &'static Grid<4> {
+    static GRID: OnceLock<Grid<4>> = OnceLock::new();
+    GRID.get_or_init(|| Grid::new(IQ3_XXS, 2))
+}
+
+/// The neighbours of IQ3_S.
+pub(super) fn iq3_s() -> &'static Grid<4> {
+    static GRID: OnceLock<Grid<4>> = OnceLock::new();
+    GRID.get_or_init(|| Grid::new(IQ3_S, 3))
+}
+
+/// Seven signs and the one that makes the number of minuses even.
+#[inline(always)]
+pub(super) fn even_signs(seven: u32) -> u8 {
+    let seven = (seven & 127) as u8;
+    seven | (seven.count_ones() as u8 & 1) << 7
+}
