@@ -1,0 +1,143 @@
+//! The block types of GGUF, byte for byte as llama.cpp built for x86-64 writes them.
+//!
+//! A row is cut into blocks; a block holds the codes of its values and the scales to read them by. Rows are independent
+//! of each other, and so are blocks, but for the sums over a row that some types take with an importance matrix.
+//!
+//! Identity of bytes rests on arithmetic: every float operation is rounded by itself, in the order in which ggml's C
+//! source has it, and nothing is fused. Where C would convert an integer out of range, the answer of x86 is given
+//! ([`c_int`]). ggml for other machines fuses, so its bytes differ there; these do not.
+
+use half::f16;
+
+/// Values of a super-block of the K types.
+pub const SUPER_BLOCK: usize = 256;
+
+/// 1.5 · 2^23: adding it leaves a float of up to 2^22 rounded to an integer in the low bits.
+pub(crate) const MAGIC: f32 = 12_582_912.0;
+
+/// What has no larger magnitude counts as a block of zeros.
+pub(crate) const EPSILON: f32 = 1e-15;
+
+/// Half to even where `|v| <= 2^22`, and a defined value for anything else, NaN included.
+#[inline(always)]
+pub(crate) fn nearest_int(v: f32) -> i32 {
+    ((v + MAGIC).to_bits() & 0x7f_ffff) as i32 - 0x40_0000
+}
+
+/// C's `(int)` on x86: toward zero, and `i32::MIN` for what does not fit and for NaN.
+#[inline(always)]
+pub(crate) fn c_int(v: f32) -> i32 {
+    if v >= -2_147_483_648.0 && v < 2_147_483_648.0 { v as i32 } else { i32::MIN }
+}
+
+/// C's `a > b ? a : b`: the second wins with a NaN and between zeros.
+#[inline(always)]
+pub(crate) fn c_max(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// C's `a < b ? a : b`: the second wins with a NaN and between zeros.
+#[inline(always)]
+pub(crate) fn c_min(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+/// The nearest half-precision float, ties to even, too large ones infinite, and one NaN for each sign.
+#[inline]
+pub(crate) fn f16_bits(v: f32) -> u16 {
+    if v.is_nan() { (v.to_bits() >> 16) as u16 & 0x8000 | 0x7e00 } else { f16::from_f32(v).to_bits() }
+}
+
+/// The value of half-precision bits.
+#[inline]
+pub(crate) fn f16_value(bits: u16) -> f32 {
+    f16::from_bits(bits).to_f32()
+}
+
+/// The nearest bfloat16, ties to even; a NaN keeps its high bits and is quiet.
+#[inline]
+pub(crate) fn bf16_bits(v: f32) -> u16 {
+    let bits = v.to_bits();
+    if v.is_nan() { (bits >> 16) as u16 | 0x40 } else { ((bits + (0x7fff + (bits >> 16 & 1))) >> 16) as u16 }
+}
+
+/// The value of bfloat16 bits.
+#[inline(always)]
+pub(crate) fn bf16_value(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_is_half_to_even_and_wraps() {
+        let check = |v: f32, expected: i32| assert_eq!(nearest_int(v), expected, "{v}");
+        check(0.5, 0);
+        check(1.5, 2);
+        check(-2.5, -2);
+        check(-0.49, 0);
+        check(4_194_303.0, 4_194_303);
+        check(4_194_304.0, -4_194_304);
+        check(f32::NAN, 0);
+        check(f32::INFINITY, -4_194_304);
+        check(1e30, 0x49_f2ca - 0x40_0000);
+    }
+
+    #[test]
+    fn integers_convert_as_on_x86() {
+        let check = |v: f32, expected: i32| assert_eq!(c_int(v), expected, "{v}");
+        check(1.9, 1);
+        check(-1.9, -1);
+        check(2_147_483_520.0, 2_147_483_520);
+        check(2_147_483_648.0, i32::MIN);
+        check(-2_147_483_648.0, i32::MIN);
+        check(f32::NAN, i32::MIN);
+        check(f32::NEG_INFINITY, i32::MIN);
+    }
+
+    #[test]
+    fn the_second_operand_wins() {
+        assert!(c_max(f32::NAN, 1.0) == 1.0 && c_max(1.0, f32::NAN).is_nan());
+        assert!(c_min(f32::NAN, 1.0) == 1.0 && c_min(1.0, f32::NAN).is_nan());
+        assert!(c_max(0.0, -0.0).is_sign_negative() && c_min(-0.0, 0.0).is_sign_positive());
+    }
+
+    #[test]
+    fn halves_round_to_even_and_have_one_nan() {
+        let check = |v: f32, bits: u16| assert_eq!(f16_bits(v), bits, "{v}");
+        check(1.0, 0x3c00);
+        check(-2.0, 0xc000);
+        check(1.0 + 1.0 / 2048.0, 0x3c00);
+        check(1.0 + 3.0 / 2048.0, 0x3c02);
+        check(2f32.powi(-24), 0x0001);
+        check(2f32.powi(-25), 0x0000);
+        check(2f32.powi(-25) * 1.01, 0x0001);
+        check(65519.0, 0x7bff);
+        check(65520.0, 0x7c00);
+        check(f32::from_bits(0x7f80_0001), 0x7e00);
+        check(f32::from_bits(0xffc1_2345), 0xfe00);
+        for bits in 0..=u16::MAX {
+            let v = f16_value(bits);
+            assert_eq!(f16_bits(v), if v.is_nan() { bits & 0x8000 | 0x7e00 } else { bits });
+        }
+    }
+
+    #[test]
+    fn bfloats_round_to_even_and_keep_nans_quiet() {
+        let check = |bits: u32, expected: u16| assert_eq!(bf16_bits(f32::from_bits(bits)), expected, "{bits:x}");
+        check(0x3f80_0000, 0x3f80);
+        check(0x3f80_8000, 0x3f80);
+        check(0x3f81_8000, 0x3f82);
+        check(0x3f80_8001, 0x3f81);
+        check(0x7f7f_ffff, 0x7f80);
+        check(0x0000_8001, 0x0001);
+        check(0x7f80_0001, 0x7fc0);
+        check(0xff80_ffff, 0xffc0);
+        for bits in 0..=u16::MAX {
+            let v = bf16_value(bits);
+            assert_eq!(bf16_bits(v), if v.is_nan() { bits | 0x40 } else { bits });
+        }
+    }
+}
