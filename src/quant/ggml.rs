@@ -9,6 +9,13 @@
 
 use half::f16;
 
+mod grids;
+pub mod iq1;
+pub mod iq2;
+pub mod iq3;
+pub mod iq4;
+mod lattice;
+
 /// Values of a super-block of the K types.
 pub const SUPER_BLOCK: usize = 256;
 
@@ -65,6 +72,36 @@ pub(crate) fn bf16_bits(v: f32) -> u16 {
 #[inline(always)]
 pub(crate) fn bf16_value(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
+}
+
+/// The half-precision number at `at`.
+#[inline(always)]
+fn f16_at(bytes: &[u8], at: usize) -> f32 {
+    f16_value(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}
+
+/// Stores half precision at `at`.
+#[inline(always)]
+fn put_f16(bytes: &mut [u8], at: usize, value: f32) {
+    bytes[at..at + 2].copy_from_slice(&f16_bits(value).to_le_bytes());
+}
+
+/// Calls `each` with every block of `size` values, its weights and its bytes.
+fn blocks(
+    size: usize,
+    row_len: usize,
+    bytes: usize,
+    values: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+    mut each: impl FnMut(&[f32], Option<&[f32]>, &mut [u8]),
+) {
+    assert!(row_len.is_multiple_of(size) && values.len().is_multiple_of(row_len), "whole rows of whole blocks");
+    assert_eq!(out.len(), values.len() / size * bytes, "bytes for every block");
+    assert!(importance.is_none_or(|i| i.len() == row_len), "a weight for every column");
+    for (b, (values, out)) in values.chunks_exact(size).zip(out.chunks_exact_mut(bytes)).enumerate() {
+        each(values, importance.map(|i| &i[b * size % row_len..][..size]), out);
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! IQ1_S and IQ1_M, decoded only: eight elements share a point of −1, 0 and 1, shifted by an eighth.
 //!
 //! ggml's encoder sorts by value alone, so that its bytes depend on the C library's `qsort`.
-use super::f16_at;
-use super::grids;
-use half::f16;
+use super::{f16_at, f16_value, grids};
 
 /// A type of this family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +44,7 @@ pub fn decode(kind: Kind, bytes: &[u8], out: &mut [f32]) {
                 // The scale of the super-block lies in the high halves of the four words of scales.
                 let scales: [u16; 4] = std::array::from_fn(|k| word(48 + 2 * k));
                 let d = scales.iter().enumerate().fold(0, |d, (k, s)| d | s >> 12 << (4 * k));
-                let d = f16::from_bits(d).to_f32();
+                let d = f16_value(d);
                 for (i, out) in out.chunks_exact_mut(8).enumerate() {
                     let scale = d * f32::from(2 * (scales[i / 8] >> (3 * (i / 2 % 4)) & 7) + 1);
                     let high = u16::from(bytes[32 + i / 2] >> (4 * (i % 2)));

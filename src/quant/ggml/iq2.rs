@@ -1,7 +1,7 @@
 //! IQ2_XXS, IQ2_XS and IQ2_S: eight elements share a point of a grid, a scale is shared by 32 or 16 elements.
 use super::grids::{self, Points, even_signs};
 use super::lattice::{Again, Scheme, Super};
-use super::{f16_at, put_f16, super_blocks};
+use super::{SUPER_BLOCK, blocks, f16_at, put_f16};
 
 /// A type of this family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,7 @@ static XXS: Scheme<8> = Scheme {
     variance_weight: 0.0,
     fudge: 1.0,
 };
-static XS: Scheme<8> =
-    Scheme { grid: grids::iq2_xs, block: 16, steps: 9, again: Again::Each, ..XXS };
+static XS: Scheme<8> = Scheme { grid: grids::iq2_xs, block: 16, steps: 9, again: Again::Each, ..XXS };
 static S: Scheme<8> = Scheme {
     grid: grids::iq2_s,
     even_signs: false,
@@ -68,7 +67,7 @@ impl Kind {
 /// If the lengths do not fit, or `importance` is missing where [`Kind::requires_importance`].
 pub fn encode(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     assert!(importance.is_some() || !kind.requires_importance(), "{kind:?} needs an importance matrix");
-    super_blocks(row_len, kind.bytes(), values, importance, out, |values, importance, out| {
+    blocks(SUPER_BLOCK, row_len, kind.bytes(), values, importance, out, |values, importance, out| {
         write(kind, &kind.scheme().super_block(values, importance), out);
     });
 }

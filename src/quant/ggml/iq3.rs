@@ -2,7 +2,7 @@
 use super::grids::{self, Points, even_signs};
 use super::iq2::put_nibbles;
 use super::lattice::{Again, Scheme, Super};
-use super::{f16_at, put_f16, super_blocks};
+use super::{SUPER_BLOCK, blocks, f16_at, put_f16};
 
 /// A type of this family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Kind {
 /// # Panics
 /// If the lengths do not fit.
 pub fn encode(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    super_blocks(row_len, kind.bytes(), values, importance, out, |values, importance, out| {
+    blocks(SUPER_BLOCK, row_len, kind.bytes(), values, importance, out, |values, importance, out| {
         write(kind, &kind.scheme().super_block(values, importance), out);
     });
 }

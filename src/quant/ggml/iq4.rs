@@ -171,4 +171,3 @@ fn get_indices(indices: &[u8], d: f32, out: &mut [f32]) {
         *last = d * LEVELS[usize::from(pair >> 4)];
     }
 }
-

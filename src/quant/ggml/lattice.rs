@@ -2,7 +2,7 @@
 //!
 //! This is the plain loop, in ggml's order of operations.
 use super::grids::{Grid, Place, Points, pack, unpack};
-use super::nearest_int;
+use super::{EPSILON, c_max, nearest_int};
 
 /// How one type searches.
 pub(super) struct Scheme<const N: usize> {
@@ -62,12 +62,6 @@ pub(super) struct Super {
     pub(super) d: f32,
 }
 
-/// `MAX` of ggml: the second if either is not a number.
-#[inline(always)]
-pub(super) fn greater(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
-}
-
 /// The level of a coordinate.
 #[inline(always)]
 fn level<const N: usize>(id: f32, x: f32) -> u8 {
@@ -104,7 +98,7 @@ impl<const N: usize> Scheme<N> {
             }
             *found = self.block(x, weights);
             if !found.zero {
-                greatest = greater(greatest, found.scale);
+                greatest = c_max(greatest, found.scale);
             }
         }
         self.finish(blocks, greatest)
@@ -159,7 +153,7 @@ impl<const N: usize> Scheme<N> {
         let (mut x, mut found) = ([0.0f32; 32], Found::default());
         self.split(values, weights, &mut x, &mut found.signs);
         let x = &x[..self.block];
-        let max = x[1..].iter().fold(x[0], |max, &x| greater(max, x));
+        let max = x[1..].iter().fold(x[0], |max, &x| c_max(max, x));
         if max < self.least || max == 0.0 {
             return Found { zero: true, ..Found::default() };
         }
@@ -169,9 +163,7 @@ impl<const N: usize> Scheme<N> {
         }
         let near = |at: usize, code: u16, scale: f32| match grid.place(code) {
             Place::On(_) => (code, true),
-            Place::Off(list) => {
-                (grid.points().code(nearest(grid, list, &x[N * at..], &roots[N * at..], scale)), false)
-            }
+            Place::Off(list) => (grid.points().code(nearest(grid, list, &x[N * at..], &roots[N * at..], scale)), false),
         };
         let sums = |codes: &[u16; 8]| {
             let (mut qx, mut q2) = (0.0f32, 0.0f32);
@@ -261,8 +253,8 @@ fn nearest<const N: usize>(grid: &Grid<N>, list: &[u16], x: &[f32], weights: &[f
 /// The scale of a plain quantizer to 0..=`most`: ggml's `make_qp_quants`, whose codes are bytes, so that a negative one
 /// counts as itself in the first sums and as 256 more thereafter.
 pub(super) fn plain_scale(most: i32, x: &[f32], weights: &[f32]) -> f32 {
-    let max = x.iter().fold(0.0, |max, &x| greater(max, x));
-    if max < 1e-15 {
+    let max = x.iter().fold(0.0, |max, &x| c_max(max, x));
+    if max < EPSILON {
         return 0.0;
     }
     let error = |scale: f32, code: &dyn Fn(f32) -> f32| {
