@@ -86,6 +86,14 @@ fn put_f16(bytes: &mut [u8], at: usize, value: f32) {
     bytes[at..at + 2].copy_from_slice(&f16_bits(value).to_le_bytes());
 }
 
+/// Panics unless there are whole rows of whole blocks of `size` values and `bytes` bytes.
+fn check_lengths(size: usize, row_len: usize, bytes: usize, values: &[f32], importance: Option<&[f32]>, out: &[u8]) {
+    assert!(row_len.is_multiple_of(size), "a row of {row_len} is not of whole blocks of {size}");
+    assert!(row_len > 0 && values.len().is_multiple_of(row_len), "whole rows");
+    assert_eq!(out.len(), values.len() / size * bytes, "bytes for every block");
+    assert!(importance.is_none_or(|i| i.len() == row_len), "a weight for every column");
+}
+
 /// Calls `each` with every block of `size` values, its weights and its bytes.
 fn blocks(
     size: usize,
@@ -96,9 +104,7 @@ fn blocks(
     out: &mut [u8],
     mut each: impl FnMut(&[f32], Option<&[f32]>, &mut [u8]),
 ) {
-    assert!(row_len.is_multiple_of(size) && values.len().is_multiple_of(row_len), "whole rows of whole blocks");
-    assert_eq!(out.len(), values.len() / size * bytes, "bytes for every block");
-    assert!(importance.is_none_or(|i| i.len() == row_len), "a weight for every column");
+    check_lengths(size, row_len, bytes, values, importance, out);
     for (b, (values, out)) in values.chunks_exact(size).zip(out.chunks_exact_mut(bytes)).enumerate() {
         each(values, importance.map(|i| &i[b * size % row_len..][..size]), out);
     }

@@ -1,5 +1,11 @@
 //! IQ4_NL and IQ4_XS: four-bit indices into a table of sixteen levels, with a scale for 32 elements.
-use super::{f16_at, nearest_int, put_f16};
+use super::{check_lengths, f16_at, nearest_int, put_f16};
+use crate::quant::lanes::Level;
+use crate::quant::simd;
+
+mod lanes;
+#[cfg(test)]
+mod tests;
 
 /// The levels.
 pub(super) const LEVELS: [f32; 16] =
@@ -37,10 +43,16 @@ impl Kind {
 /// # Panics
 /// If the lengths do not fit.
 pub fn encode(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    plain(kind, row_len, values, importance, out);
+    encode_at(Level::best(), kind, row_len, values, importance, out);
 }
 
-/// The plain loop.
+fn encode_at(level: Level, kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    check_lengths(kind.values(), row_len, kind.bytes(), values, importance, out);
+    simd::run(level, lanes::Encode { kind, row_len, values, importance, out });
+}
+
+/// The plain loop, which the lanes are held to.
+#[cfg(test)]
 fn plain(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     super::blocks(kind.values(), row_len, kind.bytes(), values, importance, out, |values, importance, out| {
         block(kind, values, importance, out);
@@ -63,7 +75,6 @@ fn inverse(x: f32) -> f32 {
 fn block(kind: Kind, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     let variance = values.iter().fold(0.0f32, |sum, x| sum + x * x) * (2.0 / values.len() as f32);
     let mut scales = [0.0f32; 8];
-    let (mut greatest, mut most) = (0.0f32, 0.0f32);
     for (b, (x, scale)) in values.chunks_exact(32).zip(&mut scales).enumerate() {
         let mut weights = [0.0; 32];
         match importance {
@@ -75,9 +86,6 @@ fn block(kind: Kind, values: &[f32], importance: Option<&[f32]>, out: &mut [u8])
             None => weights.iter_mut().zip(x).for_each(|(w, x)| *w = x * x),
         }
         *scale = search(x, &weights);
-        if scale.abs() > most {
-            (most, greatest) = (scale.abs(), *scale);
-        }
     }
     match kind {
         Kind::Nl => {
@@ -85,21 +93,36 @@ fn block(kind: Kind, values: &[f32], importance: Option<&[f32]>, out: &mut [u8])
             put_indices(values, inverse(scales[0]), &mut out[2..]);
         }
         Kind::Xs => {
-            let d = -greatest / 32.0;
-            put_f16(out, 0, d);
-            let (head, indices) = out.split_at_mut(8);
-            head[2..].fill(0);
-            let (id, mut high) = (inverse(d), 0);
-            for (b, (x, out)) in values.chunks_exact(32).zip(indices.chunks_exact_mut(16)).enumerate() {
-                let l = nearest_int(id * scales[b]).clamp(-32, 31);
-                put_indices(x, inverse(d * l as f32), out);
-                let code = (l + 32) as u16;
-                head[4 + b / 2] |= ((code & 15) as u8) << (4 * (b % 2));
-                high |= code >> 4 << (2 * b);
+            let mut inverses = [0.0; 8];
+            put_scales(&scales, &mut inverses, out);
+            for ((x, id), out) in values.chunks_exact(32).zip(inverses).zip(out[8..].chunks_exact_mut(16)) {
+                put_indices(x, id, out);
             }
-            head[2..4].copy_from_slice(&high.to_le_bytes());
         }
     }
+}
+
+/// The head of an IQ4_XS block, and what its blocks of 32 are multiplied by: not what a reader will divide by, for the
+/// scale of the super-block is not rounded.
+fn put_scales(scales: &[f32], inverses: &mut [f32], out: &mut [u8]) {
+    let (mut greatest, mut most) = (0.0f32, 0.0f32);
+    for &scale in scales {
+        if scale.abs() > most {
+            (most, greatest) = (scale.abs(), scale);
+        }
+    }
+    let d = -greatest / 32.0;
+    put_f16(out, 0, d);
+    let (id, mut high, mut low) = (inverse(d), 0u16, [0u8; 4]);
+    for (b, (&scale, inverse_scale)) in scales.iter().zip(inverses).enumerate() {
+        let l = nearest_int(id * scale).clamp(-32, 31);
+        *inverse_scale = inverse(d * l as f32);
+        let code = (l + 32) as u16;
+        low[b / 2] |= ((code & 15) as u8) << (4 * (b % 2));
+        high |= code >> 4 << (2 * b);
+    }
+    out[2..4].copy_from_slice(&high.to_le_bytes());
+    out[4..8].copy_from_slice(&low);
 }
 
 /// The scale of 32 values: the best of the fits to sixteen roundings.
