@@ -9,6 +9,8 @@
 
 use half::f16;
 
+#[cfg(test)]
+mod fixtures;
 mod grids;
 pub mod iq1;
 pub mod iq2;

@@ -3,6 +3,9 @@
 //! ggml's encoder sorts by value alone, so that its bytes depend on the C library's `qsort`.
 use super::{f16_at, f16_value, grids};
 
+#[cfg(test)]
+mod tests;
+
 /// A type of this family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -27,7 +30,8 @@ impl Kind {
 /// # Panics
 /// If the lengths do not fit.
 pub fn decode(kind: Kind, bytes: &[u8], out: &mut [f32]) {
-    assert_eq!(bytes.len() / kind.bytes() * 256, out.len());
+    assert!(bytes.len().is_multiple_of(kind.bytes()), "{} bytes of {kind:?}", bytes.len());
+    assert_eq!(bytes.len() / kind.bytes() * 256, out.len(), "values of {} bytes of {kind:?}", bytes.len());
     for (bytes, out) in bytes.chunks_exact(kind.bytes()).zip(out.chunks_exact_mut(256)) {
         let word = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         match kind {

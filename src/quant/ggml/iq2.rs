@@ -3,6 +3,9 @@ use super::grids::{self, Points, even_signs};
 use super::lattice::{Again, Scheme, Super};
 use super::{SUPER_BLOCK, blocks, f16_at, put_f16};
 
+#[cfg(test)]
+mod tests;
+
 /// A type of this family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -127,7 +130,8 @@ pub(super) fn put_nibbles(codes: &[u8], out: &mut [u8]) {
 /// # Panics
 /// If the lengths do not fit.
 pub fn decode(kind: Kind, bytes: &[u8], out: &mut [f32]) {
-    assert_eq!(bytes.len() / kind.bytes() * 256, out.len());
+    assert!(bytes.len().is_multiple_of(kind.bytes()), "{} bytes of {kind:?}", bytes.len());
+    assert_eq!(bytes.len() / kind.bytes() * 256, out.len(), "values of {} bytes of {kind:?}", bytes.len());
     for (bytes, out) in bytes.chunks_exact(kind.bytes()).zip(out.chunks_exact_mut(256)) {
         let d = f16_at(bytes, 0);
         let scale = |code: u8| d * (0.5 + f32::from(code)) * 0.25;

@@ -4,6 +4,9 @@ use super::iq2::put_nibbles;
 use super::lattice::{Again, Scheme, Super};
 use super::{SUPER_BLOCK, blocks, f16_at, put_f16};
 
+#[cfg(test)]
+mod tests;
+
 /// A type of this family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -96,7 +99,8 @@ fn write(kind: Kind, found: &Super, out: &mut [u8]) {
 /// # Panics
 /// If the lengths do not fit.
 pub fn decode(kind: Kind, bytes: &[u8], out: &mut [f32]) {
-    assert_eq!(bytes.len() / kind.bytes() * 256, out.len());
+    assert!(bytes.len().is_multiple_of(kind.bytes()), "{} bytes of {kind:?}", bytes.len());
+    assert_eq!(bytes.len() / kind.bytes() * 256, out.len(), "values of {} bytes of {kind:?}", bytes.len());
     for (bytes, out) in bytes.chunks_exact(kind.bytes()).zip(out.chunks_exact_mut(256)) {
         let d = f16_at(bytes, 0);
         for (i, out) in out.chunks_exact_mut(8).enumerate() {

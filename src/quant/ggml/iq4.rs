@@ -170,7 +170,8 @@ fn put_indices(x: &[f32], id: f32, out: &mut [u8]) {
 /// # Panics
 /// If the lengths do not fit.
 pub fn decode(kind: Kind, bytes: &[u8], out: &mut [f32]) {
-    assert_eq!(bytes.len() / kind.bytes() * kind.values(), out.len());
+    assert!(bytes.len().is_multiple_of(kind.bytes()), "{} bytes of {kind:?}", bytes.len());
+    assert_eq!(bytes.len() / kind.bytes() * kind.values(), out.len(), "values of {} bytes of {kind:?}", bytes.len());
     for (bytes, out) in bytes.chunks_exact(kind.bytes()).zip(out.chunks_exact_mut(kind.values())) {
         let d = f16_at(bytes, 0);
         match kind {
