@@ -101,6 +101,8 @@ pub(crate) trait Simd: Copy {
 
     /// `table[index]`, for indices in `0..16`; only their low four bits are read.
     fn lookup(self, table: &[f32; 16], index: Self::I) -> Self::F;
+    /// `table[index]`, for indices in `0..8`; only their low three bits are read.
+    fn lookup8(self, table: &[f32; 8], index: Self::I) -> Self::F;
     /// `to[i]` lane `j` becomes `from[j * stride + i]`: sixteen pieces of `from`, sixteen long, side by side.
     ///
     /// # Panics

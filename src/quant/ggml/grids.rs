@@ -2,6 +2,7 @@
 //!
 //! The points are data of ggml (MIT, `assets/ggml/NOTICE.md`). A coordinate code `l` stands for the odd number `2 l + 1`
 //! while searching, and for a value of the type when decoding.
+use crate::quant::simd::LANES;
 use std::sync::OnceLock;
 
 static POINTS: &[u8] = include_bytes!("../../../assets/ggml/grids.bin");
@@ -82,6 +83,22 @@ pub(super) struct Grid<const N: usize> {
     /// Where each list begins in `near`; one more than there are lists.
     starts: Vec<u32>,
     near: Vec<u16>,
+    /// Where each list begins in `groups`; one more than there are lists.
+    group_starts: Vec<u32>,
+    /// The spread codes of the points in `near`, sixteen at a time, each list filled up with its first.
+    groups: Vec<[i32; LANES]>,
+}
+
+/// The coordinates of a packed code in four bits each.
+#[inline(always)]
+pub(super) fn spread<const N: usize>(code: u16) -> i32 {
+    unpack::<N>(code).iter().enumerate().fold(0, |spread, (i, &l)| spread | i32::from(l) << (4 * i))
+}
+
+/// The packed code of coordinates in four bits each.
+#[inline(always)]
+pub(super) fn gather<const N: usize>(spread: i32) -> u16 {
+    pack::<N>(std::array::from_fn(|i| (spread >> (4 * i)) as u8 & 7))
 }
 
 impl<const N: usize> Grid<N> {
@@ -115,7 +132,27 @@ impl<const N: usize> Grid<N> {
             *place = !(starts.len() as i32 - 1);
             starts.push(near.len() as u32);
         }
-        Self { points, map, starts, near }
+        let (mut group_starts, mut groups) = (vec![0], Vec::new());
+        for list in starts.windows(2) {
+            let list = &near[list[0] as usize..list[1] as usize];
+            for group in list.chunks(LANES) {
+                let point = |lane| group.get(lane).unwrap_or(&list[0]);
+                groups.push(std::array::from_fn(|lane| spread::<N>(points.code(usize::from(*point(lane))))));
+            }
+            group_starts.push(groups.len() as u32);
+        }
+        Self { points, map, starts, near, group_starts, groups }
+    }
+
+    /// The neighbours of a code as spread codes, sixteen at a time, the last ones filled up with the first; none if there
+    /// is a point with this code.
+    #[inline(always)]
+    pub(super) fn groups(&self, code: u16) -> Option<&[[i32; LANES]]> {
+        let list = self.map[usize::from(code)];
+        (list < 0).then(|| {
+            let list = !list as usize;
+            &self.groups[self.group_starts[list] as usize..self.group_starts[list + 1] as usize]
+        })
     }
 
     /// The point with this packed code, or its neighbours.

@@ -1,7 +1,9 @@
 //! IQ2_XXS, IQ2_XS and IQ2_S: eight elements share a point of a grid, a scale is shared by 32 or 16 elements.
 use super::grids::{self, Points, even_signs};
-use super::lattice::{Again, Scheme, Super};
-use super::{SUPER_BLOCK, blocks, f16_at, put_f16};
+use super::lattice::{Again, Encode, Scheme, Super};
+use super::{SUPER_BLOCK, check_lengths, f16_at, put_f16};
+use crate::quant::lanes::Level;
+use crate::quant::simd;
 
 #[cfg(test)]
 mod tests;
@@ -70,7 +72,19 @@ impl Kind {
 /// If the lengths do not fit, or `importance` is missing where [`Kind::requires_importance`].
 pub fn encode(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     assert!(importance.is_some() || !kind.requires_importance(), "{kind:?} needs an importance matrix");
-    blocks(SUPER_BLOCK, row_len, kind.bytes(), values, importance, out, |values, importance, out| {
+    encode_at(Level::best(), kind, row_len, values, importance, out);
+}
+
+fn encode_at(level: Level, kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    check_lengths(SUPER_BLOCK, row_len, kind.bytes(), values, importance, out);
+    let put = |found: &Super, out: &mut [u8]| write(kind, found, out);
+    simd::run(level, Encode { scheme: kind.scheme(), row_len, values, importance, bytes: kind.bytes(), out, put });
+}
+
+/// The plain loop, which the lanes are held to.
+#[cfg(test)]
+fn plain(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    super::blocks(SUPER_BLOCK, row_len, kind.bytes(), values, importance, out, |values, importance, out| {
         write(kind, &kind.scheme().super_block(values, importance), out);
     });
 }

@@ -1,8 +1,10 @@
 //! IQ3_XXS and IQ3_S: four elements share a point of a grid, a scale is shared by 32 elements.
 use super::grids::{self, Points, even_signs};
 use super::iq2::put_nibbles;
-use super::lattice::{Again, Scheme, Super};
-use super::{SUPER_BLOCK, blocks, f16_at, put_f16};
+use super::lattice::{Again, Encode, Scheme, Super};
+use super::{SUPER_BLOCK, check_lengths, f16_at, put_f16};
+use crate::quant::lanes::Level;
+use crate::quant::simd;
 
 #[cfg(test)]
 mod tests;
@@ -53,7 +55,19 @@ impl Kind {
 /// # Panics
 /// If the lengths do not fit.
 pub fn encode(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    blocks(SUPER_BLOCK, row_len, kind.bytes(), values, importance, out, |values, importance, out| {
+    encode_at(Level::best(), kind, row_len, values, importance, out);
+}
+
+fn encode_at(level: Level, kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    check_lengths(SUPER_BLOCK, row_len, kind.bytes(), values, importance, out);
+    let put = |found: &Super, out: &mut [u8]| write(kind, found, out);
+    simd::run(level, Encode { scheme: kind.scheme(), row_len, values, importance, bytes: kind.bytes(), out, put });
+}
+
+/// The plain loop, which the lanes are held to.
+#[cfg(test)]
+fn plain(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    super::blocks(SUPER_BLOCK, row_len, kind.bytes(), values, importance, out, |values, importance, out| {
         write(kind, &kind.scheme().super_block(values, importance), out);
     });
 }

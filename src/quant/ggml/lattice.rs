@@ -4,6 +4,10 @@
 use super::grids::{Grid, Place, Points, pack, unpack};
 use super::{EPSILON, c_max, nearest_int};
 
+mod lanes;
+
+pub(super) use lanes::Encode;
+
 /// How one type searches.
 pub(super) struct Scheme<const N: usize> {
     /// The points.
@@ -70,42 +74,50 @@ fn level<const N: usize>(id: f32, x: f32) -> u8 {
 }
 
 impl<const N: usize> Scheme<N> {
-    /// Quantize 256 values. `importance` has a weight for each.
+    /// Quantizes 256 values by the plain loop. `importance` has a weight for each.
     pub(super) fn super_block(&self, values: &[f32], importance: Option<&[f32]>) -> Super {
-        let sum = values.iter().fold(0.0f32, |sum, x| sum + x * x);
-        let variance = self.variance * sum / 256.0;
-        let mut blocks = [Found::default(); 16];
+        let variance = self.variance(values);
+        let mut blocks = [Found { zero: true, ..Found::default() }; 16];
         let mut weights = [0.0; 32];
-        let weights = &mut weights[..self.block];
-        let mut greatest = 0.0;
         for (b, (x, found)) in values.chunks_exact(self.block).zip(&mut blocks).enumerate() {
-            match importance {
-                Some(importance) => {
-                    let importance = &importance[b * self.block..][..self.block];
-                    for ((w, x), q) in weights.iter_mut().zip(x).zip(importance) {
-                        *w = q * (variance + x * x).sqrt();
-                    }
-                }
-                // Not a sum with zero: the variance may have overflowed.
-                None if self.variance_weight == 0.0 => {
-                    weights.iter_mut().zip(x).for_each(|(w, x)| *w = x * x);
-                }
-                None => {
-                    for (w, x) in weights.iter_mut().zip(x) {
-                        *w = self.variance_weight * variance + x * x;
-                    }
-                }
-            }
+            let weights = &mut weights[..self.block];
+            self.weigh(x, importance.map(|i| &i[b * self.block..][..self.block]), variance, weights);
             *found = self.block(x, weights);
-            if !found.zero {
-                greatest = c_max(greatest, found.scale);
-            }
         }
-        self.finish(blocks, greatest)
+        self.finish(blocks)
     }
 
-    /// The scales in 4 bits, given the greatest.
-    pub(super) fn finish(&self, blocks: [Found; 16], greatest: f32) -> Super {
+    fn variance(&self, values: &[f32]) -> f32 {
+        let sum = values.iter().fold(0.0f32, |sum, x| sum + x * x);
+        self.variance * sum / 256.0
+    }
+
+    /// What each element of a sub-block weighs.
+    #[inline(always)]
+    fn weigh(&self, x: &[f32], importance: Option<&[f32]>, variance: f32, weights: &mut [f32]) {
+        match importance {
+            Some(importance) => {
+                for ((w, x), q) in weights.iter_mut().zip(x).zip(importance) {
+                    *w = q * (variance + x * x).sqrt();
+                }
+            }
+            // Not a sum with zero: the variance may have overflowed.
+            None if self.variance_weight == 0.0 => {
+                for (w, x) in weights.iter_mut().zip(x) {
+                    *w = x * x;
+                }
+            }
+            None => {
+                for (w, x) in weights.iter_mut().zip(x) {
+                    *w = self.variance_weight * variance + x * x;
+                }
+            }
+        }
+    }
+
+    /// The scales in 4 bits.
+    fn finish(&self, blocks: [Found; 16]) -> Super {
+        let greatest = blocks.iter().filter(|b| !b.zero).fold(0.0, |most, b| c_max(most, b.scale));
         let mut codes = [0; 16];
         if greatest == 0.0 {
             return Super { blocks, codes, d: 0.0 };
@@ -120,6 +132,7 @@ impl<const N: usize> Scheme<N> {
 
     /// The magnitudes and signs of a sub-block. With `even_signs` an odd number of minuses is evened out at the element
     /// that matters least, whose magnitude becomes negative.
+    #[inline(always)]
     fn split(&self, x: &[f32], weights: &[f32], magnitudes: &mut [f32; 32], signs: &mut [u8; 4]) {
         for (k, x) in x.chunks_exact(8).enumerate() {
             let (x, w): (&[f32], &[f32]) = (x, &weights[8 * k..8 * k + 8]);
@@ -145,7 +158,19 @@ impl<const N: usize> Scheme<N> {
         }
     }
 
-    /// Search one sub-block.
+    /// The scale without its sign, which the elements take.
+    #[inline(always)]
+    fn put_scale(&self, scale: f32, found: &mut Found) {
+        found.scale = scale;
+        if scale < 0.0 {
+            found.scale = -scale;
+            for signs in &mut found.signs[..self.block / 8] {
+                *signs = if self.even_signs { !*signs & 127 } else { !*signs };
+            }
+        }
+    }
+
+    /// Searches one sub-block.
     fn block(&self, values: &[f32], weights: &[f32]) -> Found {
         let grid = (self.grid)();
         let top = 2.0 * Points::<N>::LEVELS as f32 - 1.0;
@@ -219,13 +244,7 @@ impl<const N: usize> Scheme<N> {
                 scale = qx / q2;
             }
         }
-        if scale < 0.0 {
-            scale = -scale;
-            for signs in &mut found.signs[..self.block / 8] {
-                *signs = if self.even_signs { !*signs & 127 } else { !*signs };
-            }
-        }
-        found.scale = scale;
+        self.put_scale(scale, &mut found);
         for (point, &code) in found.points.iter_mut().zip(&kept[..cells]) {
             *point = grid.index(code);
         }
@@ -252,7 +271,7 @@ fn nearest<const N: usize>(grid: &Grid<N>, list: &[u16], x: &[f32], weights: &[f
 
 /// The scale of a plain quantizer to 0..=`most`: ggml's `make_qp_quants`, whose codes are bytes, so that a negative one
 /// counts as itself in the first sums and as 256 more thereafter.
-pub(super) fn plain_scale(most: i32, x: &[f32], weights: &[f32]) -> f32 {
+fn plain_scale(most: i32, x: &[f32], weights: &[f32]) -> f32 {
     let max = x.iter().fold(0.0, |max, &x| c_max(max, x));
     if max < EPSILON {
         return 0.0;
@@ -272,6 +291,12 @@ pub(super) fn plain_scale(most: i32, x: &[f32], weights: &[f32]) -> f32 {
             (least, iscale) = (e, tried);
         }
     }
+    refine(iscale, most, x, weights)
+}
+
+/// The rest of [`plain_scale`]: the fit to the codes of a scale, which are then changed one by one while that helps.
+#[inline(always)]
+fn refine(iscale: f32, most: i32, x: &[f32], weights: &[f32]) -> f32 {
     let mut codes = [0u8; 32];
     let (mut lx, mut l2) = (0.0f32, 0.0f32);
     for (i, (&x, &w)) in x.iter().zip(weights).enumerate() {

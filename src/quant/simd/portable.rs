@@ -152,6 +152,10 @@ impl Simd for Portable {
         a.iter().enumerate().fold(0, |bits, (lane, m)| bits | (*m as u32 & 1) << lane)
     }
     #[inline(always)]
+    fn lookup8(self, table: &[f32; 8], index: I) -> F {
+        each(index, |i| table[i as usize & 7])
+    }
+    #[inline(always)]
     fn lookup(self, table: &[f32; 16], index: I) -> F {
         each(index, |i| table[(i & 15) as usize])
     }

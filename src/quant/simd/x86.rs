@@ -161,6 +161,14 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn lookup8(self, table: &[f32; 8], index: Self::I) -> Self::F {
+        // SAFETY: `self` proves the features; the table has eight floats. The permute reads three bits of the index.
+        unsafe {
+            let table = _mm256_loadu_ps(table.as_ptr());
+            index.map(|i| _mm256_permutevar8x32_ps(table, i))
+        }
+    }
+    #[inline(always)]
     fn transpose(self, from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]) {
         // SAFETY: `self` proves the features.
         unsafe { transpose(from, stride, to) }
@@ -267,6 +275,15 @@ impl Simd for Avx512 {
         let table = self.load(table);
         // SAFETY: `self` proves the features. The permute reads four bits of the index.
         unsafe { _mm512_permutexvar_ps(index, table) }
+    }
+    #[inline(always)]
+    fn lookup8(self, table: &[f32; 8], index: Self::I) -> Self::F {
+        // SAFETY: `self` proves the features; the table has eight floats. The permute reads four bits of the index, and
+        // the table lies there twice.
+        unsafe {
+            let table = _mm512_broadcast_f32x8(_mm256_loadu_ps(table.as_ptr()));
+            _mm512_permutexvar_ps(index, table)
+        }
     }
     #[inline(always)]
     fn transpose(self, from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]) {
