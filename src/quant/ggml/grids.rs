@@ -217,3 +217,73 @@ pub(super) fn even_signs(seven: u32) -> u8 {
     let seven = (seven & 127) as u8;
     seven | (seven.count_ones() as u8 & 1) << 7
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ggml's way: every point sorted by distance and index, as far as the last of the first `shells` distances.
+    fn sorted<const N: usize>(points: Points<N>, from: [u8; N], shells: usize) -> Vec<u16> {
+        let distance = |i: usize| -> i32 {
+            let to = points.levels(i);
+            from.iter().zip(&to).map(|(&a, &b)| (2 * i32::from(a) - 2 * i32::from(b)).pow(2)).sum()
+        };
+        let mut all: Vec<(i32, u16)> = (0..points.len()).map(|i| (distance(i), i as u16)).collect();
+        all.sort_unstable();
+        let mut seen: Vec<i32> = all.iter().map(|p| p.0).collect();
+        seen.dedup();
+        all.into_iter().take_while(|p| p.0 <= seen[shells.min(seen.len()) - 1]).map(|p| p.1).collect()
+    }
+
+    fn check<const N: usize>(grid: &Grid<N>, shells: usize) {
+        let points = grid.points();
+        for i in 0..points.len() {
+            assert_eq!(grid.place(points.code(i)), Place::On(i as u16));
+            assert!(grid.groups(points.code(i)).is_none());
+        }
+        // A walk over some of the codes, 7919 being a prime.
+        let count = Points::<N>::LEVELS.pow(N as u32);
+        for walk in (0..300).map(|i| i * 7919 % count) {
+            let from: [u8; N] =
+                std::array::from_fn(|i| (walk / Points::<N>::LEVELS.pow(i as u32) % Points::<N>::LEVELS) as u8);
+            if let Place::Off(list) = grid.place(pack(from)) {
+                assert_eq!(list, sorted(points, from, shells), "{from:?}");
+                let groups = grid.groups(pack(from)).expect("as many");
+                let spread_out: Vec<u16> = groups.as_flattened().iter().map(|&s| grid.index(gather::<N>(s))).collect();
+                assert_eq!(spread_out[..list.len()], *list);
+                assert!(
+                    spread_out[list.len()..].iter().all(|&i| i == list[0])
+                        && groups.len() == list.len().div_ceil(LANES)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_are_the_nearest_in_order() {
+        check(iq2_xxs(), 2);
+        check(iq2_xs(), 2);
+        check(iq2_s(), 1);
+        check(iq3_xxs(), 2);
+        check(iq3_s(), 3);
+    }
+
+    #[test]
+    fn codes_pack_and_spread() {
+        assert_eq!(pack::<8>([1, 2, 0, 0, 0, 0, 0, 2]), 0x8009);
+        assert_eq!(pack::<4>([1, 2, 0, 7]), 0o7021);
+        assert_eq!(spread::<4>(0o7021), 0x7021);
+        assert_eq!(spread::<8>(0x8009), 0x2000_0021);
+        assert_eq!(gather::<8>(0x2000_0021), 0x8009);
+        assert_eq!(unpack::<4>(0o7021), [1, 2, 0, 7]);
+    }
+
+    #[test]
+    fn the_eighth_sign_makes_them_even() {
+        let check = |seven: u32, expected: u8| assert_eq!(even_signs(seven), expected);
+        check(0, 0);
+        check(1, 0x81);
+        check(0b11, 0b11);
+        check(0xff80 | 0x7f, 0xff);
+    }
+}

@@ -161,6 +161,25 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn least(self, a: Self::F) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let eight = _mm256_min_ps(a[0], a[1]);
+            let four = _mm_min_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+    #[inline(always)]
+    fn lookup4(self, table: &[f32; 4], index: Self::I) -> Self::F {
+        // SAFETY: `self` proves the features; the table has four floats. The permute reads two bits of the index.
+        unsafe {
+            let table = _mm_loadu_ps(table.as_ptr());
+            let table = _mm256_set_m128(table, table);
+            index.map(|i| _mm256_permutevar_ps(table, i))
+        }
+    }
+    #[inline(always)]
     fn lookup8(self, table: &[f32; 8], index: Self::I) -> Self::F {
         // SAFETY: `self` proves the features; the table has eight floats. The permute reads three bits of the index.
         unsafe {
@@ -275,6 +294,19 @@ impl Simd for Avx512 {
         let table = self.load(table);
         // SAFETY: `self` proves the features. The permute reads four bits of the index.
         unsafe { _mm512_permutexvar_ps(index, table) }
+    }
+    #[inline(always)]
+    fn least(self, a: Self::F) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_reduce_min_ps(a) }
+    }
+    #[inline(always)]
+    fn lookup4(self, table: &[f32; 4], index: Self::I) -> Self::F {
+        // SAFETY: `self` proves the features; the table has four floats. The permute reads two bits of the index.
+        unsafe {
+            let table = _mm512_broadcast_f32x4(_mm_loadu_ps(table.as_ptr()));
+            _mm512_permutevar_ps(table, index)
+        }
     }
     #[inline(always)]
     fn lookup8(self, table: &[f32; 8], index: Self::I) -> Self::F {

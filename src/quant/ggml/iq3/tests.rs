@@ -1,5 +1,6 @@
-use super::super::fixtures::{self, Family};
+use super::super::fixtures::{self, Family, TAME, WILD};
 use super::*;
+use proptest::prelude::*;
 
 const KINDS: [(Kind, &str); 2] = [(Kind::Xxs, "iq3_xxs"), (Kind::S, "iq3_s")];
 
@@ -11,8 +12,13 @@ fn the_bytes_are_ggml_s() {
             let file = format!("{name}.bf16.{with}.bin");
             let expected = fixtures::bytes(&file);
             let mut out = vec![0xaa; expected.len()];
-            encode(kind, 1024, &values, importance, &mut out);
+            plain(kind, 1024, &values, importance, &mut out);
             fixtures::same_blocks(&out, &expected, kind.bytes(), &file);
+            for level in Level::available() {
+                out.fill(0xaa);
+                encode_at(level, kind, 1024, &values, importance, &mut out);
+                fixtures::same_blocks(&out, &expected, kind.bytes(), &format!("{file} at {level:?}"));
+            }
         }
     }
 }
@@ -62,5 +68,31 @@ fn what_is_not_finite_does_not_panic() {
         for (kind, _) in KINDS {
             encode(kind, 256, &values, None, &mut vec![0; kind.bytes()]);
         }
+    }
+}
+
+fn lanes_are_the_plain_loop(row_len: usize, values: &[f32], importance: Option<&[f32]>) {
+    for (kind, _) in KINDS {
+        let mut expected = vec![0; values.len() / 256 * kind.bytes()];
+        plain(kind, row_len, values, importance, &mut expected);
+        for level in Level::available() {
+            let mut out = vec![0xaa; expected.len()];
+            encode_at(level, kind, row_len, values, importance, &mut out);
+            fixtures::same_blocks(&out, &expected, kind.bytes(), &format!("{kind:?} at {level:?}"));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn lanes_of_any_family((row_len, values, importance) in fixtures::rows(&TAME, 256)) {
+        lanes_are_the_plain_loop(row_len, &values, importance.as_deref());
+    }
+
+    #[test]
+    fn lanes_of_extreme_values((row_len, values, importance) in fixtures::rows(&WILD, 256)) {
+        lanes_are_the_plain_loop(row_len, &values, importance.as_deref());
     }
 }

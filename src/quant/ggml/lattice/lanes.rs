@@ -76,58 +76,58 @@ impl Cell {
         for (i, level) in levels.iter_mut().enumerate() {
             *level = (2 * (i % stride(N)) + 1) as f32;
         }
-        // The last coordinate's table is read to a length of eight.
-        let mut tables = [[0.0; LANES]; 3];
+        let mut tables = [[0.0; LANES]; 2];
         for half in 0..2 {
             let diff = s.sub(s.mul(s.splat(scale), s.load(&levels)), s.load(&self.x[half]));
             s.store(s.mul(s.mul(s.load(&self.root[half]), diff), diff), &mut tables[half]);
         }
-        let flat = tables.as_flattened();
-        let mut best = s.splat(f32::MAX);
-        let (mut point, mut place) = (s.load_i(&groups[0]), s.splat_i(0));
+        let tables = tables.as_flattened();
+        let none = s.splat(f32::MAX);
+        if let [group] = groups {
+            let d2 = s.min(distances::<S, N>(s, tables, s.load_i(group)), none);
+            let nearest = s.eq(d2, s.splat(s.least(d2)));
+            return group[s.mask_bits(nearest).trailing_zeros() as usize % LANES];
+        }
+        let (mut best, mut place) = (none, s.splat_i(0));
         for (g, group) in groups.iter().enumerate() {
-            let codes = s.load_i(group);
-            let (mut rest, mut d2) = (codes, s.zero());
-            for i in 0..N {
-                if let Some(table) = flat[i * stride(N)..].first_chunk() {
-                    d2 = s.add(d2, s.lookup8(table, rest));
-                }
-                rest = s.shr::<4>(rest);
-            }
+            let d2 = distances::<S, N>(s, tables, s.load_i(group));
             let nearer = s.lt(d2, best);
             best = s.select(nearer, d2, best);
-            point = s.select_i(nearer, codes, point);
             place = s.select_i(nearer, s.splat_i(g as i32), place);
         }
-        let (mut distances, mut points) = ([0.0; LANES], [0; LANES]);
-        s.store(best, &mut distances);
-        s.store_i(point, &mut points);
-        let least = least(distances);
-        let mut lanes = s.mask_bits(s.eq(best, s.splat(least)));
-        let mut lane = lanes.trailing_zeros() as usize;
-        lanes &= lanes - 1;
-        if lanes != 0 {
-            // Among equals the earlier group wins, then the earlier lane.
-            let mut places = [0; LANES];
-            s.store_i(place, &mut places);
-            while lanes != 0 {
-                let other = lanes.trailing_zeros() as usize;
-                if places[other] < places[lane] {
-                    lane = other;
-                }
-                lanes &= lanes - 1;
+        let mut places = [0; LANES];
+        s.store_i(place, &mut places);
+        let mut lanes = s.mask_bits(s.eq(best, s.splat(s.least(best))));
+        let mut lane = lanes.trailing_zeros() as usize % LANES;
+        lanes &= lanes.wrapping_sub(1);
+        // Among equals the earlier group wins, then the earlier lane.
+        while lanes != 0 {
+            let other = lanes.trailing_zeros() as usize;
+            if places[other] < places[lane] {
+                lane = other;
             }
+            lanes &= lanes - 1;
         }
-        points[lane]
+        groups[places[lane] as usize][lane]
     }
 }
 
+/// The distances of sixteen points, given what each level of each coordinate adds.
 #[inline(always)]
-fn least(values: [f32; LANES]) -> f32 {
-    let min = |a: f32, b: f32| if a < b { a } else { b };
-    let eight: [f32; 8] = std::array::from_fn(|i| min(values[i], values[i + 8]));
-    let four: [f32; 4] = std::array::from_fn(|i| min(eight[i], eight[i + 4]));
-    min(min(four[0], four[2]), min(four[1], four[3]))
+fn distances<S: Simd, const N: usize>(s: S, tables: &[f32], mut codes: S::I) -> S::F {
+    let mut d2 = s.zero();
+    if N == 8 {
+        for table in tables.as_chunks().0 {
+            d2 = s.add(d2, s.lookup4(table, codes));
+            codes = s.shr::<4>(codes);
+        }
+    } else {
+        for table in tables.as_chunks().0 {
+            d2 = s.add(d2, s.lookup8(table, codes));
+            codes = s.shr::<4>(codes);
+        }
+    }
+    d2
 }
 
 /// Searches one sub-block.
@@ -155,8 +155,10 @@ fn block<S: Simd, const N: usize>(s: S, scheme: &Scheme<N>, grid: &Grid<N>, valu
 
     let tries = 2 * scheme.steps as usize + 1;
     let mut ids = [0.0; 32];
-    for (t, id) in ids[..tries].iter_mut().enumerate() {
-        *id = (top + (t as i32 - scheme.steps) as f32 * scheme.step) / width;
+    let mut scales = [0.0; 32];
+    for t in 0..tries {
+        ids[t] = (top + (t as i32 - scheme.steps) as f32 * scheme.step) / width;
+        scales[t] = 1.0 / ids[t];
     }
     let mut neighbourhoods: [Cell; 8] = std::array::from_fn(|_| Cell { x: [[0.0; LANES]; 2], root: [[0.0; LANES]; 2] });
     // The spread code of each point for each scale, and whether it was on the grid.
@@ -170,7 +172,7 @@ fn block<S: Simd, const N: usize>(s: S, scheme: &Scheme<N>, grid: &Grid<N>, valu
             for t in 0..last {
                 let code = rounded[t] as u16;
                 codes[k][half][t] = match grid.groups(code) {
-                    Some(groups) => cell.nearest::<S, N>(s, groups, 1.0 / ids[LANES * half + t]),
+                    Some(groups) => cell.nearest::<S, N>(s, groups, scales[LANES * half + t]),
                     None => {
                         on_grid[k] |= 1 << (LANES * half + t);
                         spread::<N>(code)
