@@ -7,8 +7,6 @@
 //! source has it, and nothing is fused. Where C would convert an integer out of range, the answer of x86 is given
 //! ([`c_int`]). ggml for other machines fuses, so its bytes differ there; these do not.
 
-use half::f16;
-
 #[cfg(test)]
 mod fixtures;
 mod grids;
@@ -16,7 +14,126 @@ pub mod iq1;
 pub mod iq2;
 pub mod iq3;
 pub mod iq4;
+pub mod kquants;
 mod lattice;
+mod search;
+
+use half::f16;
+
+/// A block type that this module encodes and decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// One of [`kquants`].
+    K(kquants::Kind),
+    /// One of [`iq1`], decoded only.
+    Iq1(iq1::Kind),
+    /// One of [`iq2`].
+    Iq2(iq2::Kind),
+    /// One of [`iq3`].
+    Iq3(iq3::Kind),
+    /// One of [`iq4`].
+    Iq4(iq4::Kind),
+}
+
+impl Type {
+    /// Every type, in the order of the numbers.
+    pub const ALL: [Self; 14] = [
+        Self::K(kquants::Kind::Q2K),
+        Self::K(kquants::Kind::Q3K),
+        Self::K(kquants::Kind::Q4K),
+        Self::K(kquants::Kind::Q5K),
+        Self::K(kquants::Kind::Q6K),
+        Self::Iq2(iq2::Kind::Xxs),
+        Self::Iq2(iq2::Kind::Xs),
+        Self::Iq3(iq3::Kind::Xxs),
+        Self::Iq1(iq1::Kind::S),
+        Self::Iq4(iq4::Kind::Nl),
+        Self::Iq3(iq3::Kind::S),
+        Self::Iq2(iq2::Kind::S),
+        Self::Iq4(iq4::Kind::Xs),
+        Self::Iq1(iq1::Kind::M),
+    ];
+
+    /// The number in a GGUF file, the name, values of a block, and bytes of a block.
+    const fn facts(self) -> (u32, &'static str, usize, usize) {
+        use kquants::Kind;
+        match self {
+            Self::K(Kind::Q2K) => (10, "Q2_K", SUPER_BLOCK, Kind::Q2K.bytes()),
+            Self::K(Kind::Q3K) => (11, "Q3_K", SUPER_BLOCK, Kind::Q3K.bytes()),
+            Self::K(Kind::Q4K) => (12, "Q4_K", SUPER_BLOCK, Kind::Q4K.bytes()),
+            Self::K(Kind::Q5K) => (13, "Q5_K", SUPER_BLOCK, Kind::Q5K.bytes()),
+            Self::K(Kind::Q6K) => (14, "Q6_K", SUPER_BLOCK, Kind::Q6K.bytes()),
+            Self::Iq1(kind @ iq1::Kind::S) => (19, "IQ1_S", SUPER_BLOCK, kind.bytes()),
+            Self::Iq1(kind @ iq1::Kind::M) => (29, "IQ1_M", SUPER_BLOCK, kind.bytes()),
+            Self::Iq2(kind @ iq2::Kind::Xxs) => (16, "IQ2_XXS", SUPER_BLOCK, kind.bytes()),
+            Self::Iq2(kind @ iq2::Kind::Xs) => (17, "IQ2_XS", SUPER_BLOCK, kind.bytes()),
+            Self::Iq2(kind @ iq2::Kind::S) => (22, "IQ2_S", SUPER_BLOCK, kind.bytes()),
+            Self::Iq3(kind @ iq3::Kind::Xxs) => (18, "IQ3_XXS", SUPER_BLOCK, kind.bytes()),
+            Self::Iq3(kind @ iq3::Kind::S) => (21, "IQ3_S", SUPER_BLOCK, kind.bytes()),
+            Self::Iq4(kind @ iq4::Kind::Nl) => (20, "IQ4_NL", kind.values(), kind.bytes()),
+            Self::Iq4(kind @ iq4::Kind::Xs) => (23, "IQ4_XS", kind.values(), kind.bytes()),
+        }
+    }
+
+    /// The number in a GGUF file.
+    pub const fn number(self) -> u32 {
+        self.facts().0
+    }
+
+    /// ggml's name.
+    pub const fn name(self) -> &'static str {
+        self.facts().1
+    }
+
+    /// Values of a block; a row is a whole number of blocks.
+    pub const fn block(self) -> usize {
+        self.facts().2
+    }
+
+    /// Bytes of a block.
+    pub const fn bytes(self) -> usize {
+        self.facts().3
+    }
+
+    /// Whether there is an encoder.
+    pub const fn can_encode(self) -> bool {
+        !matches!(self, Self::Iq1(_))
+    }
+
+    /// Whether there is no encoding without an importance matrix.
+    pub const fn requires_importance(self) -> bool {
+        matches!(self, Self::Iq2(kind) if kind.requires_importance())
+    }
+
+    /// Encodes whole rows of `row_len` values, each a whole number of blocks; `importance` has a weight for each column.
+    ///
+    /// # Panics
+    /// If the lengths do not fit each other, if the importance that [`Type::requires_importance`] asks for is missing, or
+    /// without [`Type::can_encode`].
+    pub fn encode(self, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        match self {
+            Self::K(kind) => kquants::encode(kind, row_len, values, importance, out),
+            Self::Iq1(kind) => panic!("{kind:?} of IQ1 is decoded only"),
+            Self::Iq2(kind) => iq2::encode(kind, row_len, values, importance, out),
+            Self::Iq3(kind) => iq3::encode(kind, row_len, values, importance, out),
+            Self::Iq4(kind) => iq4::encode(kind, row_len, values, importance, out),
+        }
+    }
+
+    /// Decodes whole blocks.
+    ///
+    /// # Panics
+    /// If the lengths do not fit each other.
+    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Self::K(kind) => kquants::decode(kind, bytes, out),
+            Self::Iq1(kind) => iq1::decode(kind, bytes, out),
+            Self::Iq2(kind) => iq2::decode(kind, bytes, out),
+            Self::Iq3(kind) => iq3::decode(kind, bytes, out),
+            Self::Iq4(kind) => iq4::decode(kind, bytes, out),
+        }
+    }
+}
 
 /// Values of a super-block of the K types.
 pub const SUPER_BLOCK: usize = 256;
@@ -115,6 +232,19 @@ fn blocks(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn types_are_numbered_and_named_once() {
+        let facts: Vec<_> = Type::ALL.iter().map(|t| (t.number(), t.name())).collect();
+        assert!(facts.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 != w[1].1), "{facts:?}");
+        let q4 = Type::ALL[2];
+        assert_eq!((q4.number(), q4.name(), q4.block(), q4.bytes()), (12, "Q4_K", 256, 144));
+        let mut bytes = [0; 144];
+        q4.encode(256, &[1.0; 256], None, &mut bytes);
+        let mut values = [0.0; 256];
+        q4.decode(&bytes, &mut values);
+        assert!(values.iter().all(|v| (v - 1.0).abs() < 1e-2), "{values:?}");
+    }
 
     #[test]
     fn nearest_is_half_to_even_and_wraps() {

@@ -3,7 +3,7 @@
 //! `lanes` leaves the vectorizing to the compiler, which may not reorder a float sum. Where each lane is a block of its
 //! own, a loop over the elements of sixteen blocks at once keeps every block's own order: that is what these vectors are
 //! for. Every instruction set has sixteen lanes ([`LANES`]), in one register (AVX-512), in two (AVX2: two independent
-//! chains, which also hides latency) or in an array (what the target guarantees). So a kernel has one shape, is written
+//! chains, which also hides latency), in four (SSE2, NEON) or in an array. So a kernel has one shape, is written
 //! once over [`Simd`], and its bytes do not depend on the machine.
 //!
 //! A value of a type that implements [`Simd`] is the proof that the machine has the instructions; only [`run`] makes
@@ -12,10 +12,12 @@
 use super::lanes::Level;
 
 mod portable;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod quads;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(crate) use portable::Portable;
+use portable::Portable;
 
 /// Lanes of every vector.
 pub(crate) const LANES: usize = 16;
@@ -154,6 +156,9 @@ pub(crate) fn run<K: Kernel>(level: Level, kernel: K) -> K::Output {
         // SAFETY: the feature was detected on this machine.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 if super::lanes::has_avx2() => unsafe { x86::avx2(kernel) },
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        _ => kernel.run(quads::Quads),
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         _ => kernel.run(Portable),
     }
 }

@@ -1,10 +1,10 @@
-//! Arrays, of which the compiler makes what the target has: SSE2 on x86-64, NEON on aarch64.
+//! Arrays, of which the compiler makes what the target has.
 
 use super::{LANES, Simd};
 
 /// Needs nothing beyond the target.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable;
+pub(super) struct Portable;
 
 type F = [f32; LANES];
 type I = [i32; LANES];

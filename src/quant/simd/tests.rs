@@ -170,5 +170,6 @@ proptest! {
         for level in Level::available() {
             run(level, Floats(&a, &b, &c, &d));
         }
+        Floats(&a, &b, &c, &d).run(Portable);
     }
 }
