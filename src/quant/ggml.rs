@@ -214,6 +214,7 @@ fn check_lengths(size: usize, row_len: usize, bytes: usize, values: &[f32], impo
 }
 
 /// Calls `each` with every block of `size` values, its weights and its bytes.
+#[cfg(test)]
 fn blocks(
     size: usize,
     row_len: usize,

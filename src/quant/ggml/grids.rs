@@ -67,6 +67,7 @@ pub(super) fn pack<const N: usize>(levels: [u8; N]) -> u16 {
 }
 
 /// What lies at or near a point of the full lattice.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place<'a> {
     /// A point of the grid, by its index.
@@ -77,11 +78,14 @@ pub(super) enum Place<'a> {
 
 /// The way from a packed code to a point of the grid or its neighbours.
 pub(super) struct Grid<const N: usize> {
+    #[cfg(test)]
     points: Points<N>,
     /// By packed code: the index of the point, or the complement of the list's number.
     map: Vec<i32>,
     /// Where each list begins in `near`; one more than there are lists.
+    #[cfg(test)]
     starts: Vec<u32>,
+    #[cfg(test)]
     near: Vec<u16>,
     /// Where each list begins in `groups`; one more than there are lists.
     group_starts: Vec<u32>,
@@ -141,7 +145,17 @@ impl<const N: usize> Grid<N> {
             }
             group_starts.push(groups.len() as u32);
         }
-        Self { points, map, starts, near, group_starts, groups }
+        Self {
+            #[cfg(test)]
+            points,
+            map,
+            #[cfg(test)]
+            starts,
+            #[cfg(test)]
+            near,
+            group_starts,
+            groups,
+        }
     }
 
     /// The neighbours of a code as spread codes, sixteen at a time, the last ones filled up with the first; none if there
@@ -156,7 +170,7 @@ impl<const N: usize> Grid<N> {
     }
 
     /// The point with this packed code, or its neighbours.
-    #[inline(always)]
+    #[cfg(test)]
     pub(super) fn place(&self, code: u16) -> Place<'_> {
         match self.map[usize::from(code)] {
             index @ 0.. => Place::On(index as u16),
@@ -169,13 +183,11 @@ impl<const N: usize> Grid<N> {
 
     /// The index of the point with this packed code; 0 if there is none, which only values that are not finite lead to.
     pub(super) fn index(&self, code: u16) -> u16 {
-        match self.place(code) {
-            Place::On(index) => index,
-            Place::Off(_) => 0,
-        }
+        self.map[usize::from(code)].try_into().unwrap_or(0)
     }
 
     /// The points.
+    #[cfg(test)]
     pub(super) fn points(&self) -> Points<N> {
         self.points
     }

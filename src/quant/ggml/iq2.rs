@@ -93,17 +93,18 @@ fn write(kind: Kind, found: &Super, out: &mut [u8]) {
     out.fill(0);
     put_f16(out, 0, found.d);
     // Without a scale IQ2_S keeps its codes, the others have none.
-    if found.d == 0.0 && kind != Kind::S {
+    if found.empty && kind != Kind::S {
         return;
     }
     match kind {
         Kind::Xxs => {
             for ((block, &code), out) in found.blocks.iter().zip(&found.codes).zip(out[2..].chunks_exact_mut(8)) {
                 let signs = (0..4).fold(u32::from(code) << 28, |all, k| all | u32::from(block.signs[k]) << (7 * k));
-                for k in 0..4 {
-                    out[k] = block.points[k] as u8;
+                let (points, rest) = out.split_at_mut(4);
+                for (out, &point) in points.iter_mut().zip(&block.points) {
+                    *out = point as u8;
                 }
-                out[4..].copy_from_slice(&signs.to_le_bytes());
+                rest.copy_from_slice(&signs.to_le_bytes());
             }
         }
         Kind::Xs => {

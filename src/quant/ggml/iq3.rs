@@ -76,13 +76,13 @@ fn write(kind: Kind, found: &Super, out: &mut [u8]) {
     out.fill(0);
     put_f16(out, 0, found.d);
     match kind {
-        Kind::Xxs if found.d == 0.0 => {}
+        Kind::Xxs if found.empty => {}
         Kind::Xxs => {
             let (points, signs) = out[2..].split_at_mut(64);
             let out = points.chunks_exact_mut(8).zip(signs.chunks_exact_mut(4));
             for ((block, &code), (points, out)) in found.blocks.iter().zip(&found.codes).zip(out) {
-                for k in 0..8 {
-                    points[k] = block.points[k] as u8;
+                for (out, &point) in points.iter_mut().zip(&block.points) {
+                    *out = point as u8;
                 }
                 let signs = (0..4).fold(u32::from(code) << 28, |all, k| all | u32::from(block.signs[k]) << (7 * k));
                 out.copy_from_slice(&signs.to_le_bytes());
@@ -94,14 +94,13 @@ fn write(kind: Kind, found: &Super, out: &mut [u8]) {
             let (signs, scales) = rest.split_at_mut(32);
             // ggml's writer does not step over a zero sub-block: what follows one lies where the zero one should be,
             // all but the high bits. The bytes are ggml's, so this does likewise.
-            let mut at = 0;
-            for (b, block) in found.blocks[..8].iter().enumerate().filter(|(_, block)| !block.zero) {
+            let present = found.blocks[..8].iter().enumerate().filter(|(_, block)| !block.zero);
+            for (at, (b, block)) in present.enumerate() {
                 for k in 0..8 {
                     low[8 * at + k] = block.points[k] as u8;
                     high[b] |= ((block.points[k] >> 8) as u8) << k;
                 }
                 signs[4 * at..4 * at + 4].copy_from_slice(&block.signs);
-                at += 1;
             }
             put_nibbles(&found.codes[..8], scales);
         }

@@ -64,7 +64,7 @@ fn plain(kind: Kind, row_len: usize, values: &[f32], importance: Option<&[f32]>,
 /// ggml compares `x - lower < upper - x`; both differences are exact where they are nearly equal, so that this is
 /// whether `x` is below the middle.
 pub(super) fn nearest(x: f32) -> u8 {
-    LEVELS.windows(2).map(|pair| u8::from(!(x < (pair[0] + pair[1]) / 2.0))).sum()
+    LEVELS.windows(2).fold(15, |index, pair| index - u8::from(x < (pair[0] + pair[1]) / 2.0))
 }
 
 /// One over, or zero for zero.

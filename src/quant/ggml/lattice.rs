@@ -1,10 +1,12 @@
 //! The search that IQ2 and IQ3 share: a scale for each sub-block, and for each few elements a sign and a point of a grid.
 //!
-//! This is the plain loop, in ggml's order of operations.
-use super::grids::{Grid, Place, Points, pack, unpack};
-use super::{EPSILON, c_max, nearest_int};
+//! It is written twice: as the plain loop (`reference`, for the tests), and in lanes, which are held to it.
+use super::grids::Grid;
+use super::{c_max, nearest_int};
 
 mod lanes;
+#[cfg(test)]
+mod reference;
 
 pub(super) use lanes::Encode;
 
@@ -62,31 +64,13 @@ pub(super) struct Super {
     pub(super) blocks: [Found; 16],
     /// The scale of each, of 4 bits.
     pub(super) codes: [u8; 16],
-    /// The scale of them all before rounding to half precision; 0 if there is none.
+    /// The scale of them all before rounding to half precision.
     pub(super) d: f32,
-}
-
-/// The level of a coordinate.
-#[inline(always)]
-fn level<const N: usize>(id: f32, x: f32) -> u8 {
-    let most = Points::<N>::LEVELS as i32 - 1;
-    nearest_int(0.5 * (id * x - 1.0)).clamp(0, most) as u8
+    /// Whether every scale is zero.
+    pub(super) empty: bool,
 }
 
 impl<const N: usize> Scheme<N> {
-    /// Quantizes 256 values by the plain loop. `importance` has a weight for each.
-    pub(super) fn super_block(&self, values: &[f32], importance: Option<&[f32]>) -> Super {
-        let variance = self.variance(values);
-        let mut blocks = [Found { zero: true, ..Found::default() }; 16];
-        let mut weights = [0.0; 32];
-        for (b, (x, found)) in values.chunks_exact(self.block).zip(&mut blocks).enumerate() {
-            let weights = &mut weights[..self.block];
-            self.weigh(x, importance.map(|i| &i[b * self.block..][..self.block]), variance, weights);
-            *found = self.block(x, weights);
-        }
-        self.finish(blocks)
-    }
-
     fn variance(&self, values: &[f32]) -> f32 {
         let sum = values.iter().fold(0.0f32, |sum, x| sum + x * x);
         self.variance * sum / 256.0
@@ -120,14 +104,14 @@ impl<const N: usize> Scheme<N> {
         let greatest = blocks.iter().filter(|b| !b.zero).fold(0.0, |most, b| c_max(most, b.scale));
         let mut codes = [0; 16];
         if greatest == 0.0 {
-            return Super { blocks, codes, d: 0.0 };
+            return Super { blocks, codes, d: 0.0, empty: true };
         }
         let d = greatest / 31.0;
         let id = 1.0 / d;
         for (code, found) in codes.iter_mut().zip(&blocks) {
             *code = nearest_int(0.5 * (id * found.scale - 1.0)).clamp(0, 15) as u8;
         }
-        Super { blocks, codes, d: d * self.fudge }
+        Super { blocks, codes, d: d * self.fudge, empty: false }
     }
 
     /// The magnitudes and signs of a sub-block. With `even_signs` an odd number of minuses is evened out at the element
@@ -139,9 +123,9 @@ impl<const N: usize> Scheme<N> {
             let out = &mut magnitudes[8 * k..8 * k + 8];
             let mut s = 0u8;
             for i in 0..8 {
-                let minus = !(x[i] >= 0.0);
-                out[i] = if minus { -x[i] } else { x[i] };
-                s |= u8::from(minus) << i;
+                let plus = x[i] >= 0.0;
+                out[i] = if plus { x[i] } else { -x[i] };
+                s |= u8::from(!plus) << i;
             }
             if self.even_signs && s.count_ones() % 2 == 1 {
                 let matters = |i: usize| w[i] * x[i] * x[i];
@@ -169,132 +153,10 @@ impl<const N: usize> Scheme<N> {
             }
         }
     }
-
-    /// Searches one sub-block.
-    fn block(&self, values: &[f32], weights: &[f32]) -> Found {
-        let grid = (self.grid)();
-        let top = 2.0 * Points::<N>::LEVELS as f32 - 1.0;
-        let cells = self.block / N;
-        let (mut x, mut found) = ([0.0f32; 32], Found::default());
-        self.split(values, weights, &mut x, &mut found.signs);
-        let x = &x[..self.block];
-        let max = x[1..].iter().fold(x[0], |max, &x| c_max(max, x));
-        if max < self.least || max == 0.0 {
-            return Found { zero: true, ..Found::default() };
-        }
-        let mut roots = [0.0f32; 32];
-        for (r, w) in roots.iter_mut().zip(weights) {
-            *r = w.sqrt();
-        }
-        let near = |at: usize, code: u16, scale: f32| match grid.place(code) {
-            Place::On(_) => (code, true),
-            Place::Off(list) => (grid.points().code(nearest(grid, list, &x[N * at..], &roots[N * at..], scale)), false),
-        };
-        let sums = |codes: &[u16; 8]| {
-            let (mut qx, mut q2) = (0.0f32, 0.0f32);
-            for (k, &code) in codes[..cells].iter().enumerate() {
-                for (i, l) in unpack::<N>(code).into_iter().enumerate() {
-                    let (w, x, q) = (weights[N * k + i], x[N * k + i], f32::from(2 * l + 1));
-                    qx += w * x * q;
-                    q2 += w * q * q;
-                }
-            }
-            (qx, q2)
-        };
-        let code_at = |k: usize, id: f32| pack::<N>(std::array::from_fn(|i| level::<N>(id, x[N * k + i])));
-
-        let (mut scale, width) = match self.again {
-            Again::Always => {
-                let scale = plain_scale(Points::<N>::LEVELS as i32 + 1, x, weights);
-                (scale, scale * Points::<N>::LEVELS as f32)
-            }
-            _ => (max / top, max),
-        };
-        if self.again == Again::Always && width <= 0.0 {
-            return Found { zero: true, ..Found::default() };
-        }
-        let mut best = 0.0;
-        let mut kept = [0u16; 8];
-        let mut on_grid = [self.again != Again::All; 8];
-        for step in -self.steps..=self.steps {
-            let id = (top + step as f32 * self.step) / width;
-            let (mut codes, mut on) = ([0; 8], [true; 8]);
-            for k in 0..cells {
-                (codes[k], on[k]) = near(k, code_at(k, id), 1.0 / id);
-            }
-            let (qx, q2) = sums(&codes);
-            if q2 > 0.0 && qx * qx > best * q2 {
-                scale = qx / q2;
-                best = scale * qx;
-                (kept, on_grid) = (codes, on);
-            }
-        }
-        let again = match self.again {
-            Again::Always => true,
-            _ => on_grid[..cells].contains(&false),
-        };
-        if again && scale > 0.0 {
-            for k in 0..cells {
-                if self.again != Again::Each || !on_grid[k] {
-                    kept[k] = near(k, code_at(k, 1.0 / scale), scale).0;
-                }
-            }
-            let (qx, q2) = sums(&kept);
-            if q2 > 0.0 {
-                scale = qx / q2;
-            }
-        }
-        self.put_scale(scale, &mut found);
-        for (point, &code) in found.points.iter_mut().zip(&kept[..cells]) {
-            *point = grid.index(code);
-        }
-        found
-    }
 }
 
-/// The neighbour with the least weighted distance; the first of equals. Where no distance is a finite number, ggml
-/// aborts, and this takes the first.
-fn nearest<const N: usize>(grid: &Grid<N>, list: &[u16], x: &[f32], weights: &[f32], scale: f32) -> usize {
-    let (mut best, mut at) = (f32::MAX, list[0]);
-    for &index in list {
-        let mut d2 = 0.0;
-        for (i, l) in grid.points().levels(usize::from(index)).into_iter().enumerate() {
-            let diff = scale * f32::from(2 * l + 1) - x[i];
-            d2 += weights[i] * diff * diff;
-        }
-        if d2 < best {
-            (best, at) = (d2, index);
-        }
-    }
-    usize::from(at)
-}
-
-/// The scale of a plain quantizer to 0..=`most`: ggml's `make_qp_quants`, whose codes are bytes, so that a negative one
-/// counts as itself in the first sums and as 256 more thereafter.
-fn plain_scale(most: i32, x: &[f32], weights: &[f32]) -> f32 {
-    let max = x.iter().fold(0.0, |max, &x| c_max(max, x));
-    if max < EPSILON {
-        return 0.0;
-    }
-    let error = |scale: f32, code: &dyn Fn(f32) -> f32| {
-        x.iter().zip(weights).fold(0.0, |sum, (&x, &w)| {
-            let diff = x - scale * code(x);
-            sum + w * diff * diff
-        })
-    };
-    let mut iscale = most as f32 / max;
-    let mut least = error(1.0 / iscale, &|x| f32::from(nearest_int(iscale * x) as u8));
-    for step in (-4..=4).filter(|&s| s != 0) {
-        let tried = (0.1 * step as f32 + most as f32) / max;
-        let e = error(1.0 / tried, &|x| nearest_int(tried * x).min(most) as f32);
-        if e < least {
-            (least, iscale) = (e, tried);
-        }
-    }
-    refine(iscale, most, x, weights)
-}
-
-/// The rest of [`plain_scale`]: the fit to the codes of a scale, which are then changed one by one while that helps.
+/// The end of ggml's `make_qp_quants`: a fit to the codes of a scale, which are then changed one by one while that helps.
+/// A negative code is a byte: it counts as itself in the first sums, and as 256 more thereafter.
 #[inline(always)]
 fn refine(iscale: f32, most: i32, x: &[f32], weights: &[f32]) -> f32 {
     let mut codes = [0u8; 32];

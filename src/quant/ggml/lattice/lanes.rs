@@ -77,9 +77,9 @@ impl Cell {
             *level = (2 * (i % stride(N)) + 1) as f32;
         }
         let mut tables = [[0.0; LANES]; 2];
-        for half in 0..2 {
-            let diff = s.sub(s.mul(s.splat(scale), s.load(&levels)), s.load(&self.x[half]));
-            s.store(s.mul(s.mul(s.load(&self.root[half]), diff), diff), &mut tables[half]);
+        for ((x, root), table) in self.x.iter().zip(&self.root).zip(&mut tables) {
+            let diff = s.sub(s.mul(s.splat(scale), s.load(&levels)), s.load(x));
+            s.store(s.mul(s.mul(s.load(root), diff), diff), table);
         }
         let tables = tables.as_flattened();
         let none = s.splat(f32::MAX);
@@ -186,8 +186,8 @@ fn block<S: Simd, const N: usize>(s: S, scheme: &Scheme<N>, grid: &Grid<N>, valu
     let (mut best, mut kept) = (0.0, None);
     for half in 0..tries.div_ceil(LANES) {
         let (mut qx, mut q2) = (s.zero(), s.zero());
-        for k in 0..cells {
-            let mut rest = s.load_i(&codes[k][half]);
+        for (k, codes) in codes[..cells].iter().enumerate() {
+            let mut rest = s.load_i(&codes[half]);
             for i in N * k..N * k + N {
                 let q = s.lookup8(&ODD, rest);
                 rest = s.shr::<4>(rest);
@@ -244,8 +244,8 @@ fn block<S: Simd, const N: usize>(s: S, scheme: &Scheme<N>, grid: &Grid<N>, valu
         }
     }
     scheme.put_scale(scale, &mut found);
-    for k in 0..cells {
-        found.points[k] = grid.index(gather::<N>(points[k]));
+    for (to, &point) in found.points.iter_mut().zip(&points[..cells]) {
+        *to = grid.index(gather::<N>(point));
     }
     found
 }
@@ -270,7 +270,7 @@ fn round<S: Simd, const N: usize>(s: S, ids: &[f32], x: &[f32]) -> [i32; LANES] 
     out
 }
 
-/// [`super::plain_scale`], its nine scales side by side.
+/// The scale of a plain quantizer to 0..=`most`, its nine scales side by side: ggml's `make_qp_quants`.
 #[inline(always)]
 fn plain_scale<S: Simd>(s: S, most: i32, x: &[f32], weights: &[f32]) -> f32 {
     let max = x.iter().fold(0.0, |max, &x| c_max(max, x));
