@@ -154,10 +154,20 @@ impl Simd for Avx2 {
         // SAFETY: `self` proves the features.
         unsafe {
             // The permutes read three bits of the index, and the fourth becomes the sign that the blend reads.
-            index.map(|i| {
-                let (low, high) = (_mm256_permutevar8x32_ps(low, i), _mm256_permutevar8x32_ps(high, i));
-                _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(i)))
-            })
+            // Not with `map`, whose closure is not always inlined into code that has the features.
+            let [a, b] = index;
+            [
+                _mm256_blendv_ps(
+                    _mm256_permutevar8x32_ps(low, a),
+                    _mm256_permutevar8x32_ps(high, a),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<28>(a)),
+                ),
+                _mm256_blendv_ps(
+                    _mm256_permutevar8x32_ps(low, b),
+                    _mm256_permutevar8x32_ps(high, b),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<28>(b)),
+                ),
+            ]
         }
     }
     #[inline(always)]
@@ -176,7 +186,7 @@ impl Simd for Avx2 {
         unsafe {
             let table = _mm_loadu_ps(table.as_ptr());
             let table = _mm256_set_m128(table, table);
-            index.map(|i| _mm256_permutevar_ps(table, i))
+            [_mm256_permutevar_ps(table, index[0]), _mm256_permutevar_ps(table, index[1])]
         }
     }
     #[inline(always)]
@@ -184,7 +194,7 @@ impl Simd for Avx2 {
         // SAFETY: `self` proves the features; the table has eight floats. The permute reads three bits of the index.
         unsafe {
             let table = _mm256_loadu_ps(table.as_ptr());
-            index.map(|i| _mm256_permutevar8x32_ps(table, i))
+            [_mm256_permutevar8x32_ps(table, index[0]), _mm256_permutevar8x32_ps(table, index[1])]
         }
     }
     #[inline(always)]
