@@ -128,10 +128,6 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
 
 /// Whether somebody else quantized a model: its codes must not be taken for weights.
 fn foreign(model: &Model) -> Option<String> {
-    let blocks = |t: &&Tensor| matches!(t.encoding, Encoding::Packed { family: Family::Gguf, .. });
-    if let Some(t) = model.tensors.iter().find(blocks) {
-        return Some(format!("`{}` is quantized to {}", t.name, t.dtype_name()));
-    }
     let config = model.config.as_ref().and_then(|c| c.get("quantization_config"));
     if let Some(method) = config.and_then(|q| q.get("quant_method")).and_then(|m| m.as_str()) {
         return Some(format!("config.json says it is quantized by `{method}`"));

@@ -8,8 +8,16 @@
 //! ([`c_int`]). ggml for other machines fuses, so its bytes differ there; these do not.
 
 mod abreast;
+#[cfg(test)]
+mod fixtures;
 pub mod floats;
+mod grids;
+pub mod iq1;
+pub mod iq2;
+pub mod iq3;
+pub mod iq4;
 pub mod kquants;
+mod lattice;
 pub mod legacy;
 pub mod microscale;
 mod search;
@@ -22,30 +30,89 @@ use half::f16;
 /// A block type that this module encodes and decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
+    /// One of [`legacy`].
+    Legacy(legacy::Kind),
+    /// One of [`ternary`].
+    Ternary(ternary::Kind),
+    /// One of [`microscale`].
+    Microscale(microscale::Kind),
     /// One of [`kquants`].
     K(kquants::Kind),
+    /// One of [`iq1`], decoded only.
+    Iq1(iq1::Kind),
+    /// One of [`iq2`].
+    Iq2(iq2::Kind),
+    /// One of [`iq3`].
+    Iq3(iq3::Kind),
+    /// One of [`iq4`].
+    Iq4(iq4::Kind),
 }
 
 impl Type {
     /// Every type, in the order of the numbers.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 25] = [
+        Self::Legacy(legacy::Kind::Q4_0),
+        Self::Legacy(legacy::Kind::Q4_1),
+        Self::Legacy(legacy::Kind::Q5_0),
+        Self::Legacy(legacy::Kind::Q5_1),
+        Self::Legacy(legacy::Kind::Q8_0),
         Self::K(kquants::Kind::Q2K),
         Self::K(kquants::Kind::Q3K),
         Self::K(kquants::Kind::Q4K),
         Self::K(kquants::Kind::Q5K),
         Self::K(kquants::Kind::Q6K),
+        Self::Iq2(iq2::Kind::Xxs),
+        Self::Iq2(iq2::Kind::Xs),
+        Self::Iq3(iq3::Kind::Xxs),
+        Self::Iq1(iq1::Kind::S),
+        Self::Iq4(iq4::Kind::Nl),
+        Self::Iq3(iq3::Kind::S),
+        Self::Iq2(iq2::Kind::S),
+        Self::Iq4(iq4::Kind::Xs),
+        Self::Iq1(iq1::Kind::M),
+        Self::Ternary(ternary::Kind::TQ1_0),
+        Self::Ternary(ternary::Kind::TQ2_0),
+        Self::Microscale(microscale::Kind::Mxfp4),
+        Self::Microscale(microscale::Kind::Nvfp4),
+        Self::Ternary(ternary::Kind::Q1_0),
+        Self::Ternary(ternary::Kind::Q2_0),
     ];
 
     /// The number in a GGUF file, the name, values of a block, and bytes of a block.
     const fn facts(self) -> (u32, &'static str, usize, usize) {
         use kquants::Kind;
         match self {
+            Self::Legacy(kind @ legacy::Kind::Q4_0) => (2, "Q4_0", legacy::BLOCK, kind.block_bytes()),
+            Self::Legacy(kind @ legacy::Kind::Q4_1) => (3, "Q4_1", legacy::BLOCK, kind.block_bytes()),
+            Self::Legacy(kind @ legacy::Kind::Q5_0) => (6, "Q5_0", legacy::BLOCK, kind.block_bytes()),
+            Self::Legacy(kind @ legacy::Kind::Q5_1) => (7, "Q5_1", legacy::BLOCK, kind.block_bytes()),
+            Self::Legacy(kind @ legacy::Kind::Q8_0) => (8, "Q8_0", legacy::BLOCK, kind.block_bytes()),
+            Self::Ternary(kind @ ternary::Kind::TQ1_0) => (34, "TQ1_0", kind.block(), kind.block_bytes()),
+            Self::Ternary(kind @ ternary::Kind::TQ2_0) => (35, "TQ2_0", kind.block(), kind.block_bytes()),
+            Self::Ternary(kind @ ternary::Kind::Q1_0) => (41, "Q1_0", kind.block(), kind.block_bytes()),
+            Self::Ternary(kind @ ternary::Kind::Q2_0) => (42, "Q2_0", kind.block(), kind.block_bytes()),
+            Self::Microscale(kind @ microscale::Kind::Mxfp4) => (39, "MXFP4", kind.block(), kind.block_bytes()),
+            Self::Microscale(kind @ microscale::Kind::Nvfp4) => (40, "NVFP4", kind.block(), kind.block_bytes()),
             Self::K(Kind::Q2K) => (10, "Q2_K", SUPER_BLOCK, Kind::Q2K.bytes()),
             Self::K(Kind::Q3K) => (11, "Q3_K", SUPER_BLOCK, Kind::Q3K.bytes()),
             Self::K(Kind::Q4K) => (12, "Q4_K", SUPER_BLOCK, Kind::Q4K.bytes()),
             Self::K(Kind::Q5K) => (13, "Q5_K", SUPER_BLOCK, Kind::Q5K.bytes()),
             Self::K(Kind::Q6K) => (14, "Q6_K", SUPER_BLOCK, Kind::Q6K.bytes()),
+            Self::Iq1(kind @ iq1::Kind::S) => (19, "IQ1_S", SUPER_BLOCK, kind.bytes()),
+            Self::Iq1(kind @ iq1::Kind::M) => (29, "IQ1_M", SUPER_BLOCK, kind.bytes()),
+            Self::Iq2(kind @ iq2::Kind::Xxs) => (16, "IQ2_XXS", SUPER_BLOCK, kind.bytes()),
+            Self::Iq2(kind @ iq2::Kind::Xs) => (17, "IQ2_XS", SUPER_BLOCK, kind.bytes()),
+            Self::Iq2(kind @ iq2::Kind::S) => (22, "IQ2_S", SUPER_BLOCK, kind.bytes()),
+            Self::Iq3(kind @ iq3::Kind::Xxs) => (18, "IQ3_XXS", SUPER_BLOCK, kind.bytes()),
+            Self::Iq3(kind @ iq3::Kind::S) => (21, "IQ3_S", SUPER_BLOCK, kind.bytes()),
+            Self::Iq4(kind @ iq4::Kind::Nl) => (20, "IQ4_NL", kind.values(), kind.bytes()),
+            Self::Iq4(kind @ iq4::Kind::Xs) => (23, "IQ4_XS", kind.values(), kind.bytes()),
         }
+    }
+
+    /// The type of that name, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(name))
     }
 
     /// The number in a GGUF file.
@@ -68,13 +135,31 @@ impl Type {
         self.facts().3
     }
 
+    /// Whether there is an encoder.
+    pub const fn can_encode(self) -> bool {
+        !matches!(self, Self::Iq1(_))
+    }
+
+    /// Whether there is no encoding without an importance matrix.
+    pub const fn requires_importance(self) -> bool {
+        matches!(self, Self::Iq2(kind) if kind.requires_importance())
+    }
+
     /// Encodes whole rows of `row_len` values, each a whole number of blocks; `importance` has a weight for each column.
     ///
     /// # Panics
-    /// If the lengths do not fit each other.
+    /// If the lengths do not fit each other, if the importance that [`Type::requires_importance`] asks for is missing, or
+    /// without [`Type::can_encode`].
     pub fn encode(self, row_len: usize, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
         match self {
+            Self::Legacy(kind) => legacy::encode(kind, row_len, values, importance, out),
+            Self::Ternary(kind) => ternary::encode(kind, row_len, values, importance, out),
+            Self::Microscale(kind) => microscale::encode(kind, row_len, values, importance, out),
             Self::K(kind) => kquants::encode(kind, row_len, values, importance, out),
+            Self::Iq1(kind) => panic!("{kind:?} of IQ1 is decoded only"),
+            Self::Iq2(kind) => iq2::encode(kind, row_len, values, importance, out),
+            Self::Iq3(kind) => iq3::encode(kind, row_len, values, importance, out),
+            Self::Iq4(kind) => iq4::encode(kind, row_len, values, importance, out),
         }
     }
 
@@ -84,7 +169,14 @@ impl Type {
     /// If the lengths do not fit each other.
     pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
         match self {
+            Self::Legacy(kind) => legacy::decode(kind, bytes, out),
+            Self::Ternary(kind) => ternary::decode(kind, bytes, out),
+            Self::Microscale(kind) => microscale::decode(kind, bytes, out),
             Self::K(kind) => kquants::decode(kind, bytes, out),
+            Self::Iq1(kind) => iq1::decode(kind, bytes, out),
+            Self::Iq2(kind) => iq2::decode(kind, bytes, out),
+            Self::Iq3(kind) => iq3::decode(kind, bytes, out),
+            Self::Iq4(kind) => iq4::decode(kind, bytes, out),
         }
     }
 }
@@ -148,6 +240,43 @@ pub(crate) fn bf16_bits(v: f32) -> u16 {
 #[inline(always)]
 pub(crate) fn bf16_value(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
+}
+
+/// The half-precision number at `at`.
+#[inline(always)]
+fn f16_at(bytes: &[u8], at: usize) -> f32 {
+    f16_value(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}
+
+/// Stores half precision at `at`.
+#[inline(always)]
+fn put_f16(bytes: &mut [u8], at: usize, value: f32) {
+    bytes[at..at + 2].copy_from_slice(&f16_bits(value).to_le_bytes());
+}
+
+/// Panics unless there are whole rows of whole blocks of `size` values and `bytes` bytes.
+fn check_lengths(size: usize, row_len: usize, bytes: usize, values: &[f32], importance: Option<&[f32]>, out: &[u8]) {
+    assert!(row_len.is_multiple_of(size), "a row of {row_len} is not of whole blocks of {size}");
+    assert!(row_len > 0 && values.len().is_multiple_of(row_len), "whole rows");
+    assert_eq!(out.len(), values.len() / size * bytes, "bytes for every block");
+    assert!(importance.is_none_or(|i| i.len() == row_len), "a weight for every column");
+}
+
+/// Calls `each` with every block of `size` values, its weights and its bytes.
+#[cfg(test)]
+fn blocks(
+    size: usize,
+    row_len: usize,
+    bytes: usize,
+    values: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+    mut each: impl FnMut(&[f32], Option<&[f32]>, &mut [u8]),
+) {
+    check_lengths(size, row_len, bytes, values, importance, out);
+    for (b, (values, out)) in values.chunks_exact(size).zip(out.chunks_exact_mut(bytes)).enumerate() {
+        each(values, importance.map(|i| &i[b * size % row_len..][..size]), out);
+    }
 }
 
 #[cfg(test)]

@@ -104,6 +104,12 @@ pub(crate) trait Simd: Copy {
 
     /// `table[index]`, for indices in `0..16`; only their low four bits are read.
     fn lookup(self, table: &[f32; 16], index: Self::I) -> Self::F;
+    /// The least lane; the lanes must be numbers.
+    fn least(self, a: Self::F) -> f32;
+    /// `table[index]`, for indices in `0..4`; only their low two bits are read.
+    fn lookup4(self, table: &[f32; 4], index: Self::I) -> Self::F;
+    /// `table[index]`, for indices in `0..8`; only their low three bits are read.
+    fn lookup8(self, table: &[f32; 8], index: Self::I) -> Self::F;
     /// `to[i]` lane `j` becomes `from[j * stride + i]`: sixteen pieces of `from`, sixteen long, side by side.
     ///
     /// # Panics

@@ -1,4 +1,6 @@
-//! GGUF, for llama.cpp and what is built on it: its tensors are recognised; decoding and writing them is not there yet.
+//! GGUF, for llama.cpp and what is built on it: its files are models, dequantized as they are read. What writing them
+//! needs is here in parts: which type each tensor gets ([`mixtures`]) and what a file says of itself ([`metadata`]).
+pub mod blocks;
 pub mod metadata;
 pub mod mixtures;
 pub mod types;
@@ -15,7 +17,7 @@ use crate::format::gguf::types::TYPES;
 pub struct Gguf;
 
 fn refused() -> Error {
-    Error::failed("this version describes GGUF files and their blocks; it neither decodes nor writes them")
+    Error::failed("this version reads GGUF files and does not write them")
 }
 
 impl Target for Gguf {

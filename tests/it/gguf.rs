@@ -63,11 +63,32 @@ fn inspect_says_what_is_in_a_file() {
 }
 
 #[test]
-fn blocks_are_not_taken_for_weights() {
+fn blocks_are_decoded_as_they_are_read() {
     let s = Sandbox::new();
-    s.write("m.gguf", file(&keys(), &[("a.weight", &[1, 32], "Q8_0", vec![0; 34])]));
-    s.run("plan m.gguf --to float").fails(1, &["m.gguf", "`a.weight` is quantized to Q8_0"]);
-    s.run("convert m.gguf -o out.safetensors").fails(1, &["quantized to Q8_0"]);
+    // Q8_0: a scale as F16, then 32 codes. 0.5 · (-16 … 15).
+    let block = |start: i8| [vec![0x00, 0x38], (0..32).map(|i| (start + i) as u8).collect()].concat();
+    let bank: Vec<u8> = (0..6).flat_map(|i| block(i - 16)).collect();
+    s.write(
+        "m.gguf",
+        file(&keys(), &[("a.weight", &[1, 32], "Q8_0", block(-16)), ("bank.weight", &[3, 2, 32], "Q8_0", bank)]),
+    );
+    let run = s.run("convert m.gguf --to float --dtype f32 -o out.safetensors");
+    assert_eq!(run.code(), 0, "{}", run.stderr());
+    let arrays = read(&s.path("out.safetensors"));
+    let values = |start: i32| (0..32).flat_map(move |i| (0.5 * (start + i) as f32).to_le_bytes());
+    assert_eq!(arrays["a.weight"], ("F32".into(), vec![1, 32], values(-16).collect()));
+    assert_eq!(arrays["bank.weight"], ("F32".into(), vec![3, 2, 32], (0..6).flat_map(|i| values(i - 16)).collect()));
+    // And from there into another family, with a warning that something was lost before.
+    let plan = s.run("plan m.gguf --to sdnq --dtype int8");
+    assert_eq!(plan.code(), 0, "{}", plan.stderr());
+    assert!(plan.stderr().contains("quantized already") || plan.stdout().contains("quantized already"));
+}
+
+#[test]
+fn types_that_nothing_decodes_are_said() {
+    let s = Sandbox::new();
+    s.write("m.gguf", file(&keys(), &[("a.weight", &[1, 256], "Q8_K", vec![0; 292])]));
+    s.run("convert m.gguf --to float -o out.safetensors").fails(1, &["a.weight", "Q8_K"]);
     assert_eq!(s.list(""), ["m.gguf"]);
 }
 

@@ -24,7 +24,7 @@ use crate::quant::lanes::Level;
 use crate::quant::simd;
 
 /// Values in a block.
-const BLOCK: usize = 32;
+pub const BLOCK: usize = 32;
 
 /// Which type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

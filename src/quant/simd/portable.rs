@@ -152,6 +152,18 @@ impl Simd for Portable {
         a.iter().enumerate().fold(0, |bits, (lane, m)| bits | (*m as u32 & 1) << lane)
     }
     #[inline(always)]
+    fn least(self, a: F) -> f32 {
+        a.into_iter().fold(f32::INFINITY, |least, a| if a < least { a } else { least })
+    }
+    #[inline(always)]
+    fn lookup4(self, table: &[f32; 4], index: I) -> F {
+        each(index, |i| table[i as usize & 3])
+    }
+    #[inline(always)]
+    fn lookup8(self, table: &[f32; 8], index: I) -> F {
+        each(index, |i| table[i as usize & 7])
+    }
+    #[inline(always)]
     fn lookup(self, table: &[f32; 16], index: I) -> F {
         each(index, |i| table[(i & 15) as usize])
     }

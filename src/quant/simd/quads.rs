@@ -77,6 +77,24 @@ macro_rules! memory {
             self.load(&Portable.lookup(table, all))
         }
         #[inline(always)]
+        fn least(self, a: Self::F) -> f32 {
+            let mut all = [0.0; LANES];
+            self.store(a, &mut all);
+            Portable.least(all)
+        }
+        #[inline(always)]
+        fn lookup4(self, table: &[f32; 4], index: Self::I) -> Self::F {
+            let mut all = [0; LANES];
+            self.store_i(index, &mut all);
+            self.load(&Portable.lookup4(table, all))
+        }
+        #[inline(always)]
+        fn lookup8(self, table: &[f32; 8], index: Self::I) -> Self::F {
+            let mut all = [0; LANES];
+            self.store_i(index, &mut all);
+            self.load(&Portable.lookup8(table, all))
+        }
+        #[inline(always)]
         fn transpose(self, from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]) {
             transpose(from, stride, to);
         }

@@ -115,6 +115,10 @@ impl Kernel for Floats<'_> {
         mask("or_m", s.or_m(s.lt(a, b), s.gt_i(c, d)), &|i| x[i] < y[i] || m[i] > n[i]);
         mask("not_m", s.not_m(s.lt(a, b)), &|i| x[i].partial_cmp(&y[i]) != Some(core::cmp::Ordering::Less));
         float("lookup", s.lookup(x, c), &|i| x[(m[i] & 15) as usize]);
+        let four = std::array::from_fn(|i| x[i]);
+        float("lookup4", s.lookup4(&four, c), &|i| x[(m[i] & 3) as usize]);
+        let eight = std::array::from_fn(|i| x[i]);
+        float("lookup8", s.lookup8(&eight, c), &|i| x[(m[i] & 7) as usize]);
     }
 }
 

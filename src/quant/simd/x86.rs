@@ -199,12 +199,47 @@ impl Simd for Avx2 {
         // SAFETY: `self` proves the features.
         unsafe {
             // The permutes read three bits of the index, and the fourth becomes the sign that the blend reads.
-            let mut found = [low; 2];
-            for (found, i) in found.iter_mut().zip(index) {
-                let (low, high) = (_mm256_permutevar8x32_ps(low, i), _mm256_permutevar8x32_ps(high, i));
-                *found = _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(i)));
-            }
-            found
+            // Not with `map`, whose closure is not always inlined into code that has the features.
+            let [a, b] = index;
+            [
+                _mm256_blendv_ps(
+                    _mm256_permutevar8x32_ps(low, a),
+                    _mm256_permutevar8x32_ps(high, a),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<28>(a)),
+                ),
+                _mm256_blendv_ps(
+                    _mm256_permutevar8x32_ps(low, b),
+                    _mm256_permutevar8x32_ps(high, b),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<28>(b)),
+                ),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn least(self, a: Self::F) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let eight = _mm256_min_ps(a[0], a[1]);
+            let four = _mm_min_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+    #[inline(always)]
+    fn lookup4(self, table: &[f32; 4], index: Self::I) -> Self::F {
+        // SAFETY: `self` proves the features; the table has four floats. The permute reads two bits of the index.
+        unsafe {
+            let table = _mm_loadu_ps(table.as_ptr());
+            let table = _mm256_set_m128(table, table);
+            [_mm256_permutevar_ps(table, index[0]), _mm256_permutevar_ps(table, index[1])]
+        }
+    }
+    #[inline(always)]
+    fn lookup8(self, table: &[f32; 8], index: Self::I) -> Self::F {
+        // SAFETY: `self` proves the features; the table has eight floats. The permute reads three bits of the index.
+        unsafe {
+            let table = _mm256_loadu_ps(table.as_ptr());
+            [_mm256_permutevar8x32_ps(table, index[0]), _mm256_permutevar8x32_ps(table, index[1])]
         }
     }
     #[inline(always)]
@@ -334,6 +369,28 @@ impl Simd for Avx512 {
     fn greatest_lanes(self, of: &[Self::F; LANES]) -> Self::F {
         // SAFETY: `self` proves the features.
         unsafe { fold_sixteen!(one _mm256_max_ps, of) }
+    }
+    #[inline(always)]
+    fn least(self, a: Self::F) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_reduce_min_ps(a) }
+    }
+    #[inline(always)]
+    fn lookup4(self, table: &[f32; 4], index: Self::I) -> Self::F {
+        // SAFETY: `self` proves the features; the table has four floats. The permute reads two bits of the index.
+        unsafe {
+            let table = _mm512_broadcast_f32x4(_mm_loadu_ps(table.as_ptr()));
+            _mm512_permutevar_ps(table, index)
+        }
+    }
+    #[inline(always)]
+    fn lookup8(self, table: &[f32; 8], index: Self::I) -> Self::F {
+        // SAFETY: `self` proves the features; the table has eight floats. The permute reads four bits of the index, and
+        // the table lies there twice.
+        unsafe {
+            let table = _mm512_broadcast_f32x8(_mm256_loadu_ps(table.as_ptr()));
+            _mm512_permutexvar_ps(index, table)
+        }
     }
     #[inline(always)]
     fn transpose(self, from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]) {
