@@ -1,5 +1,7 @@
 """GGUF files that the gguf package wrote are read as it reads them."""
 
+from pathlib import Path
+
 import gguf
 import numpy as np
 import pytest
@@ -89,3 +91,41 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, cut):
     path = write(tmp_path / "m.gguf", {"a.weight": floats(64, 64)})
     path.write_bytes(path.read_bytes()[:cut])
     assert "m.gguf: " in refused("inspect", path)
+
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "ggml"
+# Blocks that ggml wrote, by type: `q4_K.bf16.none.bin`, `simple/q4_0.bin`.
+BLOCKS = {}
+for file in sorted(DATA.glob("*.bin")) + sorted((DATA / "simple").glob("*.bin")):
+    name = file.name.split(".")[0].upper()
+    if name in gguf.GGMLQuantizationType.__members__ and name not in ("F16", "BF16"):
+        BLOCKS.setdefault(name, []).append(file)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_decode_as_the_library_decodes_them(tmp_path, name):
+    kind = gguf.GGMLQuantizationType[name]
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    arrays = {}
+    for file in BLOCKS[name]:
+        blocks = np.frombuffer(file.read_bytes(), np.uint8).reshape(-1, size)
+        # Without the scales that overflow: an infinity has no place in a model.
+        finite = np.isfinite(gguf.dequantize(blocks, kind)).all(axis=-1)
+        arrays[f"{file.stem}.weight"] = blocks[finite]
+    assert all(len(blocks) for blocks in arrays.values())
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    for layer, blocks in arrays.items():
+        writer.add_tensor(layer, blocks, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    mixdown("convert", tmp_path / "m.gguf", "--to", "float", "--dtype", "f32", "-o", tmp_path / "m.safetensors")
+    ours = load_file(tmp_path / "m.safetensors")
+    for layer, blocks in arrays.items():
+        expected = gguf.dequantize(blocks, kind)
+        mine = ours[layer].numpy()
+        assert mine.shape == expected.shape == (len(blocks), block)
+        # Both round each product and sum in f32, not always in the same order: at most three roundings apart.
+        worst = np.abs(mine - expected).max(axis=1)
+        assert (worst <= np.abs(expected).max(axis=1) * 3 * 2.0**-24).all(), f"{layer}: {worst.max()}"
