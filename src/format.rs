@@ -3,9 +3,12 @@
 //! Weights are read by position, never mapped: a file cut short under a map kills the process, and a map's pages
 //! cannot be budgeted.
 pub mod blob;
+mod cursor;
 pub mod demo;
 pub mod folder;
+pub mod gguf;
 pub mod hub;
+pub mod imatrix;
 pub mod json;
 pub mod profiles;
 pub mod safetensors;
@@ -13,6 +16,7 @@ pub mod save;
 pub mod shards;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::core::model::{Encoding, FileInfo, Origin, Stored, plain_tensors};
 use crate::core::{Error, Model, Result, Tensor};
@@ -32,6 +36,8 @@ pub struct Opened {
     pub index: Option<Index>,
     /// Names of safetensors files beside the weights that are not the model's.
     pub strays: Vec<String>,
+    /// The header of each file of a GGUF model, in the order of `blobs`; none of another.
+    pub gguf: Vec<Arc<gguf::Header>>,
 }
 
 /// What an index says that opening does not need.
@@ -124,6 +130,8 @@ pub(crate) struct Assembly {
     pub companions: Vec<Companion>,
     pub index: Option<Index>,
     pub warnings: Vec<String>,
+    /// For each of `files`, if they are GGUF.
+    pub gguf: Vec<Arc<gguf::Header>>,
 }
 
 impl Assembly {
@@ -139,11 +147,18 @@ impl Assembly {
             blobs.push(blob);
             infos.push(info);
         }
-        let tensors = plain_tensors(&stored);
+        let tensors = match &self.gguf[..] {
+            [] => plain_tensors(&stored),
+            headers => gguf::tensors::tensors(headers.iter().map(|h| &**h), &stored),
+        };
         if let Some(pair) = tensors.windows(2).find(|w| w[0].name == w[1].name) {
-            let file = |t: &Tensor| match t.encoding {
-                Encoding::Plain(i) => infos[stored[i as usize].span.file as usize].path.display().to_string(),
-                Encoding::Packed { .. } => String::new(),
+            let file = |t: &Tensor| {
+                let array = match &t.encoding {
+                    Encoding::Plain(i) => Some(*i),
+                    Encoding::Packed { parts, .. } => parts.first().map(|p| p.array),
+                };
+                let stored = array.and_then(|i| stored.get(i as usize));
+                stored.map_or_else(String::new, |s| infos[s.span.file as usize].path.display().to_string())
             };
             return Err(Error::failed(format!(
                 "{}: tensor `{}` is also in {}; each tensor must be in one file only",
@@ -157,7 +172,7 @@ impl Assembly {
             label: self.label,
             origin: self.origin,
             root: self.root,
-            format: "safetensors".into(),
+            format: if self.gguf.is_empty() { "safetensors".into() } else { "gguf".into() },
             architecture: None,
             tied: false,
             config: self.config,
@@ -168,6 +183,6 @@ impl Assembly {
             warnings: self.warnings,
             foreign: None,
         };
-        Ok(Opened { model, blobs, companions: self.companions, index: self.index, strays: Vec::new() })
+        Ok(Opened { model, blobs, companions: self.companions, index: self.index, strays: Vec::new(), gguf: self.gguf })
     }
 }

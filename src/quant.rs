@@ -6,6 +6,7 @@
 //! | [`bitpack`] | codes of 1 to 7 bits packed into bytes, of 9 to 15 into 16-bit words |
 //! | [`cast`] | stored floats to and from `f32` |
 //! | [`codebook`] | codes of 1 to 8 bits that look up their value among the levels of their block |
+//! | [`ggml`] | the block types of GGUF |
 //! | [`hadamard`] | values rotated by a Hadamard matrix, group by group |
 //! | [`lowrank`] | the best few directions of a matrix, found in a few sweeps over its rows |
 //! | [`minifloat`] | float codes of 1 to 16 bits, with a scale and a zero point as in [`affine`] |
@@ -15,6 +16,8 @@
 //! bit for bit. Nothing in [`affine`], [`minifloat`], [`bitpack`], [`codebook`] and [`hadamard`] fuses or reorders a
 //! float operation, so their bytes do not depend on the machine.
 //!
+//! A block whose sums may not be reordered is a lane of its own: `simd` has sixteen of them.
+//!
 //! A length that does not fit the shape is a mistake of the caller, not of the data, and panics.
 
 pub mod affine;
@@ -23,10 +26,13 @@ mod blocks;
 pub mod cast;
 pub mod codebook;
 mod compare;
+pub mod ggml;
 pub mod hadamard;
 mod lanes;
 pub mod lowrank;
 pub mod minifloat;
+#[allow(dead_code, reason = "a set of operations; each scheme uses some")]
+mod simd;
 mod word;
 
 pub use blocks::Blocks;

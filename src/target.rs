@@ -4,6 +4,7 @@ pub mod architecture;
 pub mod check;
 pub mod codec;
 pub mod float;
+pub mod gguf;
 pub mod layout;
 pub mod metadata;
 pub mod parts;
@@ -96,6 +97,7 @@ pub fn get(family: Family) -> &'static dyn Target {
     match family {
         Family::Float => &float::Float,
         Family::Sdnq => &sdnq::Sdnq,
+        Family::Gguf => &gguf::Gguf,
     }
 }
 

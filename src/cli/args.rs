@@ -61,7 +61,8 @@ pub enum Color {
 /// Which model.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelArg {
-    /// A .safetensors file, an index, a model's or pipeline's folder, an id in the Hugging Face cache, or a short name
+    /// A .safetensors or .gguf file, an index, a model's or pipeline's folder, an id in the Hugging Face cache, or a
+    /// short name
     #[arg(value_name = "MODEL")]
     pub model: Option<String>,
     /// The built-in model, in MODEL's place

@@ -1,14 +1,14 @@
 //! `mixdown inspect`.
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
 use super::args::{Global, InspectArgs};
 use super::{print_bytes, print_json};
 use crate::core::dtype::StorageExt;
-use crate::core::model::Stored;
+use crate::core::model::{Encoding, Stored};
 use crate::core::recipe::group_size;
-use crate::core::{Error, Model, Result, name, units};
+use crate::core::{Error, Family, Model, Result, Tensor, name, units};
 use crate::target::metadata;
 
 /// Header keys whose value is JSON: shown decoded.
@@ -17,6 +17,29 @@ fn header(text: &str) -> Value {
         Ok(v @ (Value::Object(_) | Value::Array(_))) => v,
         _ => Value::String(text.to_owned()),
     }
+}
+
+/// An array as it is shown. Blocks of GGUF are what a file calls a tensor: they have its dtype and shape, not a byte's.
+struct Shown<'a> {
+    array: &'a Stored,
+    dtype: String,
+    shape: &'a [u64],
+}
+
+fn shown(model: &Model) -> Vec<Shown<'_>> {
+    let blocks: HashMap<u32, &Tensor> = model
+        .tensors
+        .iter()
+        .filter_map(|t| match &t.encoding {
+            Encoding::Packed { family: Family::Gguf, parts, .. } => Some((parts.first()?.array, t)),
+            _ => None,
+        })
+        .collect();
+    let show = |(i, array): (usize, _)| match blocks.get(&(i as u32)) {
+        Some(t) => Shown { array, dtype: t.dtype_name(), shape: &t.shape },
+        None => Shown { array, dtype: array.storage.name(), shape: &array.shape },
+    };
+    model.stored.iter().enumerate().map(show).collect()
 }
 
 pub fn run(global: &Global, args: &InspectArgs) -> Result<u8> {
@@ -34,23 +57,23 @@ pub fn run(global: &Global, args: &InspectArgs) -> Result<u8> {
             metadata_of.insert(key, Value::Object(facts.clone()));
         }
     }
-    let wanted: Vec<&Stored> = match &args.tensor {
-        None => model.stored.iter().collect(),
-        Some(asked) => {
-            let found = model.stored.iter().find(|s| s.name == *asked);
-            vec![found.ok_or_else(|| Error::failed(format!("{}: there is no tensor `{asked}`", model.label)))?]
+    let mut wanted = shown(model);
+    if let Some(asked) = &args.tensor {
+        wanted.retain(|s| s.array.name == *asked);
+        if wanted.is_empty() {
+            return Err(Error::failed(format!("{}: there is no tensor `{asked}`", model.label)));
         }
-    };
+    }
     if args.json {
         let tensors: Vec<Value> = wanted
             .iter()
             .map(|s| {
                 json!({
-                    "name": s.name,
-                    "dtype": s.storage.name(),
+                    "name": s.array.name,
+                    "dtype": s.dtype,
                     "shape": s.shape,
-                    "bytes": s.span.len,
-                    "file": model.files[s.span.file as usize].path.display().to_string(),
+                    "bytes": s.array.span.len,
+                    "file": model.files[s.array.span.file as usize].path.display().to_string(),
                 })
             })
             .collect();
@@ -90,7 +113,7 @@ fn layers(described: &BTreeMap<String, metadata::Facts>) -> String {
 
 fn text(
     model: &Model,
-    wanted: &[&Stored],
+    wanted: &[Shown],
     metadata: &Map<String, Value>,
     described: &BTreeMap<String, metadata::Facts>,
 ) -> String {
@@ -121,15 +144,15 @@ fn text(
         out.push_str(&layers(described));
     }
     out.push_str("\ntensors\n");
-    let width = wanted.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(80);
+    let width = wanted.iter().map(|s| s.array.name.chars().count()).max().unwrap_or(0).min(80);
     for s in wanted {
         let shape: Vec<String> = s.shape.iter().map(ToString::to_string).collect();
         out.push_str(&format!(
             "  {:width$}  {:8} {:>16}  {:>9}\n",
-            name::clean(&s.name),
-            s.storage.name(),
+            name::clean(&s.array.name),
+            s.dtype,
             if shape.is_empty() { "scalar".into() } else { shape.join("×") },
-            units::size(s.span.len)
+            units::size(s.array.span.len)
         ));
     }
     out

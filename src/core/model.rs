@@ -163,7 +163,7 @@ pub struct Model {
     pub origin: Origin,
     /// The folder that holds it, or the file.
     pub root: PathBuf,
-    /// `safetensors`, or the family of a quantized file (`sdnq`).
+    /// `safetensors` or `gguf`, or the family of a quantized file (`sdnq`).
     pub format: String,
     /// Recognised from config.json, else from tensor names.
     pub architecture: Option<String>,

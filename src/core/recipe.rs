@@ -10,6 +10,8 @@ pub enum Family {
     Float,
     /// SDNQ, for diffusers, transformers and SD.Next.
     Sdnq,
+    /// GGUF, for llama.cpp and what is built on it; read, not written.
+    Gguf,
 }
 
 impl Family {
@@ -21,6 +23,7 @@ impl Family {
         match self {
             Self::Float => "float",
             Self::Sdnq => "sdnq",
+            Self::Gguf => "gguf",
         }
     }
     /// The family of that name.

@@ -34,6 +34,7 @@ pub fn open() -> Result<Opened> {
         companions: companions.collect(),
         index: None,
         warnings: Vec::new(),
+        gguf: Vec::new(),
     }
     .finish()
 }

@@ -1,8 +1,9 @@
 //! What a path may be: a weight file, an index, a model's folder, a pipeline's folder.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Assembly, Blob, Companion, Content, Index, OpenOptions, Opened, safetensors, shards};
+use super::{Assembly, Blob, Companion, Content, Index, OpenOptions, Opened, gguf, safetensors, shards};
 use crate::core::model::{FileInfo, Origin, Stored};
 use crate::core::{Error, Result};
 
@@ -43,6 +44,9 @@ pub fn open_path(path: &Path, label: &str, options: &OpenOptions) -> Result<Open
             path.display()
         )));
     }
+    if is_gguf(path) {
+        return open_gguf(path, label, &name);
+    }
     let mut a = assembly(label, &name, Origin::File, path);
     add_file(&mut a, path)?;
     // A bare file that lies in a model's folder is described by the config beside it.
@@ -64,6 +68,7 @@ fn assembly(label: &str, title: &str, origin: Origin, root: &Path) -> Assembly {
         companions: Vec::new(),
         index: None,
         warnings: Vec::new(),
+        gguf: Vec::new(),
     }
 }
 
@@ -81,7 +86,47 @@ fn is_main_weight_name(name: &str) -> bool {
     matches!(name, "model.safetensors" | "diffusion_pytorch_model.safetensors") || name.contains("-of-")
 }
 
+/// Whether a file is called one, or is one.
+fn is_gguf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
+        || Blob::open(path).and_then(|b| b.read_at(0, &mut magic)).is_ok_and(|()| magic == gguf::MAGIC)
+}
+
+/// A GGUF file says everything of itself: what lies around it is not read.
+fn open_gguf(path: &Path, label: &str, title: &str) -> Result<Opened> {
+    let mut a = assembly(label, title, Origin::File, path);
+    for (blob, header) in gguf::split::open(path)?.files {
+        let info = FileInfo { path: blob.path().to_owned(), bytes: blob.len(), metadata: header.shown() };
+        a.warnings.extend(header.warnings.iter().cloned());
+        a.files.push((blob, info, gguf::tensors::arrays(&header)));
+        a.gguf.push(Arc::new(header));
+    }
+    a.finish()
+}
+
+/// The one GGUF model of a folder without other weights: a file, or the first of several. `None` without any.
+fn only_gguf(folder: &Path) -> Result<Option<PathBuf>> {
+    if !safetensors_in(folder).is_empty() {
+        return Ok(None);
+    }
+    let files = list(folder)?.into_iter().filter(|p| p.is_file() && p.extension().is_some_and(|e| e == "gguf"));
+    let models: BTreeSet<PathBuf> = files.map(|p| gguf::split::first_of(&p).unwrap_or(p)).collect();
+    if models.len() > 1 {
+        let names = models.iter().filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
+        return Err(Error::failed(format!(
+            "{}: several GGUF models ({}); open one of them",
+            folder.display(),
+            names.collect::<Vec<_>>().join(", ")
+        )));
+    }
+    Ok(models.into_iter().next())
+}
+
 fn open_folder(folder: &Path, label: &str, _: &OpenOptions) -> Result<Opened> {
+    if let Some(file) = only_gguf(folder)? {
+        return open_gguf(&file, label, &title_of(folder));
+    }
     let mut a = assembly(label, &title_of(folder), Origin::Folder, folder);
     add_weights(&mut a, folder)?;
     finish(a, folder, Path::new(""))
@@ -179,7 +224,7 @@ fn add_weights(a: &mut Assembly, folder: &Path) -> Result<()> {
             ""
         };
         return Err(Error::failed(format!(
-            "{}: no safetensors weights here{hint} (found: {})",
+            "{}: no safetensors or GGUF weights here{hint} (found: {})",
             folder.display(),
             inside.join(", ")
         )));
@@ -191,9 +236,6 @@ fn add_weights(a: &mut Assembly, folder: &Path) -> Result<()> {
 }
 
 fn add_file(a: &mut Assembly, path: &Path) -> Result<()> {
-    if path.extension().is_some_and(|e| e == "gguf") {
-        return Err(Error::failed(format!("{}: this version reads safetensors, not GGUF", path.display())));
-    }
     let blob = Blob::open(path)?;
     let header = safetensors::read_header(&blob)?;
     let info = FileInfo { path: path.to_owned(), bytes: blob.len(), metadata: header.metadata };

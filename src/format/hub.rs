@@ -92,8 +92,9 @@ fn holds_model(folder: &Path) -> bool {
     let here = |name: &str| folder.join(name).exists();
     here("model_index.json")
         || here("config.json")
-        || std::fs::read_dir(folder)
-            .is_ok_and(|mut d| d.any(|e| e.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors"))))
+        || std::fs::read_dir(folder).is_ok_and(|mut d| {
+            d.any(|e| e.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors" || x == "gguf")))
+        })
 }
 
 fn is_id(id: &str) -> bool {

@@ -47,8 +47,11 @@ const BY_NAMES: &[(&str, &[&str])] = &[
 /// Prefixes under which single files carry a diffusion model or a wrapped encoder.
 const PREFIXES: [&str; 6] = ["", "model.diffusion_model.", "diffusion_model.", "model.", "transformer.", "bert."];
 
-/// The architecture's class name.
+/// The architecture's class name; of a GGUF file, what llama.cpp calls it.
 pub fn of(model: &Model) -> Option<String> {
+    if model.format == "gguf" {
+        return model.metadata().get("general.architecture").map(|name| (*name).to_owned());
+    }
     model.config.as_ref().and_then(by_config).or_else(|| by_names(model).map(str::to_owned))
 }
 

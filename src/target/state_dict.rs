@@ -149,7 +149,7 @@ fn opened(tensors: BTreeMap<String, Array>) -> Result<Opened> {
         warnings: Vec::new(),
         foreign: None,
     };
-    let mut opened = Opened { model, blobs, companions: Vec::new(), index: None, strays: Vec::new() };
+    let mut opened = Opened { model, blobs, companions: Vec::new(), index: None, strays: Vec::new(), gguf: Vec::new() };
     super::recognise(&mut opened)?;
     Ok(opened)
 }

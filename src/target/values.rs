@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::codec::{Codec, Geometry, Prepared, Values};
+use super::gguf::blocks::Blocks;
 use super::parts::Parts;
 use crate::core::dtype::StorageExt;
 use crate::core::model::{Encoding, Stored};
-use crate::core::{Error, Result, TensorId};
+use crate::core::{Error, Family, Result, TensorId};
 use crate::format::{Blob, Opened};
 use crate::quant::cast;
 
@@ -25,6 +26,9 @@ pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
                 )));
             }
             Ok(Box::new(Plain { opened: Arc::clone(opened), stored: *i, geometry: Geometry::of(&tensor.shape) }))
+        }
+        Encoding::Packed { family: Family::Gguf, recipe, parts } => {
+            Ok(Box::new(Blocks::new(tensor, recipe, Parts::new(opened, parts)?)?))
         }
         Encoding::Packed { family, recipe, parts } => {
             let codec =

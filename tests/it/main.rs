@@ -3,6 +3,7 @@ mod cli;
 mod convert;
 mod dynamic;
 mod faults;
+mod gguf;
 mod keys;
 mod pty;
 mod screen;

@@ -1,0 +1,399 @@
+//! The searches of the parent for sixteen sub-blocks at once: a lane does what the scalar search does, in its order.
+//!
+//! Codes are not carried through a search. A lane remembers which factor won, and who wants the codes rounds again.
+
+use super::Steps;
+use crate::quant::ggml::{EPSILON, MAGIC};
+use crate::quant::simd::{LANES, Simd};
+
+/// Element `i` of sixteen sub-blocks.
+pub(in crate::quant::ggml) type Row = [f32; LANES];
+
+/// The nearest integer of each lane, between `low` and `high`.
+///
+/// The sum with [`MAGIC`] keeps the integer in its low bits, where its order is that of the floats; so no integer is
+/// needed. `TAME` leaves out what only matters beyond 2^22 and for NaN.
+#[inline(always)]
+pub(in crate::quant::ggml) fn rounded<S: Simd, const TAME: bool>(s: S, v: S::F, low: i32, high: i32) -> S::F {
+    let mut sum = s.add(v, s.splat(MAGIC));
+    if !TAME {
+        let kept = s.and_i(s.bits(sum), s.splat_i(0x7f_ffff));
+        sum = s.from_bits(s.or_i(kept, s.splat_i(0x4b00_0000)));
+    }
+    s.min(s.max(sum, s.splat(MAGIC + low as f32)), s.splat(MAGIC + high as f32))
+}
+
+#[inline(always)]
+fn round<S: Simd, const TAME: bool>(s: S, v: S::F, low: i32, high: i32) -> S::F {
+    s.sub(rounded::<S, TAME>(s, v, low, high), s.splat(MAGIC))
+}
+
+/// What [`affine`] found.
+pub(in crate::quant::ggml) struct Affine<S: Simd> {
+    pub scale: S::F,
+    pub min: S::F,
+    /// The codes are `nearest_int(factor * (x - base))`.
+    pub factor: S::F,
+    pub base: S::F,
+}
+
+/// As [`super::affine`].
+#[inline(always)]
+pub(in crate::quant::ggml) fn affine<S: Simd, const N: usize>(
+    s: S,
+    steps: Steps,
+    x: &[Row; N],
+    w: &[Row; N],
+) -> Affine<S> {
+    let first = s.load(&x[0]);
+    let (mut least, mut max) = (first, first);
+    let mut sum_w = s.load(&w[0]);
+    let mut sum_x = s.mul(sum_w, first);
+    for i in 1..N {
+        let (x, w) = (s.load(&x[i]), s.load(&w[i]));
+        least = s.min(x, least);
+        max = s.max(x, max);
+        sum_w = s.add(sum_w, w);
+        sum_x = s.add(sum_x, s.mul(w, x));
+    }
+    let mut min = s.select(s.lt(s.zero(), least), s.zero(), least);
+    let flat = s.le(max, min);
+    let flat_min = s.neg(min);
+    // Flat lanes walk on with a range of one, and their result is not used.
+    let range = |min: S::F| s.select(flat, s.splat(1.0), s.sub(max, min));
+    // No |x| is larger; a NaN among the values is one in the sum.
+    let reach = s.max(s.abs(least), s.abs(max));
+    let numbers = s.all(s.eq(sum_x, sum_x));
+    let tame = |factor: S::F, min: S::F| {
+        let most = s.mul(s.abs(factor), s.add(reach, s.abs(min)));
+        numbers && s.all(s.lt(most, s.splat(4e6)))
+    };
+
+    let mut codes = [[0.0; LANES]; N];
+    let (mut factor, mut base, mut scale, mut best) = (s.zero(), min, s.zero(), s.zero());
+    // Step -1 is the range as it is, which any better one replaces.
+    for step in -1..=steps.count {
+        let plain = step < 0;
+        let beyond = if plain { 0.0 } else { steps.from + steps.by * step as f32 };
+        let this_factor = s.div(s.splat(beyond + steps.top as f32), range(min));
+        let [sum_l, sum_l2, sum_xl] = if tame(this_factor, min) {
+            sums::<S, N, true>(s, steps.top, x, w, this_factor, min, &mut codes)
+        } else {
+            sums::<S, N, false>(s, steps.top, x, w, this_factor, min, &mut codes)
+        };
+        let determinant = s.sub(s.mul(sum_w, sum_l2), s.mul(sum_l, sum_l));
+        let mut this_scale = s.div(s.sub(s.mul(sum_w, sum_xl), s.mul(sum_x, sum_l)), determinant);
+        let mut this_min = s.div(s.sub(s.mul(sum_l2, sum_x), s.mul(sum_l, sum_xl)), determinant);
+        let above = s.lt(s.zero(), this_min);
+        this_min = s.select(above, s.zero(), this_min);
+        this_scale = s.select(above, s.div(sum_xl, sum_l2), this_scale);
+        if plain {
+            (this_scale, this_min) = (s.div(s.splat(1.0), this_factor), min);
+        }
+        let this = error(s, steps.magnitudes, x, w, this_scale, this_min, &codes);
+        let mut better = s.and_m(s.lt(s.zero(), determinant), s.lt(this, best));
+        if plain {
+            better = s.eq(s.zero(), s.zero());
+        }
+        best = s.select(better, this, best);
+        scale = s.select(better, this_scale, scale);
+        factor = s.select(better, this_factor, factor);
+        base = s.select(better, min, base);
+        min = s.select(better, this_min, min);
+    }
+    Affine {
+        scale: s.select(flat, s.zero(), scale),
+        min: s.select(flat, flat_min, s.neg(min)),
+        factor: s.select(flat, s.zero(), factor),
+        base: s.select(flat, s.zero(), base),
+    }
+}
+
+/// Codes, and the sums of `w·l`, `w·l·l` and `w·l·x`.
+#[inline(always)]
+fn sums<S: Simd, const N: usize, const TAME: bool>(
+    s: S,
+    top: i32,
+    x: &[Row; N],
+    w: &[Row; N],
+    factor: S::F,
+    min: S::F,
+    codes: &mut [Row; N],
+) -> [S::F; 3] {
+    let mut sums = [s.zero(); 3];
+    for i in 0..N {
+        let (x, w) = (s.load(&x[i]), s.load(&w[i]));
+        let l = round::<S, TAME>(s, s.mul(factor, s.sub(x, min)), 0, top);
+        s.store(l, &mut codes[i]);
+        let wl = s.mul(w, l);
+        sums[0] = s.add(sums[0], wl);
+        sums[1] = s.add(sums[1], s.mul(wl, l));
+        sums[2] = s.add(sums[2], s.mul(wl, x));
+    }
+    sums
+}
+
+#[inline(always)]
+fn error<S: Simd, const N: usize>(
+    s: S,
+    magnitudes: bool,
+    x: &[Row; N],
+    w: &[Row; N],
+    scale: S::F,
+    min: S::F,
+    codes: &[Row; N],
+) -> S::F {
+    let mut sum = s.zero();
+    for i in 0..N {
+        let diff = s.sub(s.add(s.mul(scale, s.load(&codes[i])), min), s.load(&x[i]));
+        let diff = if magnitudes { s.abs(diff) } else { s.mul(diff, diff) };
+        sum = s.add(sum, s.mul(s.load(&w[i]), diff));
+    }
+    sum
+}
+
+/// Each lane's value of largest magnitude, the first of several; that magnitude; and whether no lane has a NaN or an
+/// infinity.
+#[inline(always)]
+fn extreme<S: Simd>(s: S, x: &[Row]) -> (S::F, S::F, bool) {
+    let (mut max, mut magnitude, mut nothing) = (s.zero(), s.zero(), s.zero());
+    for x in x {
+        let x = s.load(x);
+        let larger = s.lt(magnitude, s.abs(x));
+        max = s.select(larger, x, max);
+        magnitude = s.select(larger, s.abs(x), magnitude);
+        nothing = s.add(nothing, s.mul(x, s.zero()));
+    }
+    (max, magnitude, s.all(s.eq(nothing, s.zero())))
+}
+
+/// What [`symmetric`] found.
+pub(in crate::quant::ggml) struct Symmetric<S: Simd> {
+    pub scale: S::F,
+    /// The codes are `nearest_int(factor * x)` plus the half, or zero where this is a NaN (a zero has its codes).
+    pub factor: S::F,
+}
+
+/// As [`super::symmetric`].
+#[inline(always)]
+pub(in crate::quant::ggml) fn symmetric<S: Simd, const N: usize>(
+    s: S,
+    half: i32,
+    x: &[Row; N],
+    w: &[Row; N],
+) -> Symmetric<S> {
+    let (max, magnitude, numbers) = extreme(s, x);
+    let tiny = s.lt(magnitude, s.splat(EPSILON));
+    let max = s.select(tiny, s.splat(1.0), max);
+    let mut wx = [[0.0; LANES]; N];
+    for i in 0..N {
+        s.store(s.mul(s.load(&w[i]), s.load(&x[i])), &mut wx[i]);
+    }
+    // Without NaN and infinity nothing is beyond one code more than the half.
+    if numbers {
+        walk::<S, N, true>(s, half, x, w, &wx, max, tiny)
+    } else {
+        walk::<S, N, false>(s, half, x, w, &wx, max, tiny)
+    }
+}
+
+/// Tenths of a code beyond the half. The first stands until a better one comes.
+const STEPS: [i32; 19] = [0, -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+
+#[inline(always)]
+fn walk<S: Simd, const N: usize, const TAME: bool>(
+    s: S,
+    half: i32,
+    x: &[Row; N],
+    w: &[Row; N],
+    wx: &[Row; N],
+    max: S::F,
+    tiny: S::M,
+) -> Symmetric<S> {
+    let (mut chosen, mut scale, mut best) = (s.zero(), s.zero(), s.zero());
+    for step in STEPS {
+        let factor = s.div(s.splat(-(half as f32 + 0.1 * step as f32)), max);
+        let (sumlx, suml2) = products::<S, N, TAME>(s, half, x, w, wx, factor);
+        let mut this = s.div(sumlx, suml2);
+        let mut better = s.and_m(s.lt(s.zero(), suml2), s.lt(s.mul(best, suml2), s.mul(sumlx, sumlx)));
+        if step == 0 {
+            this = s.select(s.eq(suml2, s.zero()), s.zero(), this);
+            better = s.eq(s.zero(), s.zero());
+        }
+        chosen = s.select(better, factor, chosen);
+        scale = s.select(better, this, scale);
+        best = s.select(better, s.mul(scale, sumlx), best);
+    }
+    Symmetric { scale: s.select(tiny, s.zero(), scale), factor: s.select(tiny, s.splat(f32::NAN), chosen) }
+}
+
+#[inline(always)]
+fn products<S: Simd, const N: usize, const TAME: bool>(
+    s: S,
+    half: i32,
+    x: &[Row; N],
+    w: &[Row; N],
+    wx: &[Row; N],
+    factor: S::F,
+) -> (S::F, S::F) {
+    let (mut sumlx, mut suml2) = (s.zero(), s.zero());
+    for i in 0..N {
+        let l = round::<S, TAME>(s, s.mul(factor, s.load(&x[i])), -half, half - 1);
+        sumlx = s.add(sumlx, s.mul(s.load(&wx[i]), l));
+        suml2 = s.add(suml2, s.mul(s.mul(s.load(&w[i]), l), l));
+    }
+    (sumlx, suml2)
+}
+
+/// As [`super::refined`], for `K` times sixteen sub-blocks: a code waits for the one before it, so several walks side by
+/// side take little longer than one. `codes` are from `-half` to `half - 1`, and `-half` in tiny lanes.
+#[inline(always)]
+pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
+    s: S,
+    half: i32,
+    x: &[[Row; N]; K],
+    codes: &mut [[Row; N]; K],
+) -> [S::F; K] {
+    let mut sums = [[s.zero(); 2]; K];
+    let mut tiny = [s.eq(s.zero(), s.zero()); K];
+    for k in 0..K {
+        let (max, magnitude, _) = extreme(s, &x[k]);
+        tiny[k] = s.lt(magnitude, s.splat(EPSILON));
+        let factor = s.div(s.splat(-(half as f32)), s.select(tiny[k], s.splat(1.0), max));
+        for i in 0..N {
+            let x = s.load(&x[k][i]);
+            let l = round::<S, false>(s, s.mul(factor, x), -half, half - 1);
+            s.store(l, &mut codes[k][i]);
+            let w = s.mul(x, x);
+            sums[k][0] = s.add(sums[k][0], s.mul(s.mul(w, x), l));
+            sums[k][1] = s.add(sums[k][1], s.mul(s.mul(w, l), l));
+        }
+    }
+    for _ in 0..5 {
+        let mut changed = [s.lt(s.zero(), s.zero()); K];
+        for i in 0..N {
+            for k in 0..K {
+                let [sumlx, suml2] = sums[k];
+                let (x, l) = (s.load(&x[k][i]), s.load(&codes[k][i]));
+                let w = s.mul(x, x);
+                let wx = s.mul(w, x);
+                let slx = s.sub(sumlx, s.mul(wx, l));
+                let sl2 = s.sub(suml2, s.mul(s.mul(w, l), l));
+                let new = round::<S, false>(s, s.div(s.mul(x, sl2), slx), -half, half - 1);
+                let candidate = s.and_m(s.lt(s.zero(), slx), s.not_m(s.eq(new, l)));
+                let slx = s.add(slx, s.mul(wx, new));
+                let sl2 = s.add(sl2, s.mul(s.mul(w, new), new));
+                let better = s.lt(s.mul(s.mul(sumlx, sumlx), sl2), s.mul(s.mul(slx, slx), suml2));
+                let better = s.and_m(s.and_m(candidate, better), s.lt(s.zero(), sl2));
+                s.store(s.select(better, new, l), &mut codes[k][i]);
+                sums[k] = [s.select(better, slx, sumlx), s.select(better, sl2, suml2)];
+                changed[k] = s.or_m(changed[k], better);
+            }
+        }
+        let mut any = changed[0];
+        for more in changed {
+            any = s.or_m(any, more);
+        }
+        // A lane without a change is at a fixed point: another round leaves it as it is.
+        if !s.any(any) {
+            break;
+        }
+    }
+    let mut scales = [s.zero(); K];
+    for k in 0..K {
+        let [sumlx, suml2] = sums[k];
+        let some = s.and_m(s.not_m(tiny[k]), s.lt(s.zero(), suml2));
+        scales[k] = s.select(some, s.div(sumlx, suml2), s.zero());
+        if s.any(tiny[k]) {
+            for code in &mut codes[k] {
+                s.store(s.select(tiny[k], s.splat(-(half as f32)), s.load(code)), code);
+            }
+        }
+    }
+    scales
+}
+
+/// As [`super::positive`]. Codes are bytes.
+#[inline(always)]
+pub(in crate::quant::ggml) fn positive<S: Simd>(
+    s: S,
+    top: i32,
+    x: &[Row],
+    w: &[Row],
+    codes: &mut [[i32; LANES]],
+) -> S::F {
+    let byte = |v: S::I| s.and_i(v, s.splat_i(255));
+    let capped = |v: S::F| s.min_i(s.nearest_int(v), s.splat_i(top));
+    let mut max = s.zero();
+    for x in x {
+        max = s.max(max, s.load(x));
+    }
+    let tiny = s.lt(max, s.splat(EPSILON));
+    let max = s.select(tiny, s.splat(1.0), max);
+    let mut chosen = s.div(s.splat(top as f32), max);
+    let scale = s.div(s.splat(1.0), chosen);
+    let mut best = s.zero();
+    for (x, w) in x.iter().zip(w) {
+        let (x, w) = (s.load(x), s.load(w));
+        let l = s.to_float(byte(s.nearest_int(s.mul(chosen, x))));
+        let diff = s.sub(x, s.mul(scale, l));
+        best = s.add(best, s.mul(s.mul(w, diff), diff));
+    }
+    for step in -4..=4 {
+        if step == 0 {
+            continue;
+        }
+        let factor = s.div(s.splat(0.1 * step as f32 + top as f32), max);
+        let scale = s.div(s.splat(1.0), factor);
+        let mut error = s.zero();
+        for (x, w) in x.iter().zip(w) {
+            let (x, w) = (s.load(x), s.load(w));
+            let diff = s.sub(x, s.mul(scale, s.to_float(capped(s.mul(factor, x)))));
+            error = s.add(error, s.mul(s.mul(w, diff), diff));
+        }
+        let better = s.lt(error, best);
+        best = s.select(better, error, best);
+        chosen = s.select(better, factor, chosen);
+    }
+    let (mut sumlx, mut suml2) = (s.zero(), s.zero());
+    for ((x, w), code) in x.iter().zip(w).zip(codes.iter_mut()) {
+        let (x, w) = (s.load(x), s.load(w));
+        let l = capped(s.mul(chosen, x));
+        s.store_i(byte(l), code);
+        let l = s.to_float(l);
+        sumlx = s.add(sumlx, s.mul(s.mul(w, x), l));
+        suml2 = s.add(suml2, s.mul(s.mul(w, l), l));
+    }
+    for _ in 0..5 {
+        let mut changed = s.lt(s.zero(), s.zero());
+        for ((x, w), code) in x.iter().zip(w).zip(codes.iter_mut()) {
+            let (x, w, old) = (s.load(x), s.load(w), s.load_i(code));
+            let l = s.to_float(old);
+            let wx = s.mul(w, x);
+            let slx = s.sub(sumlx, s.mul(wx, l));
+            let sl2 = s.sub(suml2, s.mul(s.mul(w, l), l));
+            let some = s.and_m(s.lt(s.zero(), slx), s.lt(s.zero(), sl2));
+            let new = capped(s.div(s.mul(x, sl2), slx));
+            let some = s.and_m(some, s.not_m(s.eq_i(new, old)));
+            let l = s.to_float(new);
+            let slx = s.add(slx, s.mul(wx, l));
+            let sl2 = s.add(sl2, s.mul(s.mul(w, l), l));
+            let better = s.lt(s.mul(s.mul(sumlx, sumlx), sl2), s.mul(s.mul(slx, slx), suml2));
+            let better = s.and_m(some, better);
+            s.store_i(s.select_i(better, byte(new), old), code);
+            sumlx = s.select(better, slx, sumlx);
+            suml2 = s.select(better, sl2, suml2);
+            changed = s.or_m(changed, better);
+        }
+        if !s.any(changed) {
+            break;
+        }
+    }
+    if s.any(tiny) {
+        for code in codes.iter_mut() {
+            s.store_i(s.select_i(tiny, s.splat_i(0), s.load_i(code)), code);
+        }
+    }
+    let some = s.and_m(s.not_m(tiny), s.lt(s.zero(), suml2));
+    s.select(some, s.div(sumlx, suml2), s.zero())
+}
