@@ -131,7 +131,7 @@ fn encode(codec: &SdnqCodec, weights: &Weights, stored: &[Mutex<Vec<u8>>]) {
     }
     (0..weights.geometry.slabs()).into_par_iter().for_each_init(Vec::new, |values, slab| {
         let rows = weights.geometry.slab(slab);
-        weights.read(rows.clone(), values).expect("values");
+        Values::read(weights, rows.clone(), values).expect("values");
         for (piece, bytes) in ready.pieces(rows.clone()).into_iter().zip(ready.encode(rows, values)) {
             part(piece.part)[place(piece.bytes)].copy_from_slice(&bytes);
         }

@@ -76,7 +76,7 @@ fn row(kind: u8, seed: u64, len: usize) -> Vec<f32> {
         8 => 0.0,
         9 => dice.sign() * 0.0,
         // Zero in part.
-        10 if i / 37 % 3 == 0 => 0.0,
+        10 if (i / 37).is_multiple_of(3) => 0.0,
         // Of one sign.
         11 => dice.gauss().abs() * scale + scale,
         12 => -dice.gauss().abs() * scale,

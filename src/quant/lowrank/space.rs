@@ -123,7 +123,8 @@ impl Space {
         let factor = self.gram.clone().cholesky()?.unpack();
         let diagonal = factor.diagonal().map(|v| v * v);
         // The least entry is no bound of the least eigenvalue; a margin of ten is what these Gram matrices need.
-        if !(diagonal.min() > diagonal.max() * WEAKEST * 10.0) {
+        let well_conditioned = diagonal.min() > diagonal.max() * WEAKEST * 10.0;
+        if !well_conditioned {
             return None;
         }
         let inverse = factor.solve_lower_triangular(&DMatrix::identity(self.size(), self.size()))?;

@@ -77,9 +77,9 @@ fn batches<S: Simd, const SEARCH: u8, const N: usize>(
     let mut padded = [0.0; BATCH * SUPER_BLOCK];
     let outs = out.chunks_mut(BATCH * kind.bytes());
     for (i, (values, out)) in values.chunks(BATCH * SUPER_BLOCK).zip(outs).enumerate() {
-        let whole = match values.as_array() {
-            Some(whole) => whole,
-            None => {
+        let whole = match values.try_into() {
+            Ok(whole) => whole,
+            Err(_) => {
                 padded[..values.len()].copy_from_slice(values);
                 padded[values.len()..].fill(0.0);
                 &padded

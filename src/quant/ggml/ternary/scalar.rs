@@ -34,14 +34,14 @@ pub(super) fn encode(kind: Kind, x: &[f32], out: &mut [u8]) {
                 (0..digits).fold(0, |q, n| q * 3 + digit(at + n * stride)) * if digits == 4 { 3 } else { 1 }
             };
             let byte = |q: u16| (q * 256).div_ceil(243) as u8;
-            for m in 0..32 {
-                out[m] = byte(number(m, 32, 5));
+            for (m, out) in out[..32].iter_mut().enumerate() {
+                *out = byte(number(m, 32, 5));
             }
-            for m in 0..16 {
-                out[32 + m] = byte(number(160 + m, 16, 5));
+            for (m, out) in out[32..48].iter_mut().enumerate() {
+                *out = byte(number(160 + m, 16, 5));
             }
-            for m in 0..4 {
-                out[48 + m] = byte(number(240 + m, 4, 4));
+            for (m, out) in out[48..52].iter_mut().enumerate() {
+                *out = byte(number(240 + m, 4, 4));
             }
             out[52..].copy_from_slice(&d);
         }
