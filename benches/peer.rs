@@ -15,7 +15,6 @@ use std::time::Instant;
 
 use mixdown::core::recipe::Recipe;
 use mixdown::core::{Cancel, Dtype, Result, Storage};
-use mixdown::quant::lowrank::Chunks as _;
 use mixdown::quant::{cast, lowrank};
 use mixdown::target::codec::{Codec, Geometry, Prepared, Values};
 use mixdown::target::sdnq::code::Code;

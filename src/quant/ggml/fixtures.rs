@@ -1,11 +1,40 @@
 //! What the tests of the IQ types share: ggml's own bytes, and values of every kind.
 use proptest::prelude::*;
-use std::path::PathBuf;
+
+macro_rules! files {
+    ($($name:literal,)*) => { [$(($name, include_bytes!(concat!("../../../tests/data/ggml/", $name)).as_slice())),*] };
+}
+
+/// Files of `tests/data/ggml`.
+const FILES: [(&str, &[u8]); 22] = files![
+    "imatrix.f32",
+    "in_bf16.f32",
+    "in_edge.f32",
+    "iq1_m.bf16.imatrix.bin",
+    "iq1_m.bf16.none.bin",
+    "iq1_s.bf16.imatrix.bin",
+    "iq2_s.bf16.imatrix.bin",
+    "iq2_s.bf16.none.bin",
+    "iq2_xs.bf16.imatrix.bin",
+    "iq2_xxs.bf16.imatrix.bin",
+    "iq3_s.bf16.imatrix.bin",
+    "iq3_s.bf16.none.bin",
+    "iq3_xxs.bf16.imatrix.bin",
+    "iq3_xxs.bf16.none.bin",
+    "iq4_nl.bf16.imatrix.bin",
+    "iq4_nl.bf16.none.bin",
+    "iq4_nl.edge.imatrix.bin",
+    "iq4_nl.edge.none.bin",
+    "iq4_xs.bf16.imatrix.bin",
+    "iq4_xs.bf16.none.bin",
+    "iq4_xs.edge.imatrix.bin",
+    "iq4_xs.edge.none.bin",
+];
 
 /// A file of `tests/data/ggml`.
 pub(super) fn bytes(name: &str) -> Vec<u8> {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/data/ggml", name].iter().collect();
-    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    let found = FILES.iter().find(|(known, _)| *known == name);
+    found.unwrap_or_else(|| panic!("{name} is not among the files")).1.to_vec()
 }
 
 /// The floats of a file of `tests/data/ggml`.
