@@ -5,7 +5,7 @@
 //!
 //! Identity of bytes rests on arithmetic: every float operation is rounded by itself, in the order in which ggml's C
 //! source has it, and nothing is fused. Where C would convert an integer out of range, the answer of x86 is given
-//! ([`c_int`]). ggml for other machines fuses, so its bytes differ there; these do not.
+//! (`c_int`). ggml for other machines fuses, so its bytes differ there; these do not.
 
 mod abreast;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! chunk is in the cache. What `Aᵀ · W` adds to the space searched so far becomes the next `V`, so that nothing found is
 //! thrown away, and few columns suffice: four sweeps with half as many columns as the rank reach what a power iteration
 //! needs three and a half sweeps of one and a half times the rank for, which is twice the work. The factors are the best
-//! approximation of `A` within the span of all `W` ([`space`]).
+//! approximation of `A` within the span of all `W`.
 //!
 //! The quality asked for is that of `torch.svd_lowrank(A, q = rank, niter = steps)`, which SDNQ uses (`quant_utils.py`,
 //! `apply_svdquant`): the sweeps end at `steps` and one, or when the next would no longer matter to the residual.
