@@ -207,7 +207,7 @@ fn means(mut values: Vec<f32>, mut counts: Vec<f32>) -> Result<Entry> {
 
 /// All values of an F32 tensor. Its header was checked against the file.
 fn read_floats(blob: &Blob, header: &Header, t: &Info) -> Result<Vec<f32>> {
-    if t.kind.name != "F32" {
+    if t.kind != gguf::Type::F32 {
         let name = String::from_utf8_lossy(&t.name);
         return Err(Error::failed(format!("tensor `{name}` is {}, expected F32", t.kind)));
     }

@@ -3,7 +3,6 @@
 pub mod blocks;
 pub mod metadata;
 pub mod mixtures;
-pub mod types;
 
 use super::codec::Codec;
 use super::layout;
@@ -11,7 +10,7 @@ use super::{DtypeInfo, Knob, Target};
 use crate::core::plan::{Action, Plan, Row};
 use crate::core::rules::Decision;
 use crate::core::{Dtype, Error, Family, Model, Result, Settings, Storage, TensorId};
-use crate::format::gguf::types::TYPES;
+use crate::format::gguf::Type;
 
 /// The family.
 pub struct Gguf;
@@ -25,14 +24,8 @@ impl Target for Gguf {
         Family::Gguf
     }
     fn dtypes(&self) -> Vec<DtypeInfo> {
-        let blocks = TYPES.iter().filter(|t| t.is_quantized());
-        blocks
-            .map(|t| DtypeInfo {
-                name: Dtype::new(t.name),
-                bits: (t.bytes * 8) as f64 / t.block as f64,
-                about: "blocks of ggml",
-            })
-            .collect()
+        let blocks = Type::ALL.iter().filter(|t| t.is_quantized());
+        blocks.map(|t| DtypeInfo { name: Dtype::new(t.name()), bits: t.bits(), about: "blocks of ggml" }).collect()
     }
     fn default_dtype(&self) -> Dtype {
         Dtype::new("Q4_K")

@@ -232,8 +232,8 @@ fn read_info(cursor: &mut Cursor, name: Box<[u8]>) -> Result<Info> {
     let id = cursor.i32(format_args!("the type of tensor `{called}`"))?;
     let kind = Type::by_id(id).ok_or_else(|| fail(at, format!("type {id}, which ggml does not have")))?;
     let row = dims.first().copied().unwrap_or(1);
-    if !row.is_multiple_of(kind.block) {
-        return Err(fail(at, format!("rows of {row} elements, expected a multiple of {} for {kind}", kind.block)));
+    if !row.is_multiple_of(kind.block()) {
+        return Err(fail(at, format!("rows of {row} elements, expected a multiple of {} for {kind}", kind.block())));
     }
     let bytes = kind.array_bytes(&dims);
     let bytes =

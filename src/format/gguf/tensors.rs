@@ -20,7 +20,7 @@ pub fn tensors<'a>(headers: impl IntoIterator<Item = &'a Header>, stored: &[Stor
     let infos = headers.into_iter().flat_map(|h| &h.tensors);
     let tensor = |(i, (info, array)): (usize, (&Info, &Stored))| {
         let (storage, encoding) = if info.kind.is_quantized() {
-            let recipe = Recipe::plain(Dtype::new(info.kind.name), info.kind.block as i64);
+            let recipe = Recipe::plain(Dtype::new(info.kind.name()), info.kind.block() as i64);
             let part = Placed { array: i as u32, storage: array.storage, transposed: false };
             // What the values were before is not known; they are decoded to f32.
             (Storage::F32, Encoding::Packed { family: Family::Gguf, recipe, parts: vec![part] })

@@ -102,7 +102,7 @@ pub fn write_header(keys: &[Pair], tensors: &[Entry], places: &Places) -> Vec<u8
         for d in &t.dims {
             out.extend(d.to_le_bytes());
         }
-        out.extend(t.kind.id.to_le_bytes());
+        out.extend(t.kind.id().to_le_bytes());
         out.extend(offset.to_le_bytes());
     }
     out.resize(out.len().next_multiple_of(places.alignment as usize), 0);
@@ -146,8 +146,8 @@ fn check_entry(t: &Entry, limits: Limits) -> Result<u64> {
     let row = t.dims.first().copied().unwrap_or(1);
     match t.kind.array_bytes(&t.dims) {
         Some(bytes) => Ok(bytes),
-        None if !row.is_multiple_of(t.kind.block) => {
-            fail(format!("has rows of {row} elements, which do not fill blocks of {} for {}", t.kind.block, t.kind))
+        None if !row.is_multiple_of(t.kind.block()) => {
+            fail(format!("has rows of {row} elements, which do not fill blocks of {} for {}", t.kind.block(), t.kind))
         }
         None => fail(format!("has dimensions {:?}, more bytes than can exist", t.dims)),
     }

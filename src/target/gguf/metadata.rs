@@ -1,5 +1,5 @@
 //! What a GGUF file says of its own quantization. `docs/METADATA_KEYS.md` describes the keys for people.
-use super::types::Value;
+use crate::format::gguf::{Pair, Value};
 
 /// What is known before any weight is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,26 +31,26 @@ pub struct Losses {
 
 /// The keys and their values, in order. They are as many bytes without losses as with them: all numbers have a fixed
 /// width, so the header can be placed before a weight is read, and be written last.
-pub fn entries(about: &About, losses: Option<&Losses>) -> Vec<(&'static str, Value)> {
+pub fn entries(about: &About, losses: Option<&Losses>) -> Vec<Pair> {
     let mut entries = vec![
-        ("general.quantized_by", Value::Str(format!("mixdown {}", about.version))),
-        ("mixdown.quantized", Value::Bool(about.quantized)),
-        ("mixdown.quantization_format", Value::Str(about.format.clone())),
-        ("mixdown.original_dtype", Value::Str(about.original_dtype.clone())),
-        ("mixdown.quantization_loss_mse", Value::F32(losses.map_or(0.0, |l| l.mse))),
-        ("mixdown.quantization_loss_max", Value::F32(losses.map_or(0.0, |l| l.max_error))),
-        ("mixdown.version", Value::Str(about.version.clone())),
+        Pair::new("general.quantized_by", format!("mixdown {}", about.version).as_str()),
+        Pair::new("mixdown.quantized", about.quantized),
+        Pair::new("mixdown.quantization_format", about.format.as_str()),
+        Pair::new("mixdown.original_dtype", about.original_dtype.as_str()),
+        Pair::new("mixdown.quantization_loss_mse", losses.map_or(0.0, |l| l.mse)),
+        Pair::new("mixdown.quantization_loss_max", losses.map_or(0.0, |l| l.max_error)),
+        Pair::new("mixdown.version", about.version.as_str()),
     ];
     // No empty arrays: some readers refuse them.
     if let Some(names) = about.tensors.as_ref().filter(|n| !n.is_empty()) {
-        let column = |values: Option<&Vec<f32>>| {
+        let column = |values: Option<&Vec<f32>>| -> Value {
             let mut column = values.cloned().unwrap_or_default();
             column.resize(names.len(), 0.0);
-            Value::F32s(column)
+            column.as_slice().into()
         };
-        entries.push(("mixdown.loss.names", Value::Strings(names.clone())));
-        entries.push(("mixdown.loss.mse", column(losses.map(|l| &l.mse_of))));
-        entries.push(("mixdown.loss.max_error", column(losses.map(|l| &l.max_error_of))));
+        entries.push(Pair::new("mixdown.loss.names", Value::strings(names)));
+        entries.push(Pair::new("mixdown.loss.mse", column(losses.map(|l| &l.mse_of))));
+        entries.push(Pair::new("mixdown.loss.max_error", column(losses.map(|l| &l.max_error_of))));
     }
     entries
 }
@@ -69,29 +69,17 @@ mod tests {
         }
     }
 
-    /// Bytes of a value in a file, its type not counted.
-    fn bytes(value: &Value) -> usize {
-        match value {
-            Value::Bool(_) => 1,
-            Value::F32(_) => 4,
-            Value::Str(s) => 8 + s.len(),
-            Value::Strings(all) => 12 + all.iter().map(|s| 8 + s.len()).sum::<usize>(),
-            Value::F32s(all) => 12 + all.len() * 4,
-            other => panic!("{other:?} is not among them"),
-        }
-    }
-
     #[test]
     fn a_file_tells_what_it_is() {
         let losses = Losses { mse: 1.5e-5, max_error: 0.25, ..Losses::default() };
         let expected = [
-            ("general.quantized_by", Value::Str("mixdown 0.1.0".into())),
-            ("mixdown.quantized", Value::Bool(true)),
-            ("mixdown.quantization_format", Value::Str("Q4_K_M".into())),
-            ("mixdown.original_dtype", Value::Str("BF16".into())),
-            ("mixdown.quantization_loss_mse", Value::F32(1.5e-5)),
-            ("mixdown.quantization_loss_max", Value::F32(0.25)),
-            ("mixdown.version", Value::Str("0.1.0".into())),
+            Pair::new("general.quantized_by", "mixdown 0.1.0"),
+            Pair::new("mixdown.quantized", true),
+            Pair::new("mixdown.quantization_format", "Q4_K_M"),
+            Pair::new("mixdown.original_dtype", "BF16"),
+            Pair::new("mixdown.quantization_loss_mse", 1.5e-5f32),
+            Pair::new("mixdown.quantization_loss_max", 0.25f32),
+            Pair::new("mixdown.version", "0.1.0"),
         ];
         assert_eq!(entries(&about(None), Some(&losses)), expected);
         assert_eq!(entries(&about(Some(Vec::new())), Some(&losses)), expected);
@@ -102,11 +90,11 @@ mod tests {
         let about = about(Some(vec!["blk.0.attn_v.weight".into(), "output.weight".into()]));
         let losses = Losses { mse: 3e-9, max_error: 12.0, mse_of: vec![1e-30, 0.125], max_error_of: vec![0.5, 12.0] };
         let (before, after) = (entries(&about, None), entries(&about, Some(&losses)));
-        assert_eq!(after.get(8), Some(&("mixdown.loss.mse", Value::F32s(vec![1e-30, 0.125]))));
-        assert_eq!(after.get(9), Some(&("mixdown.loss.max_error", Value::F32s(vec![0.5, 12.0]))));
+        assert_eq!(after.get(8), Some(&Pair::new("mixdown.loss.mse", &[1e-30f32, 0.125][..])));
+        assert_eq!(after.get(9), Some(&Pair::new("mixdown.loss.max_error", &[0.5f32, 12.0][..])));
         assert_eq!(before.len(), after.len());
         for (b, a) in before.iter().zip(&after) {
-            assert_eq!((b.0, bytes(&b.1)), (a.0, bytes(&a.1)));
+            assert_eq!((&b.key, b.value.file_bytes()), (&a.key, a.value.file_bytes()));
         }
     }
 }

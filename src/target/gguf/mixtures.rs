@@ -20,8 +20,8 @@ use std::fmt;
 pub use choice::{Choice, Hyper, Kind, Named, Options, Source, check, choose, in_order, in_shards, requires_imatrix};
 pub use fallback::fallback;
 
-use super::types::GgmlType;
 use crate::core::{Error, Result};
+use crate::format::gguf::Type;
 
 macro_rules! mixtures {
     ($($variant:ident = $number:literal, $name:literal, $default:ident, $about:literal;)*) => {
@@ -48,8 +48,8 @@ macro_rules! mixtures {
                 match self { $(Mixture::$variant => $number,)* Mixture::Copy => 0 }
             }
             /// The type of most tensors.
-            pub fn default_type(self) -> GgmlType {
-                match self { $(Mixture::$variant => GgmlType::$default,)* Mixture::Copy => GgmlType::F32 }
+            pub fn default_type(self) -> Type {
+                match self { $(Mixture::$variant => Type::$default,)* Mixture::Copy => Type::F32 }
             }
             /// What it is good for, in a few words.
             pub fn about(self) -> &'static str {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::super::testing::Raw;
 use super::super::value::Item;
 use super::super::write::{self, Entry, Limits};
-use super::super::{Kind, Pair, Type, Value, types::TYPES};
+use super::super::{Kind, Pair, Type, Value};
 use super::*;
 
 /// What a header keeps of a file.
@@ -36,7 +36,7 @@ fn a_header_is_read_in_its_order() {
         [("general.architecture", "llama"), ("general.alignment", "64"), ("scores", "[1.5, -2]"), ("flag", "true")]
     );
     let tensors: Vec<_> =
-        header.tensors.iter().map(|t| (&*t.name, t.shape(), t.kind.name, t.offset, t.bytes)).collect();
+        header.tensors.iter().map(|t| (&*t.name, t.shape(), t.kind.name(), t.offset, t.bytes)).collect();
     assert_eq!(tensors, [(&b"b"[..], vec![2, 32], "Q8_0", 0, 68), (&b"a"[..], vec![3], "F32", 128, 12)]);
     assert_eq!(header.warnings, Vec::<String>::new());
     assert_eq!(header.get("flag"), Some(&Value::from(true)));
@@ -75,7 +75,7 @@ fn what_the_python_library_writes_is_read() {
         ]
     );
     let tensors: Vec<_> =
-        header.tensors.iter().map(|t| (&*t.name, t.shape(), t.kind.name, t.offset, t.bytes)).collect();
+        header.tensors.iter().map(|t| (&*t.name, t.shape(), t.kind.name(), t.offset, t.bytes)).collect();
     assert_eq!(
         tensors,
         [
@@ -123,9 +123,9 @@ fn everything_that_ggml_takes_is_taken() {
     );
     check("empty arrays", Raw::new(0, 2).array("a", 8, 0).array("b", 12, 0));
     check("a truth of 7", Raw::new(0, 1).key("b", 7, &[7]));
-    for t in TYPES {
-        let data = t.bytes as usize;
-        check(t.name, Raw::new(1, 0).info("a", &[t.block as i64], t.id, 0).data(data));
+    for t in Type::ALL.iter().copied() {
+        let data = t.bytes() as usize;
+        check(t.name(), Raw::new(1, 0).info("a", &[t.block() as i64], t.id(), 0).data(data));
     }
 }
 
@@ -309,12 +309,12 @@ fn keys() -> impl Strategy<Value = Vec<Pair>> {
 }
 
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
-    let kind = prop::sample::select(TYPES.to_vec());
+    let kind = prop::sample::select(Type::ALL.to_vec());
     let shape = (0..3u64, prop::collection::vec(0..4u64, 0..3));
     prop::collection::btree_map("[a-z.]{1,12}", (kind, shape), 0..6).prop_map(|all| {
         let entry = |(name, (kind, (blocks, rest))): (String, (Type, (u64, Vec<u64>)))| Entry {
             name: name.as_bytes().into(),
-            dims: std::iter::once(blocks * kind.block).chain(rest).collect(),
+            dims: std::iter::once(blocks * kind.block()).chain(rest).collect(),
             kind,
         };
         all.into_iter().map(entry).collect()

@@ -2,7 +2,7 @@
 use super::table::{Part, Seat, special};
 use super::{Mixture, fallback, never};
 use crate::core::{Error, Result};
-use crate::target::gguf::types::GgmlType;
+use crate::format::gguf::Type;
 
 /// What the choice needs to know of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub struct Source {
     /// Its dimensions, the length of a row first.
     pub dims: Vec<u64>,
     /// Its type.
-    pub from: GgmlType,
+    pub from: Type,
 }
 
 impl Source {
@@ -92,9 +92,9 @@ pub struct Options {
     /// `--pure`: every tensor gets the mixture's own type.
     pub pure: bool,
     /// `--output-tensor-type`.
-    pub output_type: Option<GgmlType>,
+    pub output_type: Option<Type>,
     /// `--token-embedding-type`.
-    pub embedding_type: Option<GgmlType>,
+    pub embedding_type: Option<Type>,
     /// `--leave-output-tensor`.
     pub leave_output: bool,
     /// `--allow-requantize`.
@@ -123,7 +123,7 @@ impl Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// The type.
-    pub ty: GgmlType,
+    pub ty: Type,
     /// What names it, for people: `--tensor-type attn_v=q8_0`.
     pub by: String,
 }
@@ -147,7 +147,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The type in the output.
-    pub ty: GgmlType,
+    pub ty: Type,
     /// What settled it.
     pub kind: Kind,
     /// Why, for people.
@@ -205,7 +205,7 @@ fn kept(model: &Hyper, tensor: &Source, part: Part, options: &Options) -> Option
     if options.leave_output && part == Part::Output {
         return Some("`--leave-output-tensor`".into());
     }
-    (!tensor.from.is_readable()).then(|| format!("{} is not quantized", tensor.from))
+    (!tensor.from.holds_weights()).then(|| format!("{} is not quantized", tensor.from))
 }
 
 /// The type that is meant for a tensor, before its rows are looked at.
@@ -223,7 +223,7 @@ fn wanted(seat: &Seat, model: &Hyper, options: &Options, named: &dyn Fn(&str) ->
         return settled(ty, &by);
     }
     let default = options.mixture.default_type();
-    let special = if options.pure || default.is_plain() { None } else { special(seat, model, options) };
+    let special = if options.pure || !default.is_quantized() { None } else { special(seat, model, options) };
     match special {
         // A rule that says what the mixture says anyway is no departure.
         Some((ty, _)) if ty == default => {
@@ -240,7 +240,7 @@ fn fitted(tensor: &Source, wanted: Choice) -> Result<Choice> {
     if ty == wanted.ty {
         return Ok(wanted);
     }
-    let (cols, block) = (tensor.cols(), wanted.ty.block().0);
+    let (cols, block) = (tensor.cols(), wanted.ty.block());
     let why = format!("fallback from {}: rows of {cols} are not whole blocks of {block}", wanted.ty);
     Ok(Choice { ty, kind: Kind::Fallback, why })
 }
@@ -270,8 +270,8 @@ impl Counters {
 }
 
 /// Whether a tensor of that type is worth nothing without an importance matrix.
-pub fn requires_imatrix(name: &str, ty: GgmlType, mixture: Mixture) -> bool {
-    use GgmlType::*;
+pub fn requires_imatrix(name: &str, ty: Type, mixture: Mixture) -> bool {
+    use Type::*;
     if matches!(Part::of(name), Part::TokenEmbedding | Part::Output) {
         return false;
     }
@@ -293,7 +293,7 @@ pub fn check(
 ) -> Result<()> {
     for (tensor, choice) in tensors.iter().zip(choices).filter(|(t, c)| !c.copies(t)) {
         let (name, ty) = (&tensor.name, choice.ty);
-        if !tensor.from.is_plain() && !options.allow_requantize {
+        if tensor.from.is_quantized() && !options.allow_requantize {
             return Err(Error::usage(format!(
                 "`{name}` is quantized already, to {}; start from the original, or say `--allow-requantize`",
                 tensor.from

@@ -1,11 +1,11 @@
 //! Types for rows that are not whole blocks of the type that was meant.
 use crate::core::{Error, Result};
-use crate::target::gguf::types::GgmlType;
-use GgmlType::*;
+use crate::format::gguf::Type;
+use Type::*;
 
 /// The type that stands in for `wanted` in rows of `cols` values: `wanted` itself where it fits. Two types have no
 /// stand-in; then it is an error.
-pub fn fallback(wanted: GgmlType, cols: u64) -> Result<GgmlType> {
+pub fn fallback(wanted: Type, cols: u64) -> Result<Type> {
     if wanted.fits(cols) {
         return Ok(wanted);
     }
@@ -15,11 +15,11 @@ pub fn fallback(wanted: GgmlType, cols: u64) -> Result<GgmlType> {
         Q4_K => Q5_0,
         Q5_K => Q5_1,
         Q6_K => Q8_0,
-        other if other.block().0 <= 32 => other,
+        other if other.block() <= 32 => other,
         other => {
             return Err(Error::usage(format!(
                 "rows of {cols} are not whole blocks of {}, and {other} has no type to fall back to; name another",
-                other.block().0
+                other.block()
             )));
         }
     };
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn odd_rows_get_smaller_blocks() {
-        fn check(wanted: GgmlType, cols: u64, expected: GgmlType) {
+        fn check(wanted: Type, cols: u64, expected: Type) {
             assert_eq!(fallback(wanted, cols).expect("a type"), expected, "{wanted} in rows of {cols}");
         }
         check(Q4_K, 512, Q4_K);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::rules::{TypeFile, parse_type};
 use super::*;
 
-fn digit(ty: GgmlType) -> char {
+fn digit(ty: Type) -> char {
     let id = ty as u8;
     char::from(match id {
         0..10 => b'0' + id,
@@ -21,7 +21,7 @@ fn tensors(model: &Value) -> Vec<Source> {
     for line in model["tensors"].as_array().expect("tensors") {
         let name = line[0].as_str().expect("a name");
         let dims: Vec<u64> = line[1].as_array().expect("dims").iter().filter_map(Value::as_u64).collect();
-        let from = line[2].as_str().map_or(GgmlType::F32, |t| GgmlType::parse(t).expect(t));
+        let from = line[2].as_str().map_or(Type::F32, |t| Type::by_name(t).expect(t));
         let times = if name.contains("{}") { layers } else { 1 };
         all.extend((0..times).map(|i| Source { name: name.replace("{}", &i.to_string()), dims: dims.clone(), from }));
     }

@@ -1,15 +1,28 @@
 //! What quantizing does to a file's keys, in llama-quantize's order.
 use super::Mixture;
 use crate::core::{Error, Result};
-use crate::target::gguf::types::{GgmlType, Value};
+use crate::format::gguf::{Pair, Type, Value, split};
 
 /// One change to the list of keys.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
     /// The key goes.
-    Remove(String),
+    Remove(&'static str),
     /// The key goes from where it was, and comes last.
-    Append(String, Value),
+    Append(Pair),
+}
+
+impl Edit {
+    /// Makes the change.
+    pub fn apply(self, keys: &mut Vec<Pair>) {
+        match self {
+            Self::Remove(key) => keys.retain(|p| *p.key != *key.as_bytes()),
+            Self::Append(pair) => {
+                keys.retain(|p| p.key != pair.key);
+                keys.push(pair);
+            }
+        }
+    }
 }
 
 /// What is recorded of an importance matrix.
@@ -33,43 +46,44 @@ pub const QUANTIZATION_VERSION: u32 = 2;
 /// these.
 pub fn edits(
     file_type: u32,
-    overrides: &[(String, Value)],
+    overrides: &[Pair],
     imatrix: Option<&Imatrix>,
     block_count: Option<(&str, u64)>,
 ) -> Vec<Edit> {
-    let append = |key: &str, value: Value| Edit::Append(key.to_owned(), value);
+    let append = |key: &str, value: Value| Edit::Append(Pair::new(key, value));
     let mut edits = vec![
-        append("general.quantization_version", Value::U32(QUANTIZATION_VERSION)),
-        append("general.file_type", Value::U32(file_type)),
+        append("general.quantization_version", QUANTIZATION_VERSION.into()),
+        append("general.file_type", file_type.into()),
     ];
-    edits.extend(["split.no", "split.count", "split.tensors.count"].map(|key| Edit::Remove(key.to_owned())));
-    edits.extend(overrides.iter().map(|(key, value)| append(key, value.clone())));
+    edits.extend([split::NO, split::COUNT, split::TENSORS].map(Edit::Remove));
+    edits.extend(overrides.iter().cloned().map(Edit::Append));
     if let Some(imatrix) = imatrix {
-        edits.push(append("quantize.imatrix.file", Value::Str(imatrix.file.clone())));
+        edits.push(append("quantize.imatrix.file", imatrix.file.as_str().into()));
         if let Some(dataset) = &imatrix.dataset {
-            edits.push(append("quantize.imatrix.dataset", Value::Str(dataset.clone())));
+            edits.push(append("quantize.imatrix.dataset", dataset.as_str().into()));
         }
-        edits.push(append("quantize.imatrix.entries_count", Value::U32(imatrix.entries)));
+        edits.push(append("quantize.imatrix.entries_count", imatrix.entries.into()));
         if imatrix.chunks > 0 {
-            edits.push(append("quantize.imatrix.chunks_count", Value::U32(imatrix.chunks)));
+            edits.push(append("quantize.imatrix.chunks_count", imatrix.chunks.into()));
         }
     }
     if let Some((arch, blocks)) = block_count {
-        edits.push(append(&format!("{arch}.block_count"), Value::U32(u32::try_from(blocks).unwrap_or(u32::MAX))));
+        let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+        edits.push(append(&format!("{arch}.block_count"), blocks.into()));
     }
     edits
 }
 
 /// The `general.file_type` of a copy: the one the file has, else the mixture of its most frequent type (of those equally
 /// frequent, the one that came to it first, in output order), marked as guessed.
-pub fn copied_file_type(stated: Option<u32>, types: impl IntoIterator<Item = GgmlType>) -> u32 {
+pub fn copied_file_type(stated: Option<u32>, types: impl IntoIterator<Item = Type>) -> u32 {
     const GUESSED: u32 = 1024;
     const NVFP4: u32 = 39;
     if let Some(stated) = stated {
         return stated;
     }
     let mut counts = std::collections::BTreeMap::new();
-    let (mut most, mut usual) = (0, GgmlType::F32);
+    let (mut most, mut usual) = (0, Type::F32);
     for ty in types {
         let count = counts.entry(ty).or_insert(0u64);
         *count += 1;
@@ -78,12 +92,12 @@ pub fn copied_file_type(stated: Option<u32>, types: impl IntoIterator<Item = Ggm
         }
     }
     let number = match usual {
-        GgmlType::Q3_K => Mixture::Q3KM.number(),
-        GgmlType::Q4_K => Mixture::Q4KM.number(),
-        GgmlType::Q5_K => Mixture::Q5KM.number(),
-        GgmlType::NVFP4 => NVFP4,
+        Type::Q3_K => Mixture::Q3KM.number(),
+        Type::Q4_K => Mixture::Q4KM.number(),
+        Type::Q5_K => Mixture::Q5KM.number(),
+        Type::NVFP4 => NVFP4,
         // Not guessed by llama.cpp.
-        GgmlType::MXFP4 => 0,
+        Type::MXFP4 => 0,
         other => Mixture::ALL.iter().find(|m| m.name() == other.name()).map_or(0, |m| m.number()),
     };
     number | GUESSED
@@ -93,7 +107,7 @@ pub fn copied_file_type(stated: Option<u32>, types: impl IntoIterator<Item = Ggm
 /// GGUF's own types (`u8` … `i64`, `f32`, `f64`) where the file must have just that.
 ///
 /// An `int` is written as u32; one that does not fit, and which llama-quantize would bend, as i32, u64 or i64.
-pub fn parse_override(text: &str) -> Result<(String, Value)> {
+pub fn parse_override(text: &str) -> Result<Pair> {
     /// What a key and a text may have at most, in bytes.
     const LIMIT: usize = 127;
     let wrong = |what: &str| Error::usage(format!("`--override-kv {text}`: {what}"));
@@ -104,44 +118,44 @@ pub fn parse_override(text: &str) -> Result<(String, Value)> {
     }
     let not = || wrong(&format!("`{value}` is not a value of type {ty}"));
     macro_rules! number {
-        ($variant:ident) => {
-            Value::$variant(value.trim().parse().map_err(|_| not())?)
+        ($number:ty) => {
+            Value::from(value.trim().parse::<$number>().map_err(|_| not())?)
         };
     }
     let value = match ty {
         "int" => {
             let n: i128 = value.trim().parse().map_err(|_| not())?;
-            None.or(u32::try_from(n).ok().map(Value::U32))
-                .or(i32::try_from(n).ok().map(Value::I32))
-                .or(u64::try_from(n).ok().map(Value::U64))
-                .or(i64::try_from(n).ok().map(Value::I64))
+            None.or(u32::try_from(n).ok().map(Value::from))
+                .or(i32::try_from(n).ok().map(Value::from))
+                .or(u64::try_from(n).ok().map(Value::from))
+                .or(i64::try_from(n).ok().map(Value::from))
                 .ok_or_else(not)?
         }
         // Through f64, as there: a number in between can be rounded twice.
-        "float" => Value::F32(value.trim().parse::<f64>().map_err(|_| not())? as f32),
-        "bool" => Value::Bool(match value {
+        "float" => Value::from(value.trim().parse::<f64>().map_err(|_| not())? as f32),
+        "bool" => Value::from(match value {
             "true" => true,
             "false" => false,
             _ => return Err(wrong("a bool is `true` or `false`")),
         }),
         "str" if value.len() > LIMIT => return Err(wrong("a text has at most 127 bytes")),
-        "str" => Value::Str(value.to_owned()),
-        "u8" => number!(U8),
-        "i8" => number!(I8),
-        "u16" => number!(U16),
-        "i16" => number!(I16),
-        "u32" => number!(U32),
-        "i32" => number!(I32),
-        "u64" => number!(U64),
-        "i64" => number!(I64),
-        "f32" => number!(F32),
-        "f64" => number!(F64),
+        "str" => Value::from(value),
+        "u8" => number!(u8),
+        "i8" => number!(i8),
+        "u16" => number!(u16),
+        "i16" => number!(i16),
+        "u32" => number!(u32),
+        "i32" => number!(i32),
+        "u64" => number!(u64),
+        "i64" => number!(i64),
+        "f32" => number!(f32),
+        "f64" => number!(f64),
         _ => return Err(wrong("the types are int, float, bool, str, and u8 to i64, f32, f64")),
     };
-    if key == "general.alignment" && !matches!(value, Value::U32(n) if n.is_power_of_two()) {
-        return Err(wrong("an alignment is a power of two"));
-    }
-    Ok((key.to_owned(), value))
+    let pair = Pair::new(key, value);
+    // The one key that decides where everything lies.
+    crate::format::gguf::alignment(std::slice::from_ref(&pair)).map_err(|why| wrong(&why))?;
+    Ok(pair)
 }
 
 #[cfg(test)]
@@ -150,22 +164,22 @@ mod tests {
 
     #[test]
     fn overrides_have_types() {
-        fn check(text: &str, key: &str, expected: Value) {
-            assert_eq!(parse_override(text).expect(text), (key.to_owned(), expected), "{text}");
+        fn check(text: &str, key: &str, expected: impl Into<Value>) {
+            assert_eq!(parse_override(text).expect(text), Pair::new(key, expected), "{text}");
         }
-        check("llama.context_length=int:4096", "llama.context_length", Value::U32(4096));
-        check("a=int:-1", "a", Value::I32(-1));
-        check("a=int:4294967296", "a", Value::U64(1 << 32));
-        check("a=int:-4294967296", "a", Value::I64(-(1 << 32)));
-        check("a=float:0.1", "a", Value::F32(0.1));
-        check("a=float:1e4", "a", Value::F32(1e4));
-        check("a=bool:true", "a", Value::Bool(true));
-        check("general.name=str:a:b=c", "general.name", Value::Str("a:b=c".into()));
-        check("a=str:", "a", Value::Str(String::new()));
-        check("a=u8:255", "a", Value::U8(255));
-        check("a=i64:-5", "a", Value::I64(-5));
-        check("a=f64:0.1", "a", Value::F64(0.1));
-        check("general.alignment=int:64", "general.alignment", Value::U32(64));
+        check("llama.context_length=int:4096", "llama.context_length", 4096u32);
+        check("a=int:-1", "a", -1i32);
+        check("a=int:4294967296", "a", 1u64 << 32);
+        check("a=int:-4294967296", "a", -(1i64 << 32));
+        check("a=float:0.1", "a", 0.1f32);
+        check("a=float:1e4", "a", 1e4f32);
+        check("a=bool:true", "a", true);
+        check("general.name=str:a:b=c", "general.name", "a:b=c");
+        check("a=str:", "a", "");
+        check("a=u8:255", "a", 255u8);
+        check("a=i64:-5", "a", -5i64);
+        check("a=f64:0.1", "a", 0.1f64);
+        check("general.alignment=int:64", "general.alignment", 64u32);
     }
 
     #[test]
@@ -196,12 +210,12 @@ mod tests {
 
     #[test]
     fn keys_come_in_llama_quantizes_order() {
-        let overrides = [("general.name".to_owned(), Value::Str("x".into()))];
+        let overrides = [Pair::new("general.name", "x")];
         let imatrix = Imatrix { file: "i.gguf".into(), dataset: Some("wiki".into()), entries: 12, chunks: 3 };
         let names = |edits: &[Edit]| -> Vec<String> {
             let name = |e: &Edit| match e {
                 Edit::Remove(key) => format!("-{key}"),
-                Edit::Append(key, _) => key.clone(),
+                Edit::Append(pair) => pair.name().into_owned(),
             };
             edits.iter().map(name).collect()
         };
@@ -220,7 +234,7 @@ mod tests {
             "llama.block_count",
         ];
         assert_eq!(names(&all), expected);
-        assert_eq!(all.last(), Some(&Edit::Append("llama.block_count".into(), Value::U32(7))));
+        assert_eq!(all.last(), Some(&Edit::Append(Pair::new("llama.block_count", 7u32))));
         let silent = Imatrix { dataset: None, chunks: 0, ..imatrix };
         assert_eq!(
             names(&edits(15, &[], Some(&silent), None)).split_off(5),
@@ -230,8 +244,8 @@ mod tests {
 
     #[test]
     fn a_copy_keeps_its_file_type_or_guesses() {
-        use GgmlType::*;
-        fn check(stated: Option<u32>, types: &[GgmlType], expected: u32) {
+        use Type::*;
+        fn check(stated: Option<u32>, types: &[Type], expected: u32) {
             assert_eq!(copied_file_type(stated, types.iter().copied()), expected, "{stated:?} {types:?}");
         }
         check(Some(7), &[F32], 7);

@@ -7,14 +7,14 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::choice::Named;
 use crate::core::{Error, Result};
-use crate::target::gguf::types::GgmlType;
+use crate::format::gguf::Type;
 
 /// A pattern and the type of what it matches.
 #[derive(Clone, Debug)]
 pub struct TypeRule {
     pattern: Regex,
     text: String,
-    ty: GgmlType,
+    ty: Type,
 }
 
 impl TypeRule {
@@ -34,7 +34,7 @@ impl TypeRule {
         self.pattern.is_match(name.as_bytes())
     }
     /// The type.
-    pub fn ty(&self) -> GgmlType {
+    pub fn ty(&self) -> Type {
         self.ty
     }
     /// As it was written.
@@ -64,10 +64,10 @@ impl TypeFile {
 }
 
 /// A type that tensors can be brought into, by its name in any case.
-pub fn parse_type(name: &str) -> Result<GgmlType> {
-    let found = GgmlType::parse(name).filter(|t| t.is_writable());
+pub fn parse_type(name: &str) -> Result<Type> {
+    let found = Type::by_name(name).filter(|t| t.holds_weights());
     found.ok_or_else(|| {
-        let all = || GgmlType::ALL.iter().filter(|t| t.is_writable()).map(|t| t.name());
+        let all = || Type::ALL.iter().filter(|t| t.holds_weights()).map(|t| t.name());
         let near = crate::target::near(name, all());
         let (words, names) = if near.is_empty() { ("it has", all().collect()) } else { ("near ones:", near) };
         Error::usage(format!("GGUF has no tensor type `{name}`; {words} {}", names.join(", ")))
@@ -137,25 +137,25 @@ mod tests {
 
     #[test]
     fn the_first_match_wins() {
-        fn check(file: &str, name: &str, expected: Option<GgmlType>) {
+        fn check(file: &str, name: &str, expected: Option<Type>) {
             let file = TypeFile::parse(file).expect(file);
             assert_eq!(file.find(name).map(|n| n.ty), expected, "{name}");
         }
         let file = "blk\\.[0-3]\\.ffn_down=q8_0\n\tffn_down=Q5_K  attn_v=iq4_NL\n";
-        check(file, "blk.2.ffn_down.weight", Some(GgmlType::Q8_0));
-        check(file, "blk.12.ffn_down.weight", Some(GgmlType::Q5_K));
-        check(file, "blk.12.attn_v.weight", Some(GgmlType::IQ4_NL));
+        check(file, "blk.2.ffn_down.weight", Some(Type::Q8_0));
+        check(file, "blk.12.ffn_down.weight", Some(Type::Q5_K));
+        check(file, "blk.12.attn_v.weight", Some(Type::IQ4_NL));
         check(file, "blk.12.attn_q.weight", None);
         check("", "blk.12.attn_q.weight", None);
-        check("ATTN_Q=q8_0", "blk.12.attn_q.weight", Some(GgmlType::Q8_0));
+        check("ATTN_Q=q8_0", "blk.12.attn_q.weight", Some(Type::Q8_0));
         check("attn_q=q8_0", "blk.12.ATTN_Q.weight", None);
         // In lower case `\D` asks for a digit.
-        check("blk\\.\\D\\.=q8_0", "blk.1.attn_q.weight", Some(GgmlType::Q8_0));
-        check("^blk\\.(?:1|3)\\.attn_(q|k)\\.weight$=q8_0", "blk.3.attn_k.weight", Some(GgmlType::Q8_0));
-        check("blk\\.[[:digit:]]{2}\\.=q8_0", "blk.31.attn_k.weight", Some(GgmlType::Q8_0));
-        check("blk\\.[[&&1]\\.=q8_0", "blk.1.attn_k.weight", Some(GgmlType::Q8_0));
-        check("a=nvfp4", "a", Some(GgmlType::NVFP4));
-        check("a=f16", "a", Some(GgmlType::F16));
+        check("blk\\.\\D\\.=q8_0", "blk.1.attn_q.weight", Some(Type::Q8_0));
+        check("^blk\\.(?:1|3)\\.attn_(q|k)\\.weight$=q8_0", "blk.3.attn_k.weight", Some(Type::Q8_0));
+        check("blk\\.[[:digit:]]{2}\\.=q8_0", "blk.31.attn_k.weight", Some(Type::Q8_0));
+        check("blk\\.[[&&1]\\.=q8_0", "blk.1.attn_k.weight", Some(Type::Q8_0));
+        check("a=nvfp4", "a", Some(Type::NVFP4));
+        check("a=f16", "a", Some(Type::F16));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! One function for each row of llama-quantize's rule; the first row that speaks of a tensor decides.
 use super::{Hyper, Mixture, Options};
-use crate::target::gguf::types::GgmlType;
-use GgmlType::*;
+use crate::format::gguf::Type;
 use Mixture as M;
+use Type::*;
 
 /// What a tensor is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +81,10 @@ fn more(i: u64, n: u64) -> bool {
 }
 
 /// What the mixture says of a tensor, with why; none: its own type.
-pub(super) fn special(seat: &Seat, model: &Hyper, options: &Options) -> Option<(GgmlType, String)> {
+pub(super) fn special(seat: &Seat, model: &Hyper, options: &Options) -> Option<(Type, String)> {
     let (mixture, part) = (options.mixture, seat.part);
     let default = mixture.default_type();
-    let some = |(ty, why): (GgmlType, &str)| Some((ty, format!("{} of {mixture}: {why}", part.word())));
+    let some = |(ty, why): (Type, &str)| Some((ty, format!("{} of {mixture}: {why}", part.word())));
     if model.arch == "glm5-next" && ["attn_q_a", "attn_q_b", "nextn.eh_proj"].iter().any(|w| seat.name.contains(w)) {
         return Some((Q8_0, "never below Q8_0 in this architecture".into()));
     }
@@ -141,7 +141,7 @@ pub(super) fn special(seat: &Seat, model: &Hyper, options: &Options) -> Option<(
 }
 
 /// The mixtures of about one and two bits. Layers are counted here, even those of experts.
-fn lowest(seat: &Seat, model: &Hyper, mixture: Mixture) -> Option<(GgmlType, &'static str)> {
+fn lowest(seat: &Seat, model: &Hyper, mixture: Mixture) -> Option<(Type, &'static str)> {
     let wider = matches!(mixture, M::Iq2S | M::Iq2M);
     let step = if wider { IQ3_S } else { Q2_K };
     match seat.part {
@@ -158,7 +158,7 @@ fn lowest(seat: &Seat, model: &Hyper, mixture: Mixture) -> Option<(GgmlType, &'s
     }
 }
 
-fn value(seat: &Seat, model: &Hyper, options: &Options) -> Option<(GgmlType, &'static str)> {
+fn value(seat: &Seat, model: &Hyper, options: &Options) -> Option<(Type, &'static str)> {
     const SHARED: &str = "small, as heads share it";
     const ALL: &str = "more bits for values";
     const FIRST: &str = "more bits in the first layers";
@@ -187,7 +187,7 @@ fn value(seat: &Seat, model: &Hyper, options: &Options) -> Option<(GgmlType, &'s
     chosen
 }
 
-fn down(seat: &Seat, model: &Hyper, options: &Options) -> Option<(GgmlType, &'static str)> {
+fn down(seat: &Seat, model: &Hyper, options: &Options) -> Option<(Type, &'static str)> {
     const ALL: &str = "more bits for ffn_down";
     const FIRST: &str = "more bits in the first layers";
     const SOME: &str = "more bits in some layers";
@@ -218,7 +218,7 @@ fn down(seat: &Seat, model: &Hyper, options: &Options) -> Option<(GgmlType, &'st
     }
 }
 
-fn attention_output(model: &Hyper, mixture: Mixture) -> Option<(GgmlType, &'static str)> {
+fn attention_output(model: &Hyper, mixture: Mixture) -> Option<(Type, &'static str)> {
     const ALL: &str = "more bits for the attention's output";
     if model.arch == "falcon" {
         return (mixture == M::Q3KL).then_some((Q4_K, ALL));

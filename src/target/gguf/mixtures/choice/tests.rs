@@ -1,5 +1,5 @@
 use super::*;
-use GgmlType::*;
+use Type::*;
 
 fn dense(layers: u64) -> Hyper {
     Hyper { arch: "llama".into(), layers, gqa: 1, experts: 0, seventy: false }
@@ -18,7 +18,7 @@ fn one(model: &Hyper, source: Source, options: &Options) -> Choice {
 
 #[test]
 fn reasons_are_for_people() {
-    fn check(name: &str, dims: &[u64], mixture: Mixture, ty: GgmlType, kind: Kind, why: &str) {
+    fn check(name: &str, dims: &[u64], mixture: Mixture, ty: Type, kind: Kind, why: &str) {
         let choice = one(&dense(8), tensor(name, dims), &Options::new(mixture));
         assert_eq!(choice, Choice { ty, kind, why: why.into() }, "{name} of {mixture}");
     }
@@ -50,7 +50,7 @@ fn reasons_are_for_people() {
 #[test]
 fn options_name_types() {
     let options = Options::new(Mixture::Q4KM);
-    let check = |source: &Source, options: &Options, ty: GgmlType, kind: Kind| {
+    let check = |source: &Source, options: &Options, ty: Type, kind: Kind| {
         let choice = one(&dense(8), source.clone(), options);
         assert_eq!((choice.ty, choice.kind), (ty, kind), "{}: {}", source.name, choice.why);
     };
@@ -97,7 +97,7 @@ fn naming_a_type_moves_no_other_tensor() {
 
 #[test]
 fn what_needs_an_importance_matrix() {
-    fn check(name: &str, ty: GgmlType, mixture: Mixture, expected: bool) {
+    fn check(name: &str, ty: Type, mixture: Mixture, expected: bool) {
         assert_eq!(requires_imatrix(name, ty, mixture), expected, "{name} {ty} of {mixture}");
     }
     for ty in [IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS] {
