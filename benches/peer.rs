@@ -92,7 +92,7 @@ fn run(job: &Job, bytes: &[u8]) -> Vec<f64> {
         svd_rank: job.svd_rank,
         hadamard: job.hadamard,
         codebook: job.codebook,
-        ..Recipe::plain(Dtype::new(&job.dtype), job.group_size)
+        ..Recipe::plain(mixdown::core::Family::Sdnq, Dtype::new(&job.dtype), job.group_size)
     };
     let codec = SdnqCodec::new(&shape, code, &recipe, Storage::BF16).expect("a codec");
     let parts = parts("a.weight", &shape, code, &recipe, Storage::BF16);

@@ -175,6 +175,7 @@ impl Assembly {
             format: if self.gguf.is_empty() { "safetensors".into() } else { "gguf".into() },
             architecture: None,
             tied: false,
+            numbers: self.gguf.first().map(|h| h.numbers()).unwrap_or_default(),
             config: self.config,
             quantization: self.quantization,
             files: infos,

@@ -53,6 +53,10 @@ pub enum Knob {
     QuantEmbedding,
     /// A dtype for each layer by the loss it may have.
     Dynamic,
+    /// llama-quantize's options.
+    Mixtures,
+    /// An importance matrix.
+    Importance,
 }
 
 /// A family of output files.
@@ -82,8 +86,25 @@ pub trait Target: Sync {
     fn check(&self, _: &Settings) -> Result<()> {
         Ok(())
     }
+    /// Names for dtypes of whole files, where single tensors depart from one by rules of the target's own.
+    fn mixtures(&self) -> Vec<DtypeInfo> {
+        Vec::new()
+    }
     /// What becomes of one tensor, given what the rules say of it.
     fn row(&self, model: &Model, id: TensorId, decision: &Decision, settings: &Settings) -> Result<Row>;
+    /// What becomes of every tensor, in output order, and what a person should know of it.
+    fn rows(&self, model: &Model, settings: &Settings) -> Result<(Vec<Row>, Vec<String>)> {
+        let ids: Vec<TensorId> = model.ids().collect();
+        let row = |id: &TensorId| {
+            let decision = settings.decide(&[model.tensor(*id).name.as_str()]);
+            self.row(model, *id, &decision, settings)
+        };
+        Ok((ids.par_iter().map(row).collect::<Result<_>>()?, Vec::new()))
+    }
+    /// Refuses what can be planned and must not be written.
+    fn obstacles(&self, _: &Model, _: &Settings) -> Result<()> {
+        Ok(())
+    }
     /// How values of that shape, stored as `storage` before, become the parts of an action of this target.
     fn codec(&self, shape: &[u64], storage: Storage, action: &Action) -> Result<Box<dyn Codec>>;
     /// What the output says of itself besides its tensors.
@@ -153,13 +174,8 @@ pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
     }
     let target = get(settings.target);
     target.check(settings)?;
-    let mut warnings = Vec::new();
-    let ids: Vec<TensorId> = model.ids().collect();
-    let row = |id: &TensorId| {
-        let decision = settings.decide(&[model.tensor(*id).name.as_str()]);
-        target.row(model, *id, &decision, settings)
-    };
-    let rows = ids.par_iter().map(row).collect::<Result<Vec<Row>>>()?;
+    let (rows, mut warnings) = target.rows(model, settings)?;
+    warnings.extend(target.obstacles(model, settings).err().map(|e| e.to_string()));
     let strangers: Vec<&str> =
         settings.overrides.keys().map(String::as_str).filter(|n| model.find(n).is_none()).collect();
     match strangers[..] {

@@ -76,11 +76,11 @@ pub struct ModelArg {
 /// What to do with the tensors.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsArgs {
-    /// Target family: float, sdnq [default: sdnq]
+    /// Target family: float, sdnq, gguf [default: gguf for -o *.gguf, else sdnq]
     #[arg(long, value_name = "FAMILY", help_heading = "Settings")]
     pub to: Option<String>,
     /// Dtype: for sdnq int2…int16, uint1…uint16, float8_e4m3fn, float8_e5m2 and `floatN_eEmMfn[u]`, as float4_e2m1fn;
-    /// for float F32, F16, BF16 [default: int8, bf16]
+    /// for float F32, F16, BF16; for gguf a mixture, as Q4_K_M, in rules a type, as Q6_K [default: int8, bf16, Q4_K_M]
     #[arg(long, value_name = "NAME", help_heading = "Settings")]
     pub dtype: Option<String>,
     /// Values per scale: 0 the target's rule, -1 a row, -2 the whole tensor
@@ -149,6 +149,36 @@ pub struct SettingsArgs {
     /// Rules as llama-quantize reads them: PATTERN=DTYPE, white-space separated, the first match wins
     #[arg(long, value_name = "FILE", help_heading = "Settings")]
     pub tensor_type_file: Option<PathBuf>,
+    /// Importance matrix, as llama-imatrix writes it: weighs the errors of columns (gguf)
+    #[arg(long, value_name = "FILE", help_heading = "Settings")]
+    pub imatrix: Option<PathBuf>,
+    /// Give every tensor the mixture's own type
+    #[arg(long, help_heading = "GGUF")]
+    pub pure: bool,
+    /// Type of the output head
+    #[arg(long, value_name = "TYPE", help_heading = "GGUF")]
+    pub output_tensor_type: Option<String>,
+    /// Type of the table of token embeddings
+    #[arg(long, value_name = "TYPE", help_heading = "GGUF")]
+    pub token_embedding_type: Option<String>,
+    /// Leave the output head as it is
+    #[arg(long, help_heading = "GGUF")]
+    pub leave_output_tensor: bool,
+    /// Quantize again what is quantized already
+    #[arg(long, help_heading = "GGUF")]
+    pub allow_requantize: bool,
+    /// Set a key: KEY=TYPE:VALUE, TYPE one of int, float, bool, str, u8 to i64, f32, f64 (repeatable)
+    #[arg(long, value_name = "KEY=TYPE:VALUE", help_heading = "GGUF")]
+    pub override_kv: Vec<String>,
+    /// Leave layers out: numbers, as 3,7
+    #[arg(long, value_name = "LAYERS", help_heading = "GGUF")]
+    pub prune_layers: Option<String>,
+    /// Write as many files as the source has, with the same tensors in each
+    #[arg(long, help_heading = "GGUF")]
+    pub keep_split: bool,
+    /// Write each tensor's loss into the file
+    #[arg(long, help_heading = "GGUF")]
+    pub embed_loss: bool,
     /// Self-description as tensors beside the layers
     #[arg(long, overrides_with = "no_metadata_tensors", help_heading = "Settings")]
     pub metadata_tensors: bool,
@@ -217,7 +247,7 @@ pub struct PlanArgs {
     /// What to do.
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// Plan for this output: a .safetensors file, or a folder
+    /// Plan for this output: a .safetensors or .gguf file, or a folder
     #[arg(long, short, value_name = "OUT")]
     pub output: Option<PathBuf>,
     /// Bytes of tensors that a shard may hold
@@ -257,7 +287,7 @@ pub struct ConvertArgs {
     /// What to do.
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// What to write: a .safetensors file, or a folder with everything that belongs to the model
+    /// What to write: a .safetensors or .gguf file, or a folder with everything that belongs to the model
     #[arg(long, short, value_name = "OUT")]
     pub output: PathBuf,
     /// Replace what stands there

@@ -31,7 +31,7 @@ fn shown(model: &Model) -> Vec<Shown<'_>> {
         .tensors
         .iter()
         .filter_map(|t| match &t.encoding {
-            Encoding::Packed { family: Family::Gguf, parts, .. } => Some((parts.first()?.array, t)),
+            Encoding::Packed { recipe, parts } if recipe.family == Family::Gguf => Some((parts.first()?.array, t)),
             _ => None,
         })
         .collect();

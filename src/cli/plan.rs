@@ -15,11 +15,11 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let (profile, notes) = super::dynamic::profile(global, &args.settings, &opened, args.output.as_deref())?;
     let max_shard = shard_size(args.max_shard_size.as_deref())?;
     let output = match &args.output {
-        Some(path) => convert::output_kind(&opened, path, max_shard)?,
-        None => convert::natural_output(&opened, max_shard),
+        Some(path) => convert::output_kind(&opened, &profile.settings, path, max_shard)?,
+        None => convert::natural_output(&opened, &profile.settings, max_shard),
     };
     let plan = target::plan(&opened.model, &profile.settings)?;
-    let context = Context { model: &opened.model, settings: &profile.settings, output };
+    let context = Context { model: &opened.model, settings: &profile.settings, output, headers: &opened.gguf };
     let layout = Layout::new(&plan, &context)?;
     let mut warnings = opened.model.warnings.clone();
     warnings.extend(notes.into_iter().chain(plan.warnings.iter().cloned()));

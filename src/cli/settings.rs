@@ -1,13 +1,15 @@
 //! From flags and profiles to settings. Flags override the profile.
 use std::path::Path;
+use std::sync::Arc;
 
 use super::args::SettingsArgs;
 use crate::core::recipe::Patch;
 use crate::core::rules::{Pattern, Rule, TensorType};
 use crate::core::{Error, Family, Model, Result, Settings};
-use crate::format::{Opened, profiles, save};
+use crate::format::{Opened, imatrix, profiles, save};
 use crate::session::preset;
 use crate::session::profile::{PresetChoice, Profile};
+use crate::target::gguf::mixtures::rules;
 use crate::target::{self, Knob};
 
 /// The profile that the flags describe, for this model. `output` may tell the target.
@@ -15,7 +17,7 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
     let model = &opened.model;
     let mut profile = match &args.profile {
         Some(name) => load(name)?,
-        None => Profile::new(Settings::new(default_family(output)?)),
+        None => Profile::new(Settings::new(default_family(output))),
     };
     if let Some(to) = &args.to {
         let family = parse_family(to)?;
@@ -92,11 +94,56 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
         let dtype = target.parse_dtype(&parsed.dtype).map_err(|e| e.at("--tensor-type"))?;
         s.rules.push(parsed.rule(dtype));
     }
+    gguf(args, s)?;
     apply_preset(&mut profile, model)?;
     if let Some(path) = &args.save_profile {
         save::check_side_file(path, "--save-profile", opened, output)?;
     }
     Ok(profile)
+}
+
+/// llama-quantize's options, and the importance matrix, which is read here.
+fn gguf(args: &SettingsArgs, s: &mut Settings) -> Result<()> {
+    let given = [
+        ("--pure", args.pure),
+        ("--output-tensor-type", args.output_tensor_type.is_some()),
+        ("--token-embedding-type", args.token_embedding_type.is_some()),
+        ("--leave-output-tensor", args.leave_output_tensor),
+        ("--allow-requantize", args.allow_requantize),
+        ("--override-kv", !args.override_kv.is_empty()),
+        ("--prune-layers", args.prune_layers.is_some()),
+        ("--keep-split", args.keep_split),
+        ("--embed-loss", args.embed_loss),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+        require(s.target, Knob::Mixtures, flag)?;
+    }
+    let target = target::get(s.target);
+    let dtype = |name: &Option<String>, flag: &str| {
+        name.as_ref().map(|n| target.parse_dtype(n).map_err(|e| e.at(flag))).transpose()
+    };
+    let g = &mut s.gguf;
+    g.output_type = dtype(&args.output_tensor_type, "--output-tensor-type")?.or(g.output_type.take());
+    g.embedding_type = dtype(&args.token_embedding_type, "--token-embedding-type")?.or(g.embedding_type.take());
+    for (mine, given) in [
+        (&mut g.pure, args.pure),
+        (&mut g.leave_output, args.leave_output_tensor),
+        (&mut g.allow_requantize, args.allow_requantize),
+        (&mut g.keep_split, args.keep_split),
+        (&mut g.embed_loss, args.embed_loss),
+    ] {
+        *mine |= given;
+    }
+    g.override_kv.extend(args.override_kv.iter().cloned());
+    g.prune_layers = args.prune_layers.clone().or(g.prune_layers.take());
+    if let Some(path) = &args.imatrix {
+        require(s.target, Knob::Importance, "--imatrix")?;
+        s.imatrix = Some(path.display().to_string());
+    }
+    if let (Some(path), Ok(())) = (&s.imatrix, target.has(Knob::Importance)) {
+        s.importance = Some(Arc::new(imatrix::open(Path::new(path)).map_err(|e| e.at("--imatrix"))?));
+    }
+    Ok(())
 }
 
 /// `--save-profile`.
@@ -140,10 +187,10 @@ fn parse_family(name: &str) -> Result<Family> {
     })
 }
 
-fn default_family(output: Option<&Path>) -> Result<Family> {
+fn default_family(output: Option<&Path>) -> Family {
     match output.and_then(|o| o.extension()).map(|e| e.to_string_lossy().to_ascii_lowercase()) {
-        Some(e) if e == "gguf" => Err(Error::usage("-o *.gguf: this version writes safetensors, not GGUF")),
-        _ => Ok(Family::Sdnq),
+        Some(e) if e == "gguf" => Family::Gguf,
+        _ => Family::Sdnq,
     }
 }
 
@@ -168,23 +215,15 @@ fn retarget(s: &mut Settings, family: Family) {
 fn tensor_type_file(path: &Path, family: Family) -> Result<Vec<Rule>> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::failed(format!("{}: cannot be read: {e}", path.display())).because(e))?;
-    let mut rules = Vec::new();
-    for entry in text.split_whitespace() {
-        let place = format!("{}: `{entry}`", path.display());
-        let (pattern, dtype) =
-            entry.rsplit_once('=').ok_or_else(|| Error::failed("there is no `=`; write PATTERN=DTYPE").at(&place))?;
-        rules.push(Rule {
-            pattern: Pattern::new(&pattern.to_lowercase()).map_err(|e| e.at(&place))?,
-            patch: Patch {
-                dtype: Some(target::get(family).parse_dtype(dtype).map_err(|e| e.at(&place))?),
-                ..Patch::default()
-            },
-            reason: None,
-            enabled: true,
-        });
+    let place = path.display();
+    let mut all = Vec::new();
+    for entry in rules::parse_file(&text).map_err(|e| e.at(&place))? {
+        let dtype = target::get(family).parse_dtype(&entry.dtype).map_err(|e| e.at(&place))?;
+        let patch = Patch { dtype: Some(dtype), ..Patch::default() };
+        all.push(Rule { pattern: entry.pattern, patch, reason: None, enabled: true });
     }
-    rules.reverse();
-    Ok(rules)
+    all.reverse();
+    Ok(all)
 }
 
 /// Loads a profile by name or path.

@@ -13,6 +13,10 @@ pub struct LossSums {
     pub squared_weight: f64,
     /// max|w−ŵ|.
     pub max_error: f64,
+    /// Σ i(w−ŵ)², where i is the importance of the column; 0 where nothing says it.
+    pub weighted_error: f64,
+    /// Σ iw², likewise.
+    pub weighted_weight: f64,
 }
 
 impl LossSums {
@@ -49,6 +53,18 @@ impl LossSums {
         sums
     }
 
+    /// Adds what the errors of some rows weigh; `importance` has a number for each column.
+    pub fn weigh(&mut self, weights: &[f32], decoded: &[f32], importance: &[f32]) {
+        let rows = weights.chunks_exact(importance.len()).zip(decoded.chunks_exact(importance.len()));
+        for (weights, decoded) in rows {
+            for ((w, d), i) in weights.iter().zip(decoded).zip(importance) {
+                let (w, e, i) = (f64::from(*w), f64::from(*w) - f64::from(*d), f64::from(*i));
+                self.weighted_error += i * e * e;
+                self.weighted_weight += i * w * w;
+            }
+        }
+    }
+
     /// Whether all values compared were numbers: the sums of others are not finite, and those of f32 always are.
     pub fn is_finite(&self) -> bool {
         self.squared_error.is_finite() && self.squared_weight.is_finite()
@@ -60,6 +76,8 @@ impl LossSums {
         self.squared_error += other.squared_error;
         self.squared_weight += other.squared_weight;
         self.max_error = self.max_error.max(other.max_error);
+        self.weighted_error += other.weighted_error;
+        self.weighted_weight += other.weighted_weight;
     }
 
     /// The figures.
@@ -70,6 +88,7 @@ impl LossSums {
             max_error: self.max_error,
             relative_error: relative,
             sqnr_db: if relative == 0.0 { f64::INFINITY } else { -10.0 * relative.log10() },
+            weighted_relative_error: (self.weighted_weight > 0.0).then(|| self.weighted_error / self.weighted_weight),
         }
     }
 }
@@ -85,6 +104,8 @@ pub struct Loss {
     pub relative_error: f64,
     /// −10·log10(relative error); infinite where nothing was lost.
     pub sqnr_db: f64,
+    /// Σ i(w−ŵ)²/Σ iw² by the importance i of columns, of the tensors that an importance matrix speaks of.
+    pub weighted_relative_error: Option<f64>,
 }
 
 #[cfg(test)]
@@ -98,6 +119,16 @@ mod tests {
         let loss = sums.loss();
         assert_eq!((loss.mse, loss.max_error, loss.relative_error), (1.0 / 3.0, 1.0, 1.0 / 9.0));
         assert!((loss.sqnr_db - 9.542_425_094).abs() < 1e-9);
+    }
+
+    #[test]
+    fn errors_weigh_by_the_importance_of_their_column() {
+        let (w, d) = ([1.0, -2.0, 2.0, 4.0], [1.0, -1.0, 0.0, 4.0]);
+        let mut sums = LossSums::of(&w, &d);
+        assert_eq!(sums.loss().weighted_relative_error, None);
+        sums.weigh(&w, &d, &[0.5, 3.0]);
+        let expected = (0.5 * 4.0 + 3.0) / (0.5 * (1.0 + 4.0) + 3.0 * (4.0 + 16.0));
+        assert_eq!(sums.loss().weighted_relative_error, Some(expected));
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::dtype::{Storage, StorageExt};
-use super::recipe::{Family, Recipe};
+use super::recipe::Recipe;
 
 /// Index of a tensor in its [`Model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,11 +45,9 @@ pub struct Stored {
 pub enum Encoding {
     /// One array, its elements the values. Index into [`Model::stored`].
     Plain(u32),
-    /// Quantized: the arrays are the parts that `recipe` of `family` makes, in that order.
+    /// Quantized: the arrays are the parts that `recipe` makes, in that order.
     Packed {
-        /// Who wrote it.
-        family: Family,
-        /// How.
+        /// Who wrote it, and how.
         recipe: Recipe,
         /// Where each part lies.
         parts: Vec<Placed>,
@@ -94,6 +92,16 @@ impl Tensor {
     /// Elements of a row of that matrix.
     pub fn cols(&self) -> u64 {
         self.shape.iter().skip(1).product()
+    }
+    /// The array that holds it, where it is just one, in the form that files have it.
+    pub fn sole_array(&self) -> Option<u32> {
+        match &self.encoding {
+            Encoding::Plain(i) => Some(*i),
+            Encoding::Packed { parts, .. } => match parts[..] {
+                [part] if !part.transposed => Some(part.array),
+                _ => None,
+            },
+        }
     }
     /// What a person calls its type: `BF16`, or the dtype it is quantized to.
     pub fn dtype_name(&self) -> String {
@@ -169,6 +177,8 @@ pub struct Model {
     pub architecture: Option<String>,
     /// Whether its token table is its output head too.
     pub tied: bool,
+    /// Integers among the keys of a GGUF file, by key; of an array its first.
+    pub numbers: BTreeMap<String, u64>,
     /// config.json, where there is one.
     pub config: Option<serde_json::Value>,
     /// quantization_config.json beside the weights, where there is one.
@@ -243,6 +253,7 @@ pub(crate) mod testing {
             format: "safetensors".into(),
             architecture: None,
             tied: false,
+            numbers: BTreeMap::new(),
             config: None,
             quantization: None,
             files: Vec::new(),

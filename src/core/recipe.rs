@@ -2,6 +2,7 @@
 use std::fmt;
 
 use super::dtype::Dtype;
+use super::imatrix::Importance;
 
 /// A family of output files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -10,13 +11,13 @@ pub enum Family {
     Float,
     /// SDNQ, for diffusers, transformers and SD.Next.
     Sdnq,
-    /// GGUF, for llama.cpp and what is built on it; read, not written.
+    /// GGUF, for llama.cpp and what is built on it.
     Gguf,
 }
 
 impl Family {
-    /// Every family that can be written.
-    pub const ALL: [Self; 2] = [Self::Float, Self::Sdnq];
+    /// Every family.
+    pub const ALL: [Self; 3] = [Self::Float, Self::Sdnq, Self::Gguf];
 
     /// Its name on the command line and in profiles.
     pub fn name(self) -> &'static str {
@@ -61,6 +62,8 @@ pub mod group_size {
 /// How to quantize one tensor, complete: nothing is left to be chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Recipe {
+    /// Whose words these are.
+    pub family: Family,
     /// Storage type of the codes, in the target's words.
     pub dtype: Dtype,
     /// Values that share one scale; [`group_size`] has the special ones. In a plan's rows it is resolved: never `0`.
@@ -75,12 +78,24 @@ pub struct Recipe {
     pub codebook: bool,
     /// The dimension that groups run along: 1, or 0 for the weight of a transposed convolution. Follows from the layer.
     pub axis: u8,
+    /// What weighs the errors of columns, where something does.
+    pub importance: Option<Importance>,
 }
 
 impl Recipe {
     /// Codes with a scale per group along dimension 1, and nothing else.
-    pub fn plain(dtype: Dtype, group_size: i64) -> Self {
-        Self { dtype, group_size, svd_rank: 0, svd_steps: 8, hadamard: 0, codebook: false, axis: 1 }
+    pub fn plain(family: Family, dtype: Dtype, group_size: i64) -> Self {
+        Self {
+            family,
+            dtype,
+            group_size,
+            svd_rank: 0,
+            svd_steps: 8,
+            hadamard: 0,
+            codebook: false,
+            axis: 1,
+            importance: None,
+        }
     }
 }
 

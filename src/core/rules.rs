@@ -4,11 +4,14 @@
 //! the profile's rules, the overrides by exact name.
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use regex::Regex;
 
 use super::dtype::Dtype;
 use super::error::{Error, Result};
+use super::imatrix::Imatrix;
+use super::options::GgufOptions;
 use super::recipe::{Family, Patch};
 
 /// A regex as it was written; searched, not anchored.
@@ -82,6 +85,12 @@ pub struct Settings {
     pub quant_conv: bool,
     /// Whether embedding tables are quantized too.
     pub quant_embedding: bool,
+    /// What only GGUF knows.
+    pub gguf: GgufOptions,
+    /// The file of the importance matrix.
+    pub imatrix: Option<String>,
+    /// What that file holds, once it was read.
+    pub importance: Option<Arc<Imatrix>>,
 }
 
 impl Settings {
@@ -99,6 +108,9 @@ impl Settings {
             metadata_tensors: None,
             quant_conv: false,
             quant_embedding: false,
+            gguf: GgufOptions::default(),
+            imatrix: None,
+            importance: None,
         }
     }
 

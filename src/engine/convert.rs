@@ -13,9 +13,9 @@ use rayon::ThreadPool;
 
 use super::{Limits, panic_message, pool};
 use crate::core::error::Kind;
-use crate::core::model::{Encoding, Origin};
+use crate::core::model::Origin;
 use crate::core::plan::{Action, Plan, Row};
-use crate::core::{Cancel, Error, Loss, LossSums, Result, Settings};
+use crate::core::{Cancel, Error, Family, Loss, LossSums, Result, Settings};
 use crate::format::{Opened, save};
 use crate::target::codec::{Codec, Prepared, Values};
 use crate::target::layout::{Context, Layout, Output};
@@ -30,7 +30,7 @@ const COPY: u64 = 4 << 20;
 /// What is to be written, and where.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// A file ending in `.safetensors`, or a folder.
+    /// A file ending in `.safetensors` or `.gguf`, or a folder.
     pub output: PathBuf,
     /// Whether something that stands there is replaced.
     pub force: bool,
@@ -39,27 +39,41 @@ pub struct Request {
 }
 
 /// What an output path means for a model.
-pub fn output_kind(opened: &Opened, output: &Path, max_shard: Option<u64>) -> Result<Output> {
+pub fn output_kind(opened: &Opened, settings: &Settings, output: &Path, max_shard: Option<u64>) -> Result<Output> {
     let extension = output.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    let is_gguf = settings.target == Family::Gguf;
+    let wrong = |form: &str, other: &str| {
+        let path = output.display();
+        Err(Error::usage(format!(
+            "{path}: {} is written as {form}; name a {form} file or a folder, or say --to {other}",
+            settings.target
+        )))
+    };
+    let shards =
+        |what: &str| Err(Error::usage(format!("--max-shard-size: a single {what} file has no shards; name a folder")));
     match extension.as_deref() {
-        Some("safetensors") if max_shard.is_some() => {
-            Err(Error::usage("--max-shard-size: a single .safetensors file has no shards; name a folder"))
+        Some("safetensors") if is_gguf => wrong(".gguf", "sdnq"),
+        Some("gguf") if !is_gguf => wrong(".safetensors", "gguf"),
+        Some("safetensors") if max_shard.is_some() => shards(".safetensors"),
+        Some("gguf") if max_shard.is_some() => shards(".gguf"),
+        Some("safetensors" | "gguf") => Ok(Output::File),
+        _ => {
+            let name = output.file_name().map(|n| n.to_string_lossy().into_owned());
+            Ok(folder_output(opened, settings, name.as_deref(), max_shard))
         }
-        Some("safetensors") => Ok(Output::File),
-        Some("gguf") => Err(Error::usage(format!("{}: this version writes safetensors, not GGUF", output.display()))),
-        _ => Ok(folder_output(opened, max_shard)),
     }
 }
 
 /// The form an output has when nobody says otherwise: that of the source.
-pub fn natural_output(opened: &Opened, max_shard: Option<u64>) -> Output {
+pub fn natural_output(opened: &Opened, settings: &Settings, max_shard: Option<u64>) -> Output {
+    let keeps_several = settings.gguf.keep_split && opened.model.files.len() > 1;
     match (&opened.model.origin, max_shard) {
-        (Origin::File, None) => Output::File,
-        _ => folder_output(opened, max_shard),
+        (Origin::File, None) if !keeps_several => Output::File,
+        _ => folder_output(opened, settings, None, max_shard),
     }
 }
 
-fn folder_output(opened: &Opened, max_shard: Option<u64>) -> Output {
+fn folder_output(opened: &Opened, settings: &Settings, name: Option<&str>, max_shard: Option<u64>) -> Output {
     let model = &opened.model;
     let weights = match &model.origin {
         Origin::Component { name } => PathBuf::from(name),
@@ -68,7 +82,12 @@ fn folder_output(opened: &Opened, max_shard: Option<u64>) -> Output {
     let first = model.files.first().and_then(|f| f.path.file_name()).map(|n| n.to_string_lossy().into_owned());
     let is_diffusers = model.config.as_ref().is_some_and(|c| c.get("_class_name").is_some())
         || first.is_some_and(|n| n.starts_with("diffusion_pytorch_model"));
-    let stem = if is_diffusers { "diffusion_pytorch_model" } else { "model" };
+    let stem = match name {
+        // Loaders find the others by the name of the first, so it may as well say what it is.
+        Some(name) if settings.target == Family::Gguf => name,
+        _ if is_diffusers => "diffusion_pytorch_model",
+        _ => "model",
+    };
     Output::Folder { weights, stem: stem.into(), max_shard }
 }
 
@@ -229,10 +248,12 @@ impl Drop for Job {
 
 /// A plan and its place, checked: everything that can be refused before weights are read.
 pub fn check(opened: &Opened, settings: &Settings, request: &Request) -> Result<(Plan, Layout)> {
-    let output = output_kind(opened, &request.output, request.max_shard)?;
+    let output = output_kind(opened, settings, &request.output, request.max_shard)?;
     save::check_target(&request.output, output != Output::File, request.force, opened)?;
     let plan = target::plan(&opened.model, settings)?;
-    let layout = Layout::new(&plan, &Context { model: &opened.model, settings, output: output.clone() })?;
+    target::get(settings.target).obstacles(&opened.model, settings)?;
+    let context = Context { model: &opened.model, settings, output: output.clone(), headers: &opened.gguf };
+    let layout = Layout::new(&plan, &context)?;
     let beside: u64 = opened
         .companions
         .iter()
@@ -259,7 +280,7 @@ pub fn run(
     for blob in &opened.blobs {
         blob.check_unchanged()?;
     }
-    let is_folder = matches!(output_kind(opened, &request.output, request.max_shard)?, Output::Folder { .. });
+    let is_folder = matches!(output_kind(opened, settings, &request.output, request.max_shard)?, Output::Folder { .. });
     let staging = save::Staging::new(&request.output, is_folder, request.force)?;
     let sinks: Vec<save::Sink> =
         layout.files.iter().map(|f| staging.weights(&f.name, f.bytes)).collect::<Result<_>>()?;
@@ -484,7 +505,7 @@ impl Work<'_> {
     fn live(&self, r: usize) -> Result<Live> {
         let row = &self.plan.rows[r];
         let codec = self.codec(row)?;
-        let values = values::of(self.opened, source(row)?)?;
+        let values = values::divided(self.opened, source(row)?, codec.geometry())?;
         let prepared = self.pass(r, codec.as_ref(), values.as_ref(), &self.sink(r)).prepare()?;
         let slabs = codec.geometry().slabs();
         let measured = Mutex::new((0..slabs).map(|_| None).collect());
@@ -496,7 +517,7 @@ impl Work<'_> {
         self.cancel.check()?;
         row.name.clone_into(&mut lock(&self.progress.current));
         let codec = self.codec(row)?;
-        let values = values::of(self.opened, source(row)?)?;
+        let values = values::divided(self.opened, source(row)?, codec.geometry())?;
         let sink = self.sink(r);
         let sums =
             self.pass(r, codec.as_ref(), values.as_ref(), &sink).run(&|elements| self.advance(r, elements))?.sums;
@@ -514,7 +535,7 @@ impl Work<'_> {
 
     fn copy(&self, r: usize, offset: u64, len: u64) -> Result<()> {
         let row = &self.plan.rows[r];
-        let Encoding::Plain(i) = self.opened.model.tensor(source(row)?).encoding else {
+        let Some(i) = self.opened.model.tensor(source(row)?).sole_array() else {
             return Err(Error::failed(format!("`{}` is packed and cannot be copied", row.name)));
         };
         let span = self.opened.model.stored[i as usize].span;

@@ -285,29 +285,22 @@ fn measure(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, hist
 /// One row through its codec, with nothing written.
 fn run(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, histograms: bool) -> Result<Measured> {
     let id = row.sources.first().copied().ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))?;
-    let mut values = target::values::of(opened, id)?;
-    let mut shape = row.shape.clone();
+    // Every target makes casts alike; what is quantized is its own.
+    let family = match &row.action {
+        Action::Quantize(recipe) => recipe.family,
+        _ => crate::core::Family::Float,
+    };
+    let codec_of = |shape: &[u64]| target::get(family).codec(shape, opened.model.tensor(id).storage, &row.action);
+    let mut codec = codec_of(&row.shape)?;
+    let mut values = target::values::divided(opened, id, codec.geometry())?;
     if sampled {
         let sample = Sampled::of(values);
-        if let Some(first) = shape.first_mut() {
-            *first = sample.geometry().rows as u64;
-        }
+        codec = codec_of(&[sample.geometry().rows as u64, sample.geometry().cols as u64])?;
         values = Box::new(sample);
     }
-    // Every target makes casts alike; what is quantized is its own.
-    let family = family_of(row);
-    let codec = target::get(family).codec(&shape, opened.model.tensor(id).storage, &row.action)?;
     let pass =
         Pass { name: &row.name, codec: codec.as_ref(), values: values.as_ref(), sink: &Nowhere, cancel, histograms };
     pass.run(&|_| ())
-}
-
-/// The family whose codec makes a row.
-fn family_of(row: &Row) -> crate::core::Family {
-    match row.action {
-        Action::Quantize(_) => crate::core::Family::Sdnq,
-        _ => crate::core::Family::Float,
-    }
 }
 
 /// Some rows of a tensor, spread over all of it by a fixed stride with a fixed jitter.
@@ -355,10 +348,10 @@ mod tests {
     use crate::core::plan::Part;
     use crate::core::recipe::Recipe;
     use crate::core::rules::Cause;
-    use crate::core::{Dtype, Storage, TensorId};
+    use crate::core::{Dtype, Family, Storage, TensorId};
 
     fn row(shape: &[u64], svd_rank: u32) -> Row {
-        let recipe = Recipe { svd_rank, ..Recipe::plain(Dtype::new("uint4"), -1) };
+        let recipe = Recipe { svd_rank, ..Recipe::plain(Family::Sdnq, Dtype::new("uint4"), -1) };
         Row {
             name: "a.weight".into(),
             sources: vec![TensorId(0)],

@@ -6,57 +6,18 @@
 //! then perhaps an i32 number of chunks, and an i32 length and the name of the data set.
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::gguf::{self, Header, Item, Value};
 use super::{Blob, gguf::Info};
+use crate::core::imatrix::{Entry, Imatrix};
 use crate::core::{Error, Result};
 
 /// Largest file that is read. The largest models' take some 2 GB.
 const MAX_FILE: u64 = 16 << 30;
 /// Bytes that are decoded at a time.
 const CHUNK: u64 = 1 << 20;
-
-/// An importance matrix for each of a model's weights.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Imatrix {
-    /// By the weight's name.
-    pub entries: BTreeMap<String, Entry>,
-    /// Names of the texts it was made from.
-    pub datasets: Vec<String>,
-    /// Chunks of text that were evaluated; 0 if the file does not say.
-    pub chunks: u32,
-    /// Tokens of a chunk, where the file says.
-    pub chunk_size: Option<u32>,
-    /// Whether it came in the older form.
-    pub legacy: bool,
-}
-
-/// What is known of one weight.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Importance of each column, matrix after matrix, as llama-quantize uses it.
-    pub values: Vec<f32>,
-    /// Tokens that each matrix saw (calls, one number for all, in the legacy form). A matrix that saw none has values
-    /// of 1 in the GGUF form.
-    pub counts: Vec<f32>,
-}
-
-impl Imatrix {
-    /// Importance of the columns of a weight of so many matrices (1, or its experts), a slice of `cols` for each. `None`
-    /// if it has no entry; an error if the entry is of another shape.
-    pub fn of(&self, name: &str, cols: u64, matrices: u64) -> Result<Option<std::slice::ChunksExact<'_, f32>>> {
-        let Some(entry) = self.entries.get(name) else { return Ok(None) };
-        let (have, width) = (entry.values.len() as u64, usize::try_from(cols).unwrap_or(0));
-        if width == 0 || cols.checked_mul(matrices) != Some(have) {
-            return Err(Error::failed(format!(
-                "the importance matrix has {have} values for `{name}`, expected {cols} for each of {matrices}; \
-                 it was made for another model"
-            )));
-        }
-        Ok(Some(entry.values.chunks_exact(width)))
-    }
-}
 
 /// Reads a file of either form.
 pub fn open(path: &Path) -> Result<Imatrix> {
@@ -74,12 +35,14 @@ pub fn read(blob: &Blob) -> Result<Imatrix> {
     }
     let mut magic = [0; 4];
     let is_gguf = blob.len() >= 4 && blob.read_at(0, &mut magic).map(|()| magic == gguf::MAGIC)?;
-    if is_gguf {
+    let read = if is_gguf {
         // Its errors begin with the file's name already.
-        let header = gguf::read_header(blob)?;
-        return read_gguf(blob, &header).map_err(|e| e.at(place));
-    }
-    read_legacy(blob).map_err(|e| e.at(place))
+        read_gguf(blob, &gguf::read_header(blob)?)
+    } else {
+        read_legacy(blob)
+    };
+    let file = blob.path().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    read.map(|imatrix| Imatrix { file, ..imatrix }).map_err(|e| e.at(place))
 }
 
 fn read_legacy(blob: &Blob) -> Result<Imatrix> {
@@ -112,7 +75,7 @@ fn read_legacy(blob: &Blob) -> Result<Imatrix> {
         if calls > 0 {
             values.iter_mut().for_each(|v| *v /= calls as f32);
         }
-        imatrix.entries.insert(name, Entry { values, counts: vec![calls as f32] });
+        imatrix.entries.insert(name, Arc::new(Entry { values, counts: vec![calls as f32] }));
     }
     // What follows is not in every file, and nothing depends on it.
     if cursor.remaining() >= 4 {
@@ -180,7 +143,7 @@ fn read_gguf(blob: &Blob, header: &Header) -> Result<Imatrix> {
             continue;
         }
         let entry = means(values, counts).map_err(|e| e.at(format!("entry `{name}`")))?;
-        imatrix.entries.insert(name, entry);
+        imatrix.entries.insert(name, Arc::new(entry));
     }
     if imatrix.entries.is_empty() {
         return Err(Error::failed("holds no entry: no tensor ends in `.in_sum2`"));

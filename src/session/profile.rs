@@ -142,7 +142,7 @@ impl Profile {
 
     fn said(&self) -> Said {
         Said {
-            settings: Settings { preset: Vec::new(), preset_name: None, ..self.settings.clone() },
+            settings: Settings { preset: Vec::new(), preset_name: None, importance: None, ..self.settings.clone() },
             architecture: self.architecture.clone(),
             preset: self.preset.clone(),
             // Without a preset there is nothing to switch off.

@@ -41,6 +41,10 @@ impl Geometry {
         let fit = SLAB / cols.max(1) / multiple * multiple;
         Self { rows: rows as usize, cols: cols as usize, slab_rows: fit.max(multiple) as usize }
     }
+    /// Of so many rows of so many elements, each a unit by itself.
+    pub fn of_rows(rows: u64, cols: u64) -> Self {
+        Self { rows: rows as usize, cols: cols as usize, slab_rows: (SLAB / cols.max(1)).max(1) as usize }
+    }
     /// Number of slabs.
     pub fn slabs(&self) -> usize {
         if self.cols == 0 { 0 } else { self.rows.div_ceil(self.slab_rows) }
@@ -82,6 +86,10 @@ pub trait Codec: Send + Sync {
     fn load(&self, part: &dyn Fn(usize) -> Result<Vec<u8>>) -> Result<Box<dyn Prepared>>;
     /// Whether [`prepare`](Self::prepare) reads the values; such tensors are worked on one at a time.
     fn is_global(&self) -> bool;
+    /// Which of some rows have columns that are weighed, and how.
+    fn importance(&self, _rows: Range<usize>) -> Vec<(Range<usize>, &[f32])> {
+        Vec::new()
+    }
 }
 
 /// What was found of a whole tensor and does not depend on the dtype: low-rank factors. Its maker knows what it is.

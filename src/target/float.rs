@@ -65,6 +65,8 @@ impl Target for Float {
             Knob::Codebook => "float has no codes",
             Knob::QuantConv | Knob::QuantEmbedding => "float casts every layer",
             Knob::Dynamic => "float has no losses to choose by",
+            Knob::Mixtures => "float has one type for all",
+            Knob::Importance => "float is not quantized: there is nothing to weigh",
         }
         .into())
     }

@@ -1,8 +1,11 @@
-//! GGUF, for llama.cpp and what is built on it: its files are models, dequantized as they are read. What writing them
-//! needs is here in parts: which type each tensor gets ([`mixtures`]) and what a file says of itself ([`metadata`]).
+//! GGUF, for llama.cpp and what is built on it, written as llama-quantize would write it: a type for each tensor by
+//! [`mixtures`], its values in blocks of ggml, the source's keys with what quantizing changes.
 pub mod blocks;
+pub mod codec;
+pub mod file;
 pub mod metadata;
 pub mod mixtures;
+pub mod sheet;
 
 use super::codec::Codec;
 use super::layout;
@@ -11,38 +14,112 @@ use crate::core::plan::{Action, Plan, Row};
 use crate::core::rules::Decision;
 use crate::core::{Dtype, Error, Family, Model, Result, Settings, Storage, TensorId};
 use crate::format::gguf::Type;
+use crate::quant::ggml;
+use mixtures::Mixture;
+use sheet::Sheet;
 
-/// The family.
+/// The target.
+#[derive(Debug)]
 pub struct Gguf;
-
-fn refused() -> Error {
-    Error::failed("this version reads GGUF files and does not write them")
-}
 
 impl Target for Gguf {
     fn family(&self) -> Family {
         Family::Gguf
     }
+
     fn dtypes(&self) -> Vec<DtypeInfo> {
-        let blocks = Type::ALL.iter().filter(|t| t.is_quantized());
-        blocks.map(|t| DtypeInfo { name: Dtype::new(t.name()), bits: t.bits(), about: "blocks of ggml" }).collect()
+        let written = |t: &Type| t.storage().is_some() || ggml::Type::named(t.name()).is_some_and(|g| g.can_encode());
+        let types = Type::ALL.iter().filter(|t| t.holds_weights()).filter(|t| written(t));
+        let mut all: Vec<DtypeInfo> =
+            types.map(|t| DtypeInfo { name: Dtype::new(t.name()), bits: t.bits(), about: about(*t) }).collect();
+        all.sort_by(|a, b| a.bits.total_cmp(&b.bits));
+        all
     }
+
+    fn mixtures(&self) -> Vec<DtypeInfo> {
+        Mixture::ALL
+            .iter()
+            .map(|m| DtypeInfo { name: Dtype::new(m.name()), bits: m.default_type().bits(), about: m.about() })
+            .collect()
+    }
+
+    /// The name of a type, or of a mixture; a few are both, and which is meant tells the place.
+    fn parse_dtype(&self, name: &str) -> Result<Dtype> {
+        if let Ok(ty) = mixtures::rules::parse_type(name) {
+            return Ok(Dtype::new(ty.name()));
+        }
+        Mixture::parse(name).map(|m| Dtype::new(m.name()))
+    }
+
     fn default_dtype(&self) -> Dtype {
-        Dtype::new("Q4_K")
+        Dtype::new(Mixture::Q4KM.name())
     }
-    fn has(&self, _: Knob) -> Result<(), String> {
-        Err(refused().to_string())
+
+    fn has(&self, knob: Knob) -> Result<(), String> {
+        Err(match knob {
+            Knob::GroupSize => "GGUF's types have blocks of a fixed size",
+            Knob::SvdRank => "GGUF has no low-rank branch",
+            Knob::MetadataTensors => "GGUF describes itself in its keys",
+            Knob::Hadamard => "GGUF's types know no rotation",
+            Knob::Codebook => "GGUF's types have their own levels",
+            Knob::QuantConv | Knob::QuantEmbedding => "GGUF's mixtures choose the tensors",
+            Knob::Dynamic => "GGUF's mixtures choose the types",
+            Knob::Mixtures | Knob::Importance => return Ok(()),
+        }
+        .into())
     }
-    fn row(&self, _: &Model, _: TensorId, _: &Decision, _: &Settings) -> Result<Row> {
-        Err(refused())
+
+    fn row(&self, model: &Model, id: TensorId, _: &Decision, settings: &Settings) -> Result<Row> {
+        let (rows, _) = self.rows(model, settings)?;
+        let name = &model.tensor(id).name;
+        rows.into_iter()
+            .find(|r| r.sources == [id])
+            .ok_or_else(|| Error::failed(format!("`{name}` is not in the output")))
     }
-    fn codec(&self, _: &[u64], _: Storage, _: &Action) -> Result<Box<dyn Codec>> {
-        Err(refused())
+
+    fn rows(&self, model: &Model, settings: &Settings) -> Result<(Vec<Row>, Vec<String>)> {
+        Sheet::new(model, settings)?.rows()
     }
+
+    fn obstacles(&self, model: &Model, settings: &Settings) -> Result<()> {
+        Sheet::new(model, settings)?.obstacles()
+    }
+
+    fn codec(&self, shape: &[u64], _: Storage, action: &Action) -> Result<Box<dyn Codec>> {
+        match action {
+            Action::Quantize(recipe) => Ok(Box::new(codec::BlockCodec::new(shape, recipe)?)),
+            other => super::float::codec(shape, other),
+        }
+    }
+
     fn description(&self, _: &Plan, _: &layout::Context) -> Result<layout::Description> {
-        Err(refused())
+        // Its files have keys; see [`file`].
+        Ok(layout::Description::default())
     }
-    fn loads_with(&self, _: &Model) -> String {
-        "llama.cpp".into()
+
+    fn loads_with(&self, model: &Model) -> String {
+        match &model.architecture {
+            Some(arch) => format!("llama.cpp, as far as it knows {arch}"),
+            None => "llama.cpp".into(),
+        }
+    }
+}
+
+fn about(ty: Type) -> &'static str {
+    match ty {
+        Type::F32 => "floats",
+        Type::F16 => "half floats",
+        Type::BF16 => "half floats with the range of F32",
+        Type::Q4_0 | Type::Q5_0 | Type::Q8_0 => "blocks of 32 with a scale",
+        Type::Q4_1 | Type::Q5_1 => "blocks of 32 with a scale and a minimum",
+        Type::Q2_K | Type::Q4_K | Type::Q5_K => "super-blocks of 256, scales and minima",
+        Type::Q3_K | Type::Q6_K => "super-blocks of 256, scales",
+        Type::IQ4_NL | Type::IQ4_XS => "uneven levels",
+        Type::IQ2_XXS | Type::IQ2_XS => "vectors from a grid; needs an importance matrix",
+        Type::IQ2_S | Type::IQ3_XXS | Type::IQ3_S => "vectors from a grid",
+        Type::TQ1_0 | Type::TQ2_0 => "ternary, for models trained so",
+        Type::MXFP4 | Type::NVFP4 => "4-bit floats with small scales",
+        Type::Q1_0 | Type::Q2_0 => "for models trained so",
+        _ => "",
     }
 }

@@ -2,13 +2,16 @@
 //! before any weight is read.
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::gguf::file;
 use super::metadata::{self, Facts};
 use crate::core::dtype::Storage;
 use crate::core::plan::{Plan, Row};
-use crate::core::{Error, Loss, Model, Result, Settings};
+use crate::core::{Error, Family, Loss, Model, Result, Settings};
+use crate::format::gguf;
 use crate::format::safetensors::{Entry, MAX_HEADER, METADATA, write_header};
 
 /// What an output is.
@@ -36,6 +39,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// What is written.
     pub output: Output,
+    /// Headers of the model's files, where they are GGUF.
+    pub headers: &'a [Arc<gguf::Header>],
 }
 
 impl Context<'_> {
@@ -66,8 +71,24 @@ pub struct File {
     /// Its length.
     pub bytes: u64,
     rows: Vec<usize>,
-    entries: Vec<Entry>,
-    header: u64,
+    body: Body,
+}
+
+/// What its header is made of.
+#[derive(Clone, Debug)]
+enum Body {
+    Safetensors { entries: Vec<Entry>, header: u64 },
+    Gguf(Box<file::Body>),
+}
+
+impl File {
+    /// Its arrays, where it is safetensors.
+    fn entries(&self) -> &[Entry] {
+        match &self.body {
+            Body::Safetensors { entries, .. } => entries,
+            Body::Gguf(_) => &[],
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -95,6 +116,10 @@ impl Layout {
         let description = super::get(plan.family).description(plan, context)?;
         let places = vec![Place::default(); plan.rows.len()];
         let mut layout = Self { files: Vec::new(), sidecars: Vec::new(), description, places };
+        if plan.family == Family::Gguf {
+            layout.add_gguf(plan, context)?;
+            return Ok(layout);
+        }
         let shards = match &context.output {
             Output::Folder { max_shard: Some(max), .. } => split(plan, *max),
             _ => vec![(0..plan.rows.len()).collect()],
@@ -124,6 +149,35 @@ impl Layout {
     /// What is said of a row, if anything is.
     fn facts(&self, row: &Row, model: &Model) -> Option<Facts> {
         self.description.of_row.filter(|_| !row.excluded).map(|f| f(row, model)).filter(|f| !f.is_empty())
+    }
+
+    fn add_gguf(&mut self, plan: &Plan, context: &Context) -> Result<()> {
+        let max = match &context.output {
+            Output::Folder { max_shard, .. } => *max_shard,
+            Output::File => None,
+        };
+        let division = match max {
+            _ if context.settings.gguf.keep_split => file::Division::Kept,
+            Some(max) => file::Division::Size(max),
+            None => file::Division::One,
+        };
+        let bodies = file::bodies(plan, context.model, context.headers, context.settings, division)?;
+        let count = bodies.len();
+        for (i, (rows, body)) in bodies.into_iter().enumerate() {
+            let name = match &context.output {
+                Output::File if count > 1 => {
+                    return Err(Error::usage("--keep-split writes several files; name a folder for them"));
+                }
+                Output::File => PathBuf::new(),
+                Output::Folder { weights, stem, .. } if count == 1 => weights.join(format!("{stem}.gguf")),
+                Output::Folder { weights, stem, .. } => weights.join(gguf::split::name(stem, i, count)),
+            };
+            for (row, offset) in rows.iter().zip(&body.places.offsets) {
+                self.places[*row] = Place { file: i, parts: vec![body.places.header + offset], described: None };
+            }
+            self.files.push(File { name, bytes: body.places.total, rows, body: Body::Gguf(Box::new(body)) });
+        }
+        Ok(())
     }
 
     fn add_file(&mut self, plan: &Plan, model: &Model, name: PathBuf, rows: Vec<usize>) -> Result<()> {
@@ -174,14 +228,14 @@ impl Layout {
                 None => place.described = Some(header + entry.offset),
             }
         }
-        self.files.push(File { name, bytes: header + at, rows, entries, header });
+        self.files.push(File { name, bytes: header + at, rows, body: Body::Safetensors { entries, header } });
         Ok(())
     }
 
     /// No two arrays of the output may have one name, descriptions included.
     fn check_names(&self) -> Result<()> {
         let mut seen = HashSet::new();
-        for entry in self.files.iter().flat_map(|f| &f.entries) {
+        for entry in self.files.iter().flat_map(File::entries) {
             if !seen.insert(entry.name.as_str()) {
                 return Err(Error::failed(format!(
                     "two tensors of the output would be called `{}`; exclude the layer it belongs to",
@@ -227,7 +281,7 @@ impl Layout {
         let mut total = 0;
         for file in &self.files {
             let name = file.name.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            for entry in &file.entries {
+            for entry in file.entries() {
                 total += entry.len;
                 map.insert(entry.name.clone(), json!(name));
             }
@@ -258,13 +312,14 @@ impl Layout {
         loss: &dyn Fn(usize) -> Option<Loss>,
     ) -> Result<Vec<u8>> {
         let f = &self.files[file];
-        let bytes = write_header(&self.metadata(&f.rows, plan, model, loss), &f.entries);
-        if bytes.len() as u64 != f.header {
-            return Err(Error::failed(format!(
-                "a header came out at {} bytes, planned were {}",
-                bytes.len(),
-                f.header
-            )));
+        let (bytes, planned) = match &f.body {
+            Body::Safetensors { entries, header } => {
+                (write_header(&self.metadata(&f.rows, plan, model, loss), entries), *header)
+            }
+            Body::Gguf(body) => (body.header(plan, loss), body.places.header),
+        };
+        if bytes.len() as u64 != planned {
+            return Err(Error::failed(format!("a header came out at {} bytes, planned were {planned}", bytes.len())));
         }
         Ok(bytes)
     }

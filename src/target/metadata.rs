@@ -154,7 +154,8 @@ mod tests {
     fn the_length_does_not_depend_on_the_loss() {
         let mut facts = Facts::new();
         facts.insert("weights_dtype".into(), json!("uint4"));
-        let loss = Loss { mse: 1.23456e-6, max_error: 0.25, relative_error: 0.0, sqnr_db: 0.0 };
+        let loss =
+            Loss { mse: 1.23456e-6, max_error: 0.25, relative_error: 0.0, sqnr_db: 0.0, weighted_relative_error: None };
         let known = text(&facts, Some(&loss));
         assert_eq!(known.len(), text(&facts, None).len());
         assert!(

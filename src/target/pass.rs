@@ -139,8 +139,13 @@ impl Pass<'_> {
         for (piece, bytes) in prepared.pieces(rows.clone()).iter().zip(&bytes) {
             self.sink.write(piece.part, piece.bytes.start, bytes)?;
         }
-        prepared.decode(rows, &bytes, decoded);
-        let sums = compare(weights, decoded);
+        prepared.decode(rows.clone(), &bytes, decoded);
+        let mut sums = compare(weights, decoded);
+        let cols = self.codec.geometry().cols;
+        for (weighed, importance) in self.codec.importance(rows.clone()) {
+            let within = (weighed.start - rows.start) * cols..(weighed.end - rows.start) * cols;
+            sums.weigh(&weights[within.clone()], &decoded[within], importance);
+        }
         if !sums.is_finite() {
             // What was written already is removed with the rest.
             self.refuse_non_finite(slab, weights)?;

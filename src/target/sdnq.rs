@@ -67,8 +67,12 @@ impl Target for Sdnq {
         Dtype::new("int8")
     }
 
-    fn has(&self, _: Knob) -> Result<(), String> {
-        Ok(())
+    fn has(&self, knob: Knob) -> Result<(), String> {
+        match knob {
+            Knob::Mixtures => Err("SDNQ has no mixtures".into()),
+            Knob::Importance => Err("SDNQ weighs all columns alike".into()),
+            _ => Ok(()),
+        }
     }
 
     fn check(&self, settings: &Settings) -> Result<()> {
@@ -217,7 +221,7 @@ fn asked(patch: &crate::core::Patch) -> Result<Recipe> {
         svd_steps,
         hadamard,
         codebook: patch.codebook.unwrap_or(false),
-        ..Recipe::plain(dtype, size)
+        ..Recipe::plain(Family::Sdnq, dtype, size)
     })
 }
 

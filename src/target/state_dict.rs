@@ -42,7 +42,7 @@ pub fn convert_state_dict(tensors: BTreeMap<String, Array>, settings: &Settings)
     let opened = Arc::new(opened(tensors)?);
     let model = &opened.model;
     let plan = super::plan(model, settings)?;
-    let context = Context { model, settings, output: Output::File };
+    let context = Context { model, settings, output: Output::File, headers: &[] };
     let target = super::get(plan.family);
     let Description { metadata: header, of_row, by_tensor, .. } = target.description(&plan, &context)?;
     let mut out = Converted { metadata: header.into_iter().collect(), ..Converted::default() };
@@ -61,7 +61,7 @@ pub fn convert_state_dict(tensors: BTreeMap<String, Array>, settings: &Settings)
             sink.write(0, 0, &bytes)?;
         } else {
             let codec = target.codec(&row.shape, model.tensor(id).storage, &row.action)?;
-            let values = super::values::of(&opened, id)?;
+            let values = super::values::divided(&opened, id, codec.geometry())?;
             let cancel = Cancel::new();
             let pass = Pass {
                 name: &row.name,
@@ -141,6 +141,7 @@ fn opened(tensors: BTreeMap<String, Array>) -> Result<Opened> {
         format: "safetensors".into(),
         architecture: None,
         tied: false,
+        numbers: BTreeMap::new(),
         config: None,
         quantization: None,
         files,

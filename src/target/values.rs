@@ -14,6 +14,11 @@ use crate::quant::cast;
 
 /// The values of a float tensor of an opened model.
 pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
+    divided(opened, id, Geometry::of(&opened.model.tensor(id).shape))
+}
+
+/// The same as a matrix of another division, of as many elements.
+pub fn divided(opened: &Arc<Opened>, id: TensorId, geometry: Geometry) -> Result<Box<dyn Values>> {
     let tensor = opened.model.tensor(id);
     match &tensor.encoding {
         Encoding::Plain(i) => {
@@ -25,18 +30,26 @@ pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
                     stored.storage.name()
                 )));
             }
-            Ok(Box::new(Plain { opened: Arc::clone(opened), stored: *i, geometry: Geometry::of(&tensor.shape) }))
+            Ok(Box::new(Plain { opened: Arc::clone(opened), stored: *i, geometry }))
         }
-        Encoding::Packed { family: Family::Gguf, recipe, parts } => {
-            Ok(Box::new(Blocks::new(tensor, recipe, Parts::new(opened, parts)?)?))
+        Encoding::Packed { recipe, parts } if recipe.family == Family::Gguf => {
+            Ok(Box::new(Blocks::new(tensor, recipe, Parts::new(opened, parts)?, geometry)?))
         }
-        Encoding::Packed { family, recipe, parts } => {
-            let codec =
-                super::get(*family).codec(&tensor.shape, tensor.storage, &super::Action::Quantize(recipe.clone()))?;
+        Encoding::Packed { recipe, parts } => {
+            let codec = super::get(recipe.family).codec(
+                &tensor.shape,
+                tensor.storage,
+                &super::Action::Quantize(recipe.clone()),
+            )?;
             let parts = Parts::new(opened, parts)?;
             let prepared =
                 codec.load(&|part| parts.all(part)).map_err(|e| e.at(format!("tensor `{}`", tensor.name)))?;
-            Ok(Box::new(Packed { parts, codec, prepared }))
+            let packed = Packed { parts, codec, prepared };
+            let g = packed.geometry();
+            if (g.rows, g.cols) == (geometry.rows, geometry.cols) {
+                return Ok(Box::new(packed));
+            }
+            Ok(Box::new(Recut { inner: packed, geometry }))
         }
     }
 }
@@ -104,6 +117,27 @@ impl Values for Packed {
         out.clear();
         out.resize(rows.len() * self.codec.geometry().cols, 0.0);
         self.prepared.decode(rows, &pieces, out);
+        Ok(())
+    }
+}
+
+/// Packed values in rows of another length than they are packed by.
+struct Recut {
+    inner: Packed,
+    geometry: Geometry,
+}
+
+impl Values for Recut {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        let inner = self.inner.geometry();
+        let wanted = rows.start * self.geometry.cols..rows.end * self.geometry.cols;
+        let first = wanted.start / inner.cols.max(1);
+        self.inner.read(first..wanted.end.div_ceil(inner.cols.max(1)), out)?;
+        out.drain(..wanted.start - first * inner.cols);
+        out.truncate(wanted.len());
         Ok(())
     }
 }

@@ -112,10 +112,11 @@ impl Backend for Live {
     fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage> {
         let model = &self.opened.model;
         let output = &PathBuf::from(at_home(&output.to_string_lossy()));
-        let kind = convert::output_kind(&self.opened, output, None)?;
+        let kind = convert::output_kind(&self.opened, settings, output, None)?;
         let is_folder = kind != target::layout::Output::File;
         let plan = target::plan(model, settings)?;
-        let layout = target::layout::Layout::new(&plan, &target::layout::Context { model, settings, output: kind })?;
+        let context = target::layout::Context { model, settings, output: kind, headers: &self.opened.gguf };
+        let layout = target::layout::Layout::new(&plan, &context)?;
         let mut warnings = plan.warnings.clone();
         // What stands in the way is said before anybody presses Enter; `force` is asked for on its own.
         if let Err(e) = save::check_target(output, is_folder, true, &self.opened) {
@@ -155,8 +156,9 @@ impl Backend for Live {
         let stem = model.root.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
         let dtype = settings.defaults.dtype.as_ref().map_or_else(String::new, |d| format!("-{d}"));
         let name = format!("{stem}-{}{dtype}", settings.target).to_lowercase();
-        match convert::natural_output(&self.opened, None) {
-            target::layout::Output::File => PathBuf::from(format!("{name}.safetensors")),
+        let ending = if settings.target == Family::Gguf { "gguf" } else { "safetensors" };
+        match convert::natural_output(&self.opened, settings, None) {
+            target::layout::Output::File => PathBuf::from(format!("{name}.{ending}")),
             target::layout::Output::Folder { .. } => PathBuf::from(name),
         }
     }

@@ -1,9 +1,9 @@
 //! Reading a header. No length in it is believed: each is held against what the file still has before anything is
 //! read or reserved, and what is kept is never more than what was read.
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::types::Type;
-use super::value::{Kind, Pair, Value};
+use super::value::{Item, Kind, Pair, Value};
 use super::{MAGIC, MAX_DIMS, MAX_KEY, MAX_LONG_NAME, MAX_MANY_DIMS, MAX_NAME, VERSION};
 use crate::core::{Error, Result, units};
 use crate::format::Blob;
@@ -68,6 +68,18 @@ impl Header {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.keys.iter().find(|p| *p.key == *key.as_bytes()).map(|p| &p.value)
+    }
+    /// Integers among the keys, by key; of an array its first.
+    pub fn numbers(&self) -> BTreeMap<String, u64> {
+        let number = |p: &Pair| {
+            let n = match p.value.items().next()? {
+                Item::Unsigned(n) => n,
+                Item::Signed(n) => n.try_into().ok()?,
+                _ => return None,
+            };
+            Some((p.name().into_owned(), n))
+        };
+        self.keys.iter().filter_map(number).collect()
     }
     /// The keys as text, for people.
     pub fn shown(&self) -> Vec<(String, String)> {

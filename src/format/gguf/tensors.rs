@@ -20,10 +20,10 @@ pub fn tensors<'a>(headers: impl IntoIterator<Item = &'a Header>, stored: &[Stor
     let infos = headers.into_iter().flat_map(|h| &h.tensors);
     let tensor = |(i, (info, array)): (usize, (&Info, &Stored))| {
         let (storage, encoding) = if info.kind.is_quantized() {
-            let recipe = Recipe::plain(Dtype::new(info.kind.name()), info.kind.block() as i64);
+            let recipe = Recipe::plain(Family::Gguf, Dtype::new(info.kind.name()), info.kind.block() as i64);
             let part = Placed { array: i as u32, storage: array.storage, transposed: false };
             // What the values were before is not known; they are decoded to f32.
-            (Storage::F32, Encoding::Packed { family: Family::Gguf, recipe, parts: vec![part] })
+            (Storage::F32, Encoding::Packed { recipe, parts: vec![part] })
         } else {
             (array.storage, Encoding::Plain(i as u32))
         };
@@ -86,7 +86,7 @@ mod tests {
                 ("z", "Q4_K".into(), &[2, 3, 512], 1728),
             ]
         );
-        let Encoding::Packed { family, parts, .. } = &tensors[3].encoding else { panic!("blocks are packed") };
-        assert_eq!((*family, parts[0].array), (Family::Gguf, 0));
+        let Encoding::Packed { recipe, parts } = &tensors[3].encoding else { panic!("blocks are packed") };
+        assert_eq!((recipe.family, parts[0].array), (Family::Gguf, 0));
     }
 }

@@ -175,6 +175,25 @@ impl Value {
         out.extend_from_slice(&self.raw);
     }
 
+    /// An array of some of its elements, by index; one that is not there is passed over.
+    pub fn only(&self, indexes: &[u64]) -> Self {
+        let elements: Vec<&[u8]> = match self.kind.bytes() {
+            Some(n) => self.raw.chunks_exact(n as usize).collect(),
+            None => {
+                let (mut rest, mut all) = (&*self.raw, Vec::new());
+                while let Some(Item::String(text)) = (Items { kind: self.kind, raw: rest }).next() {
+                    let (element, after) = rest.split_at(8 + text.len());
+                    all.push(element);
+                    rest = after;
+                }
+                all
+            }
+        };
+        let kept = |i: &u64| elements.get(usize::try_from(*i).ok()?).copied();
+        let kept: Vec<&[u8]> = indexes.iter().filter_map(kept).collect();
+        Self { kind: self.kind, count: Some(kept.len() as u64), raw: kept.concat().into() }
+    }
+
     /// Its elements, in order.
     pub fn items(&self) -> Items<'_> {
         Items { kind: self.kind, raw: &self.raw }
@@ -376,6 +395,16 @@ impl From<&str> for Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_elements_of_an_array() {
+        fn check(all: Value, expected: Value) {
+            assert_eq!(all.only(&[2, 0, 9]), expected);
+        }
+        check([1u32, 2, 3].as_slice().into(), [3u32, 1].as_slice().into());
+        check([true, false, false].as_slice().into(), [false, true].as_slice().into());
+        check(Value::strings(["a", "", "ccc"]), Value::strings(["ccc", "a"]));
+    }
 
     #[test]
     fn every_kind_has_its_number() {

@@ -43,7 +43,7 @@ impl Limits {
 }
 
 /// Where everything lies in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// What offsets are multiples of.
     pub alignment: u64,

@@ -5,6 +5,7 @@ use std::ops::Range;
 use toml_edit::{Document, DocumentMut, Item, TableLike, Value};
 
 use super::{PresetChoice, Said};
+use crate::core::options::GgufOptions;
 use crate::core::recipe::group_size;
 use crate::core::rules::{Pattern, hadamard};
 use crate::core::{Dtype, Error, Family, Patch, Result, Rule, Settings, name};
@@ -19,6 +20,8 @@ const ROOT: &[&str] = &[
     "quant_conv",
     "quant_embedding",
     "metadata_tensors",
+    "imatrix",
+    "gguf",
     "defaults",
     "rule",
     "tensor",
@@ -27,6 +30,18 @@ const PATCH: &[&str] = &["keep", "dtype", "group_size", "svd_rank", "svd_steps",
 const RULE: &[&str] =
     &["pattern", "keep", "dtype", "group_size", "svd_rank", "svd_steps", "hadamard", "codebook", "reason", "enabled"];
 const PRESET: &[&str] = &["name", "off"];
+
+const GGUF: &[&str] = &[
+    "pure",
+    "output_tensor_type",
+    "token_embedding_type",
+    "leave_output_tensor",
+    "allow_requantize",
+    "keep_split",
+    "embed_loss",
+    "override_kv",
+    "prune_layers",
+];
 
 type Span = Option<Range<usize>>;
 
@@ -72,6 +87,10 @@ impl<'a> Source<'a> {
         s.quant_conv = self.boolean(root, "quant_conv")?.unwrap_or(false);
         s.quant_embedding = self.boolean(root, "quant_embedding")?.unwrap_or(false);
         s.metadata_tensors = self.boolean(root, "metadata_tensors")?;
+        s.imatrix = self.string(root, "imatrix")?;
+        if let Some(item) = root.get("gguf") {
+            s.gguf = self.gguf(self.table("gguf", item, "a table: [gguf]")?)?;
+        }
         if let Some(item) = root.get("defaults") {
             let table = self.table("defaults", item, "a table: [defaults]")?;
             self.only(table, PATCH)?;
@@ -89,6 +108,29 @@ impl<'a> Source<'a> {
             }
         }
         Ok(said)
+    }
+
+    fn gguf(self, table: &dyn TableLike) -> Result<GgufOptions> {
+        self.only(table, GGUF)?;
+        let on = |key| self.boolean(table, key).map(|on| on.unwrap_or(false));
+        Ok(GgufOptions {
+            pure: on("pure")?,
+            output_type: self.dtype(table, "output_tensor_type", Family::Gguf)?,
+            embedding_type: self.dtype(table, "token_embedding_type", Family::Gguf)?,
+            leave_output: on("leave_output_tensor")?,
+            allow_requantize: on("allow_requantize")?,
+            keep_split: on("keep_split")?,
+            embed_loss: on("embed_loss")?,
+            override_kv: self.strings(table, "override_kv")?.into_iter().map(|(text, _)| text).collect(),
+            prune_layers: self.string(table, "prune_layers")?,
+        })
+    }
+
+    fn dtype(self, table: &dyn TableLike, key: &str, target: Family) -> Result<Option<Dtype>> {
+        let dtype = self.string(table, key)?;
+        let canonical =
+            |name: String| (self.dtype)(target, &name).map_err(|e| self.error(value_span(table, key), e.to_string()));
+        dtype.map(canonical).transpose()
     }
 
     fn target(self, root: &dyn TableLike) -> Result<Family> {
@@ -161,12 +203,9 @@ impl<'a> Source<'a> {
     }
 
     fn patch(self, table: &dyn TableLike, target: Family) -> Result<Patch> {
-        let dtype = self
-            .string(table, "dtype")?
-            .map(|name| (self.dtype)(target, &name).map_err(|e| self.error(value_span(table, "dtype"), e.to_string())));
         Ok(Patch {
             keep: self.boolean(table, "keep")?,
-            dtype: dtype.transpose()?,
+            dtype: self.dtype(table, "dtype", target)?,
             group_size: self.group_size(table)?,
             svd_rank: self.count(table, "svd_rank")?,
             svd_steps: self.count(table, "svd_steps")?,

@@ -3,6 +3,7 @@ use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike,
 
 use super::{PresetChoice, Said, list};
 use crate::core::name;
+use crate::core::options::GgufOptions;
 use crate::core::recipe::group_size;
 use crate::core::rules::Pattern;
 use crate::core::{Family, Patch, Rule};
@@ -45,6 +46,18 @@ pub(super) fn update(document: &mut DocumentMut, old: &Said, new: &Said) {
     if was.metadata_tensors != is.metadata_tensors {
         set_or_remove(root, "metadata_tensors", is.metadata_tensors);
     }
+    if was.imatrix != is.imatrix {
+        set_or_remove(root, "imatrix", is.imatrix.as_deref());
+    }
+    if was.gguf != is.gguf {
+        let item = root.entry("gguf").or_insert_with(toml_edit::table);
+        if let Some(table) = item.as_table_like_mut() {
+            gguf(table, &was.gguf, &is.gguf);
+        }
+        if is.gguf == GgufOptions::default() {
+            root.remove("gguf");
+        }
+    }
     if was.defaults != is.defaults {
         let item = root.entry("defaults").or_insert_with(toml_edit::table);
         patch(item, &was.defaults, &is.defaults);
@@ -53,6 +66,32 @@ pub(super) fn update(document: &mut DocumentMut, old: &Said, new: &Said) {
     overrides(root, old, new);
     if let Some(above) = above {
         restore(root, above);
+    }
+}
+
+fn gguf(table: &mut dyn TableLike, old: &GgufOptions, new: &GgufOptions) {
+    for (key, old, new) in [
+        ("pure", old.pure, new.pure),
+        ("leave_output_tensor", old.leave_output, new.leave_output),
+        ("allow_requantize", old.allow_requantize, new.allow_requantize),
+        ("keep_split", old.keep_split, new.keep_split),
+        ("embed_loss", old.embed_loss, new.embed_loss),
+    ] {
+        if old != new {
+            set(table, key, new);
+        }
+    }
+    for (key, old, new) in [
+        ("output_tensor_type", &old.output_type, &new.output_type),
+        ("token_embedding_type", &old.embedding_type, &new.embedding_type),
+    ] {
+        if old != new {
+            set_or_remove(table, key, new.as_ref().map(|d| d.as_str()));
+        }
+    }
+    list(table, "override_kv", &strings(&old.override_kv), &strings(&new.override_kv));
+    if old.prune_layers != new.prune_layers {
+        set_or_remove(table, "prune_layers", new.prune_layers.as_deref());
     }
 }
 

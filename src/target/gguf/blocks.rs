@@ -18,8 +18,8 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Those of a tensor whose recipe names a type of ggml.
-    pub fn new(tensor: &Tensor, recipe: &Recipe, parts: Parts) -> Result<Self> {
+    /// Those of a tensor whose recipe names a type of ggml, divided as is asked.
+    pub fn new(tensor: &Tensor, recipe: &Recipe, parts: Parts, geometry: Geometry) -> Result<Self> {
         let name = recipe.dtype.as_str();
         let Some(kind) = Type::named(name) else {
             return Err(Error::failed(format!("tensor `{}`: mixdown does not decode {name}", tensor.name)));
@@ -32,7 +32,7 @@ impl Blocks {
                 kind.block()
             )));
         }
-        Ok(Self { parts, kind, geometry: Geometry::of(&tensor.shape) })
+        Ok(Self { parts, kind, geometry })
     }
 }
 

@@ -592,7 +592,7 @@ mod tests {
     }
 
     fn recipe(dtype: &str, group_size: i64) -> Recipe {
-        Recipe::plain(Dtype::new(dtype), group_size)
+        Recipe::plain(crate::core::Family::Sdnq, Dtype::new(dtype), group_size)
     }
 
     const LINEAR: &[u64] = &[32, 64];

@@ -9,7 +9,7 @@ use super::layers::{self, Kind, Surroundings};
 use super::resolve::{Group, channels, resolve_hadamard};
 use crate::core::Model;
 use crate::core::plan::{Action, Plan, Row};
-use crate::core::recipe::Recipe;
+use crate::core::recipe::{Family, Recipe};
 
 /// The sdnq whose loader these files are written for.
 const SDNQ_VERSION: &str = "0.2.8";
@@ -121,7 +121,7 @@ fn most_common(quantized: &[Layer]) -> Recipe {
     }
     let mut general = match counts.into_values().max_by_key(|(n, _)| *n) {
         Some((_, recipe)) => recipe.clone(),
-        None => Recipe::plain(crate::core::Dtype::new("int8"), -1),
+        None => Recipe::plain(Family::Sdnq, crate::core::Dtype::new("int8"), -1),
     };
     if general.hadamard > 0 {
         general.hadamard = quantized.iter().map(|l| l.recipe.hadamard).max().unwrap_or(general.hadamard);

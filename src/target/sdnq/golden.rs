@@ -8,7 +8,7 @@ use super::code::Code;
 use super::codes::SdnqCodec;
 use super::resolve::parts;
 use crate::core::dtype::StorageExt;
-use crate::core::recipe::{Recipe, group_size};
+use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::{Cancel, Dtype, Storage};
 use crate::target::codec::{Codec, Prepared};
 use crate::target::values::InMemory;
@@ -59,7 +59,7 @@ impl Layer {
             hadamard: self.hadamard,
             codebook: self.codebook,
             axis: self.axis,
-            ..Recipe::plain(Dtype::new(&self.dtype), self.group_size)
+            ..Recipe::plain(Family::Sdnq, Dtype::new(&self.dtype), self.group_size)
         }
     }
     fn code(&self) -> Code {

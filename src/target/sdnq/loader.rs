@@ -9,7 +9,7 @@ use super::layers::Kind;
 use super::patterns::Patterns;
 use super::resolve::{Group, channels, resolve_hadamard};
 use crate::core::plan::Part;
-use crate::core::recipe::{Recipe, group_size};
+use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::{Dtype, Error, Model, Result, Storage};
 use crate::quant::minifloat::FloatCode;
 
@@ -210,6 +210,7 @@ impl LayerConfig {
             n => n,
         };
         let recipe = Recipe {
+            family: Family::Sdnq,
             dtype: Dtype::new(&code.name()),
             group_size: group.derive(asked, channels(kind, shape)),
             svd_rank,
@@ -217,6 +218,7 @@ impl LayerConfig {
             hadamard,
             codebook: self.use_codebook,
             axis: kind.axis(),
+            importance: None,
         };
         let trouble = group.forced(asked).filter(|_| recipe.group_size != group_size::ROW);
         let turned = matmul && !again && !is_packed(code) && recipe.group_size <= 0;

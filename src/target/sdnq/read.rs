@@ -110,7 +110,7 @@ fn configured(
             shape: found.shape,
             storage: found.storage,
             bytes,
-            encoding: Encoding::Packed { family: Family::Sdnq, recipe: found.recipe, parts: found.parts },
+            encoding: Encoding::Packed { recipe: found.recipe, parts: found.parts },
         });
     }
     if let [first, rest @ ..] = flattened.as_slice() {
@@ -157,6 +157,7 @@ pub fn packed(
         .filter(|s| s.is_float())
         .ok_or_else(|| Error::failed(format!("its original_dtype `{storage}` is not a float type")))?;
     let recipe = Recipe {
+        family: Family::Sdnq,
         dtype: Dtype::new(&code.name()),
         group_size: settings.group_size.ok_or_else(|| need("group_size"))?,
         svd_rank: settings.svd_rank.unwrap_or(0),
@@ -164,6 +165,7 @@ pub fn packed(
         hadamard: settings.hadamard_group_size.unwrap_or(0),
         codebook: settings.use_codebook.unwrap_or(false),
         axis: settings.axis.unwrap_or(1),
+        importance: None,
     };
     let name = format!("{layer}.weight");
     // Everything that follows multiplies these.
@@ -199,11 +201,5 @@ pub fn packed(
         bytes += found.span.len;
         indexes.push(Placed { array: i, storage: part.storage, transposed: false });
     }
-    Ok(Tensor {
-        name,
-        shape,
-        storage,
-        bytes,
-        encoding: Encoding::Packed { family: Family::Sdnq, recipe, parts: indexes },
-    })
+    Ok(Tensor { name, shape, storage, bytes, encoding: Encoding::Packed { recipe, parts: indexes } })
 }

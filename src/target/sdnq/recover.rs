@@ -13,7 +13,7 @@ use super::resolve;
 use crate::core::dtype::StorageExt;
 use crate::core::model::{Placed, Stored};
 use crate::core::plan::Part;
-use crate::core::recipe::{Recipe, group_size};
+use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::{Dtype, Error, Result, Storage, name};
 
 /// The arrays that quantizing a layer leaves, besides its weight and scale.
@@ -122,6 +122,7 @@ pub fn recover(arrays: &Arrays, layer: &LayerConfig, around: Around, said: Optio
         }));
     };
     let recipe = Recipe {
+        family: Family::Sdnq,
         dtype: Dtype::new(&code.name()),
         group_size: candidate.group_size,
         svd_rank: factors.map_or(0, |f| f.rank),
@@ -129,6 +130,7 @@ pub fn recover(arrays: &Arrays, layer: &LayerConfig, around: Around, said: Optio
         hadamard: layer.hadamard(&candidate.shape),
         codebook: layer.use_codebook,
         axis: candidate.kind.axis(),
+        importance: None,
     };
     let storage = original(arrays, around);
     let turned_factors = factors.is_some_and(|f| f.turned);

@@ -3,7 +3,7 @@
 use super::code::Code;
 use super::layers::Kind;
 use crate::core::plan::Part;
-use crate::core::recipe::{Recipe, group_size};
+use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::{Storage, name};
 
 /// The recipe that comes out, and, where that is not what was asked, why.
@@ -35,6 +35,7 @@ pub fn resolve(asked: &Recipe, code: Code, kind: Kind, shape: &[u64]) -> (Recipe
         });
     }
     let recipe = Recipe {
+        family: Family::Sdnq,
         dtype: asked.dtype.clone(),
         group_size,
         svd_rank,
@@ -42,6 +43,7 @@ pub fn resolve(asked: &Recipe, code: Code, kind: Kind, shape: &[u64]) -> (Recipe
         hadamard,
         codebook,
         axis: kind.axis(),
+        importance: None,
     };
     (recipe, (!notes.is_empty()).then(|| notes.join("; ")))
 }
@@ -232,7 +234,7 @@ mod tests {
                 parts.iter().map(|p| format!("{} {}{:?}", name::last(&p.name), p.storage, p.shape)).collect();
             assert_eq!(text.join(", "), expected);
         }
-        let group = |n| Recipe::plain(Dtype::new(""), n);
+        let group = |n| Recipe::plain(Family::Sdnq, Dtype::new(""), n);
         check(&[256, 192], "int8", group(-1), "weight I8[256, 192], scale F32[256, 1]");
         check(&[256, 192], "int8", group(-2), "weight I8[256, 192], scale F32[1, 1]");
         check(&[256, 192], "int8", group(64), "weight I8[256, 3, 64], scale F32[256, 3, 1]");

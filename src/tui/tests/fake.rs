@@ -73,7 +73,13 @@ pub fn loss(action: &Action) -> Loss {
         _ => 1e-6,
     };
     let mse = relative_error * 1e-3;
-    Loss { mse, max_error: mse.sqrt() * 3.0, relative_error, sqnr_db: -10.0 * relative_error.log10() }
+    Loss {
+        mse,
+        max_error: mse.sqrt() * 3.0,
+        relative_error,
+        sqnr_db: -10.0 * relative_error.log10(),
+        weighted_relative_error: None,
+    }
 }
 
 impl Backend for Fake {
@@ -103,7 +109,8 @@ impl Backend for Fake {
                 let svd_rank = decision.patch.svd_rank.unwrap_or(0);
                 let hadamard = decision.patch.hadamard.unwrap_or(0).min(64);
                 let codebook = decision.patch.codebook == Some(true) && dtype.as_str().starts_with('u');
-                let recipe = Recipe { svd_rank, hadamard, codebook, ..Recipe::plain(dtype.clone(), group_size) };
+                let recipe =
+                    Recipe { svd_rank, hadamard, codebook, ..Recipe::plain(Family::Sdnq, dtype.clone(), group_size) };
                 let codes = part("", Storage::U8, elements * u64::from(bits(&dtype)) / 8);
                 let parts = vec![codes, part(".scale", Storage::F32, elements.div_ceil(group))];
                 (Action::Quantize(recipe), dtype.to_string(), parts)

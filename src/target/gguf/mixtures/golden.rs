@@ -3,7 +3,8 @@
 //! `A` to `Z`, then `a` on.
 use serde_json::Value;
 
-use super::rules::{TypeFile, parse_type};
+use super::Named;
+use super::rules::{parse_file, parse_type};
 use super::*;
 
 fn digit(ty: Type) -> char {
@@ -59,8 +60,11 @@ fn every_mixture_chooses_as_llama_quantize_does() {
                 has_imatrix: run["imatrix"] == true,
                 ..Options::new(Mixture::parse(run["mixture"].as_str().expect("a name")).expect("a mixture"))
             };
-            let file = TypeFile::parse(given["file"].as_str().unwrap_or_default()).expect("entries");
-            let choices = choose(&hyper, &tensors, &options, &|name| file.find(name));
+            let file = parse_file(given["file"].as_str().unwrap_or_default()).expect("entries");
+            let choices = choose(&hyper, &tensors, &options, &|name| {
+                let rule = file.iter().find(|e| e.pattern.hits(&[name]))?;
+                Some(Named { ty: parse_type(&rule.dtype).expect("a type"), by: rule.dtype.clone() })
+            });
             let Some(expected) = run["types"].as_str() else {
                 assert!(choices.is_err(), "{} of {}: llama-quantize refuses", model["name"], run["mixture"]);
                 continue;

@@ -3,63 +3,30 @@
 //! Entries are `PATTERN=TYPE`, separated by white space; the first whose pattern is found in a name decides. Patterns
 //! are ECMAScript's, byte by byte, and *put in lower case before they are read*, so `\D` means `\d` there and a capital
 //! never matches. Files written for llama-quantize mean here what they mean there.
-use regex::bytes::{Regex, RegexBuilder};
-
-use super::choice::Named;
+use crate::core::rules::Pattern;
 use crate::core::{Error, Result};
 use crate::format::gguf::Type;
 
-/// A pattern and the type of what it matches.
-#[derive(Clone, Debug)]
-pub struct TypeRule {
-    pattern: Regex,
-    text: String,
-    ty: Type,
-}
-
-impl TypeRule {
-    /// From `PATTERN=TYPE`.
-    pub fn parse(entry: &str) -> Result<Self> {
-        let wrong = |what: &str| Error::usage(format!("`{entry}`: {what}; write PATTERN=TYPE, as `attn_v=q6_K`"));
-        let (pattern, ty) = entry.split_once('=').ok_or_else(|| wrong("no `=`"))?;
-        match (pattern, ty) {
-            ("", _) => return Err(wrong("no pattern")),
-            (_, "") => return Err(wrong("no type")),
-            _ => {}
-        }
-        Ok(Self { pattern: compile(&pattern.to_ascii_lowercase())?, text: entry.to_owned(), ty: parse_type(ty)? })
-    }
-    /// Whether its pattern is found in a name.
-    pub fn hits(&self, name: &str) -> bool {
-        self.pattern.is_match(name.as_bytes())
-    }
-    /// The type.
-    pub fn ty(&self) -> Type {
-        self.ty
-    }
+/// A pattern and the dtype of what it matches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Searched in names.
+    pub pattern: Pattern,
     /// As it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
+    pub dtype: String,
 }
 
-/// The entries of a file.
-#[derive(Clone, Debug, Default)]
-pub struct TypeFile(Vec<TypeRule>);
+/// The entries of a file's text; the first that matches decides.
+pub fn parse_file(text: &str) -> Result<Vec<Entry>> {
+    text.split_ascii_whitespace().map(parse_entry).collect()
+}
 
-impl TypeFile {
-    /// From the file's text.
-    pub fn parse(text: &str) -> Result<Self> {
-        text.split_ascii_whitespace().map(TypeRule::parse).collect::<Result<_>>().map(Self)
-    }
-    /// The entries, in order.
-    pub fn rules(&self) -> &[TypeRule] {
-        &self.0
-    }
-    /// The type of a name: the first entry's that matches.
-    pub fn find(&self, name: &str) -> Option<Named> {
-        let rule = self.0.iter().find(|r| r.hits(name))?;
-        Some(Named { ty: rule.ty, by: format!("`--tensor-type-file`: {}", rule.text) })
+fn parse_entry(entry: &str) -> Result<Entry> {
+    let wrong = |what: &str| Error::usage(format!("`{entry}`: {what}; write PATTERN=TYPE, as `attn_v=q6_K`"));
+    match entry.split_once('=').ok_or_else(|| wrong("no `=`"))? {
+        ("", _) => Err(wrong("no pattern")),
+        (_, "") => Err(wrong("no type")),
+        (pattern, dtype) => Ok(Entry { pattern: compile(&pattern.to_ascii_lowercase())?, dtype: dtype.to_owned() }),
     }
 }
 
@@ -75,7 +42,7 @@ pub fn parse_type(name: &str) -> Result<Type> {
 }
 
 /// A pattern of ECMAScript, in lower case, as the regex crate reads it.
-fn compile(pattern: &str) -> Result<Regex> {
+fn compile(pattern: &str) -> Result<Pattern> {
     let refuse = |what: &str| Error::usage(format!("`{pattern}`: {what} is not supported in a pattern"));
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern.chars().peekable();
@@ -124,11 +91,7 @@ fn compile(pattern: &str) -> Result<Regex> {
             (c, _) => out.push(c),
         }
     }
-    RegexBuilder::new(&out).unicode(false).size_limit(1 << 22).build().map_err(|e| {
-        let detail = e.to_string();
-        let last = detail.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        Error::usage(format!("`{pattern}` is not a regular expression: {last}")).because(e)
-    })
+    Pattern::new(&out)
 }
 
 #[cfg(test)]
@@ -138,8 +101,9 @@ mod tests {
     #[test]
     fn the_first_match_wins() {
         fn check(file: &str, name: &str, expected: Option<Type>) {
-            let file = TypeFile::parse(file).expect(file);
-            assert_eq!(file.find(name).map(|n| n.ty), expected, "{name}");
+            let file = parse_file(file).expect(file);
+            let found = file.iter().find(|e| e.pattern.hits(&[name])).map(|e| parse_type(&e.dtype).expect("a type"));
+            assert_eq!(found, expected, "{name}");
         }
         let file = "blk\\.[0-3]\\.ffn_down=q8_0\n\tffn_down=Q5_K  attn_v=iq4_NL\n";
         check(file, "blk.2.ffn_down.weight", Some(Type::Q8_0));
@@ -161,7 +125,8 @@ mod tests {
     #[test]
     fn broken_entries_say_what_is_wrong() {
         fn check(entry: &str, expected: &str) {
-            let message = TypeFile::parse(entry).expect_err(entry).to_string();
+            let read = parse_file(entry).and_then(|all| all.iter().try_for_each(|e| parse_type(&e.dtype).map(drop)));
+            let message = read.expect_err(entry).to_string();
             assert!(message.contains(expected), "{entry}: {message}");
         }
         check("attn_v", "no `=`");

@@ -1,0 +1,285 @@
+//! A GGUF model with a type for each of its tensors: what plan, layout and keys are made from.
+use std::collections::HashMap;
+
+use super::codec::unwritten;
+use super::mixtures::prune::Pruning;
+use super::mixtures::{self, Choice, Hyper, Kind, Mixture, Named, Options, Source, keys, rules};
+use crate::core::imatrix::Importance;
+use crate::core::model::Encoding;
+use crate::core::plan::{Action, Part, Row};
+use crate::core::recipe::Recipe;
+use crate::core::rules::{Cause, Decision};
+use crate::core::{Dtype, Error, Family, Model, Patch, Result, Settings, Storage, Tensor, TensorId};
+use crate::format::gguf::{Pair, Type};
+
+/// The settings resolved over a model, in the order of the output.
+#[derive(Debug)]
+pub struct Sheet<'a> {
+    model: &'a Model,
+    settings: &'a Settings,
+    /// What was asked for.
+    pub options: Options,
+    /// Keys that were set by hand.
+    pub overrides: Vec<Pair>,
+    /// Layers that go.
+    pub pruning: Option<Pruning>,
+    tensors: Vec<TensorId>,
+    sources: Vec<Source>,
+    decisions: Vec<Decision>,
+    choices: Vec<Choice>,
+}
+
+impl<'a> Sheet<'a> {
+    /// Chooses a type for each tensor.
+    pub fn new(model: &'a Model, settings: &'a Settings) -> Result<Self> {
+        if model.format != "gguf" {
+            return Err(Error::failed(format!(
+                "{}: is {}, and this version makes GGUF of GGUF; convert it with llama.cpp's convert_hf_to_gguf.py first",
+                model.label, model.format
+            )));
+        }
+        let options = options(settings)?;
+        let overrides: Vec<Pair> =
+            settings.gguf.override_kv.iter().map(|text| keys::parse_override(text)).collect::<Result<_>>()?;
+        let set = |key: &str| overrides.iter().find(|p| *p.key == *key.as_bytes()).and_then(|p| p.value.as_u64());
+        let number = |key: &str| set(key).or_else(|| model.numbers.get(key).copied());
+        let arch = architecture(model, &overrides);
+        let hyper = Hyper::read(&arch, number);
+        let pruning = match &settings.gguf.prune_layers {
+            Some(list) => {
+                let layers = number(&format!("{arch}.block_count")).ok_or_else(|| {
+                    Error::failed(format!("{}: has no key `{arch}.block_count`, so no layers to prune", model.label))
+                })?;
+                Some(Pruning::parse(list, layers).map_err(|e| e.at("--prune-layers"))?)
+            }
+            None => None,
+        };
+        let mut all: Vec<(TensorId, Source)> = Vec::new();
+        for id in model.ids() {
+            let tensor = model.tensor(id);
+            let name = match &pruning {
+                Some(pruning) => pruning.rename(&tensor.name),
+                None => Some(tensor.name.clone()),
+            };
+            let Some(name) = name else { continue };
+            all.push((id, Source { name, dims: tensor.shape.iter().rev().copied().collect(), from: type_of(tensor)? }));
+        }
+        if settings.gguf.keep_split {
+            let place = |id: TensorId| {
+                let array = model.tensor(id).sole_array().and_then(|i| model.stored.get(i as usize));
+                array.map_or((u32::MAX, 0), |s| (s.span.file, s.span.offset))
+            };
+            mixtures::in_shards(&mut all, |(id, _)| place(*id));
+        } else {
+            mixtures::in_order(&mut all, |(_, source)| &source.name);
+        }
+        let (tensors, sources): (Vec<TensorId>, Vec<Source>) = all.into_iter().unzip();
+        // What is said of every tensor is the mixture; what remains was said of single ones.
+        let own = Settings { defaults: Patch { dtype: None, ..settings.defaults.clone() }, ..settings.clone() };
+        let decisions: Vec<Decision> = tensors
+            .iter()
+            .zip(&sources)
+            .map(|(id, source)| own.decide(&[model.tensor(*id).name.as_str(), source.name.as_str()]))
+            .collect();
+        let mut named: HashMap<&str, Named> = HashMap::new();
+        for (source, decision) in sources.iter().zip(&decisions) {
+            if decision.keeps() {
+                named.insert(&source.name, Named { ty: source.from, by: String::new() });
+            } else if let Some(dtype) = &decision.patch.dtype {
+                let ty = rules::parse_type(dtype.as_str())?;
+                named.insert(&source.name, Named { ty, by: settings.explain(&decision.by) });
+            }
+        }
+        let mut choices = mixtures::choose(&hyper, &sources, &options, &|name| named.get(name).cloned())?;
+        for ((choice, source), decision) in choices.iter_mut().zip(&sources).zip(&decisions) {
+            if decision.keeps() && choice.kind != Kind::Kept {
+                let why = settings.explain(decision.kept_by.as_ref().unwrap_or(&decision.by));
+                *choice = Choice { ty: source.from, kind: Kind::Kept, why };
+            }
+        }
+        Ok(Self { model, settings, options, overrides, pruning, tensors, sources, decisions, choices })
+    }
+
+    /// The rows of the plan, and what a person should know of them.
+    pub fn rows(&self) -> Result<(Vec<Row>, Vec<String>)> {
+        let mut rows = Vec::with_capacity(self.tensors.len());
+        let (mut silent, mut without) = (Vec::new(), Vec::new());
+        for (i, choice) in self.choices.iter().enumerate() {
+            let row = self.row(i, choice)?;
+            if let (Action::Quantize(recipe), Some(_)) = (&row.action, &self.settings.importance) {
+                match &recipe.importance {
+                    Some(importance) if importance.silent().0 > 0 => silent.push(row.name.clone()),
+                    Some(_) => {}
+                    None => without.push(row.name.clone()),
+                }
+            }
+            rows.push(row);
+        }
+        let mut warnings = Vec::new();
+        let mut tell = |names: &[String], what: &str| {
+            if let [first, ..] = names {
+                warnings.push(format!("{} tensors {what}, `{first}` for one", names.len()));
+            }
+        };
+        tell(&without, "have no entry in the importance matrix and are quantized without");
+        tell(
+            &silent,
+            "have an entry in the importance matrix that is zero, or no number, for a whole matrix; it counts as none",
+        );
+        if let Some(imatrix) = &self.settings.importance {
+            let known = |name: &str| self.model.find(name).is_some();
+            let strangers: Vec<String> = imatrix.entries.keys().filter(|n| !known(n)).cloned().collect();
+            tell(&strangers, "of the importance matrix are not in this model");
+        }
+        if self.options.mixture.needs_imatrix() && self.settings.importance.is_none() {
+            warnings.push(format!("{} needs an importance matrix; give --imatrix", self.options.mixture));
+        }
+        Ok((rows, warnings))
+    }
+
+    fn row(&self, i: usize, choice: &Choice) -> Result<Row> {
+        let (id, source, decision) = (self.tensors[i], &self.sources[i], &self.decisions[i]);
+        let tensor = self.model.tensor(id);
+        let (ty, name) = (choice.ty, source.name.clone());
+        let rows: u64 = source.dims.iter().skip(1).product();
+        let blocks = |ty: Type| {
+            let bytes = ty.row_bytes(source.cols()).ok_or_else(|| {
+                Error::failed(format!("`{name}`: rows of {} are not whole blocks of {ty}", source.cols()))
+            })?;
+            Ok(Part { name: name.clone(), storage: Storage::U8, shape: vec![rows, bytes] })
+        };
+        let part = match ty.storage() {
+            Some(storage) => Part { name: name.clone(), storage, shape: tensor.shape.clone() },
+            None => blocks(ty)?,
+        };
+        let copies = choice.copies(source);
+        let action = match ty.storage() {
+            _ if copies => Action::Copy,
+            Some(storage) => Action::Cast(storage),
+            None => {
+                let importance = self.importance(tensor, source)?;
+                let plain = Recipe::plain(Family::Gguf, Dtype::new(ty.name()), ty.block() as i64);
+                Action::Quantize(Recipe { importance, ..plain })
+            }
+        };
+        let reason = match choice.kind {
+            Kind::Default if copies => Some(format!("is {ty} already")),
+            Kind::Default => None,
+            _ => Some(choice.why.clone()),
+        };
+        let cause = match choice.kind {
+            Kind::Named => decision.by.clone(),
+            Kind::Kept => decision.kept_by.clone().unwrap_or(Cause::Defaults),
+            _ => Cause::Defaults,
+        };
+        let shape = tensor.shape.clone();
+        Ok(Row {
+            name,
+            sources: vec![id],
+            shape,
+            from: tensor.dtype_name(),
+            to: ty.name().to_owned(),
+            action,
+            excluded: copies,
+            reason,
+            cause,
+            parts: vec![part],
+            bytes_before: tensor.bytes,
+        })
+    }
+
+    /// What an importance matrix says of a tensor's columns. It speaks of source names.
+    fn importance(&self, tensor: &Tensor, source: &Source) -> Result<Option<Importance>> {
+        let Some(imatrix) = &self.settings.importance else { return Ok(None) };
+        let matrices: u64 = source.dims.iter().skip(2).product();
+        match imatrix.of(&tensor.name, source.cols(), matrices) {
+            // A table of tokens is looked up, not multiplied with; what stands there is of no use.
+            Err(_) if source.name == "token_embd.weight" => Ok(None),
+            found => Ok(found?.filter(|i| i.silent().0 < i.silent().1)),
+        }
+    }
+
+    /// What keeps the plan from being carried out: a tensor that is quantized already, a type that is not written, or
+    /// one that needs an importance matrix.
+    pub fn obstacles(&self) -> Result<()> {
+        for (source, choice) in self.sources.iter().zip(&self.choices).filter(|(s, c)| !c.copies(s)) {
+            if choice.ty.is_quantized()
+                && !crate::quant::ggml::Type::named(choice.ty.name()).is_some_and(|t| t.can_encode())
+            {
+                return Err(unwritten(choice.ty.name()).at(format!("`{}`", source.name)));
+            }
+        }
+        let has = |name: &str| {
+            let original = self.pruning.as_ref().map_or_else(|| name.to_owned(), |p| p.original(name));
+            self.settings.importance.as_ref().is_some_and(|i| i.entries.contains_key(&original))
+        };
+        mixtures::check(&self.sources, &self.choices, &self.options, &has)
+    }
+
+    /// `general.file_type` of the output.
+    pub fn file_type(&self) -> u32 {
+        let stated = self.model.numbers.get("general.file_type").and_then(|n| u32::try_from(*n).ok());
+        match self.options.mixture {
+            Mixture::Copy => keys::copied_file_type(stated, self.choices.iter().map(|c| c.ty)),
+            mixture => mixture.number(),
+        }
+    }
+
+    /// What the file is called after: the mixture, or the type of all with `--pure`.
+    pub fn format(&self) -> &'static str {
+        let mixture = self.options.mixture;
+        if self.options.pure { mixture.default_type().name() } else { mixture.name() }
+    }
+
+    /// What is recorded of the importance matrix.
+    pub fn imatrix(&self) -> Option<keys::Imatrix> {
+        self.settings.importance.as_ref().map(|i| keys::Imatrix {
+            file: i.file.clone(),
+            dataset: i.datasets.first().cloned(),
+            entries: u32::try_from(i.entries.len()).unwrap_or(u32::MAX),
+            chunks: i.chunks,
+        })
+    }
+
+    /// Whether each tensor's loss goes into the file.
+    pub fn embeds_loss(&self) -> bool {
+        self.settings.gguf.embed_loss
+    }
+
+    /// The architecture that the output names.
+    pub fn architecture(&self) -> String {
+        architecture(self.model, &self.overrides)
+    }
+}
+
+fn architecture(model: &Model, overrides: &[Pair]) -> String {
+    const KEY: &str = "general.architecture";
+    let set = overrides.iter().find(|p| *p.key == *KEY.as_bytes()).and_then(|p| p.value.as_str());
+    set.or_else(|| model.metadata().get(KEY).copied()).unwrap_or_default().to_owned()
+}
+
+/// The type that a tensor's bytes are of.
+pub fn type_of(tensor: &Tensor) -> Result<Type> {
+    let found = match &tensor.encoding {
+        Encoding::Plain(_) => Type::by_storage(tensor.storage),
+        Encoding::Packed { recipe, .. } => Type::by_name(recipe.dtype.as_str()),
+    };
+    found.ok_or_else(|| Error::failed(format!("tensor `{}`: GGUF has no type {}", tensor.name, tensor.dtype_name())))
+}
+
+fn options(settings: &Settings) -> Result<Options> {
+    let g = &settings.gguf;
+    let ty = |dtype: &Option<Dtype>, flag: &str| {
+        dtype.as_ref().map(|d| rules::parse_type(d.as_str()).map_err(|e| e.at(flag))).transpose()
+    };
+    let mixture = settings.defaults.dtype.as_ref().map_or("Q4_K_M", Dtype::as_str);
+    Ok(Options {
+        mixture: Mixture::parse(mixture)?,
+        pure: g.pure,
+        output_type: ty(&g.output_type, "--output-tensor-type")?,
+        embedding_type: ty(&g.embedding_type, "--token-embedding-type")?,
+        leave_output: g.leave_output,
+        allow_requantize: g.allow_requantize,
+        has_imatrix: settings.importance.as_ref().is_some_and(|i| !i.entries.is_empty()),
+    })
+}
