@@ -2,6 +2,7 @@
 pub mod args;
 mod convert;
 mod demo;
+mod diff;
 mod dynamic;
 mod exchange;
 mod inspect;
@@ -96,6 +97,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Command::Plan(a)) => plan::run(global, &a),
         Some(Command::Trial(a)) => trial::run(global, &a),
         Some(Command::Convert(a)) => convert::run(global, &a),
+        Some(Command::Diff(a)) => diff::run(global, &a),
         Some(Command::Validate(a)) => validate::run(global, &a),
         Some(Command::Profile(a)) => profile::run(global, &a),
         Some(Command::Completions { shell }) => {

@@ -2,6 +2,7 @@
 //!
 //! Memory is bounded by construction rather than by a queue: each worker holds one slab, a slab's size follows from
 //! the tensor's shape, and there are never more workers than the budget has room for.
+pub mod compare;
 pub mod convert;
 pub mod dynamic;
 pub mod trials;

@@ -3,6 +3,7 @@
 pub mod architecture;
 pub mod check;
 pub mod codec;
+pub mod faithful;
 pub mod float;
 pub mod gguf;
 pub mod layout;
@@ -189,9 +190,10 @@ pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
     let larger: Vec<&Row> = rows.iter().filter(|r| !r.excluded && r.bytes_after() > r.bytes_before).collect();
     if let (Some(row), Action::Quantize(_)) = (larger.first(), larger.first().map_or(&Action::Copy, |r| &r.action)) {
         warnings.push(format!(
-            "{} layers become larger than they are, `{}` for one; lower the rank",
+            "{} layers become larger than they are, `{}` for one; {}",
             larger.len(),
-            row.name
+            row.name,
+            if row.svd_rank() > 0 { "lower the rank" } else { "choose fewer bits" }
         ));
     }
     if settings.target != Family::Float && model.tensors.iter().any(|t| matches!(t.encoding, Encoding::Packed { .. })) {

@@ -210,6 +210,8 @@ pub enum Command {
     Trial(TrialArgs),
     /// Quantize and write
     Convert(ConvertArgs),
+    /// What two models differ by: keys, tensors, and with --values their numbers
+    Diff(DiffArgs),
     /// Check that what loads a quantized model will load it, and compute the right thing
     Validate(ValidateArgs),
     /// Saved profiles and built-in presets
@@ -299,6 +301,26 @@ pub struct ConvertArgs {
     /// Write the loss of each tensor, as JSON or (FILE.csv) as CSV
     #[arg(long, value_name = "FILE")]
     pub loss_report: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `diff`.
+#[derive(Args, Debug)]
+pub struct DiffArgs {
+    /// A model
+    #[arg(value_name = "A")]
+    pub a: String,
+    /// Another, or what was made of it
+    #[arg(value_name = "B")]
+    pub b: String,
+    /// Assert that B is a faithful quantization of A; then the exit code tells that alone
+    #[arg(long)]
+    pub check: bool,
+    /// Compare the numbers too
+    #[arg(long)]
+    pub values: bool,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -12,7 +12,7 @@ use crate::core::{Error, Family, Model, Result, Tensor, name, units};
 use crate::target::metadata;
 
 /// Header keys whose value is JSON: shown decoded.
-fn header(text: &str) -> Value {
+pub fn header(text: &str) -> Value {
     match serde_json::from_str::<Value>(text) {
         Ok(v @ (Value::Object(_) | Value::Array(_))) => v,
         _ => Value::String(text.to_owned()),

@@ -69,7 +69,7 @@ impl Report<'_> {
     fn row_json(&self, index: usize, row: &Row) -> Value {
         let loss = self.loss(index).map(LossSums::loss);
         let sources: Vec<&str> = row.sources.iter().map(|id| self.model.tensor(*id).name.as_str()).collect();
-        json!({
+        let mut json = json!({
             "name": row.name,
             "sources": sources,
             "shape": row.shape,
@@ -85,13 +85,17 @@ impl Report<'_> {
             "max_error": loss.map(|l| l.max_error),
             "relative_error": loss.map(|l| l.relative_error),
             "sqnr_db": loss.map(|l| l.sqnr_db).filter(|d| d.is_finite()),
-        })
+        });
+        if let Some(weighted) = loss.and_then(|l| l.weighted_relative_error) {
+            json["weighted_relative_error"] = json!(weighted);
+        }
+        json
     }
 
     /// The losses as CSV.
     pub fn csv(&self) -> String {
         let mut text = String::from(
-            "name,shape,from,to,excluded,group_size,svd_rank,bytes_before,bytes_after,mse,max_error,relative_error,sqnr_db\n",
+            "name,shape,from,to,excluded,group_size,svd_rank,bytes_before,bytes_after,mse,max_error,relative_error,sqnr_db,weighted_relative_error\n",
         );
         for (i, row) in self.rows() {
             let loss = self.loss(i).map(LossSums::loss);
@@ -110,6 +114,7 @@ impl Report<'_> {
                 figure(loss.map(|l| l.max_error)),
                 figure(loss.map(|l| l.relative_error)),
                 figure(loss.map(|l| l.sqnr_db)),
+                figure(loss.and_then(|l| l.weighted_relative_error)),
             ];
             text.push_str(&fields.join(","));
             text.push('\n');
@@ -127,6 +132,7 @@ impl Report<'_> {
     /// A table for people: every row, then the totals.
     pub fn table(&self) -> String {
         let mut lines: Vec<[String; 6]> = Vec::new();
+        let weighed = self.losses.iter().flatten().any(|s| s.weighted_weight > 0.0);
         for (i, row) in self.rows() {
             // After a trial, what was tried; the plan tells why the others were not.
             if !self.losses.is_empty() && self.loss(i).is_none() {
@@ -146,12 +152,17 @@ impl Report<'_> {
             let last = match (self.loss(i), &row.reason) {
                 (Some(sums), _) => {
                     let l = sums.loss();
-                    format!(
+                    let mut text = format!(
                         "{:>9}  {:>9}  {:>9}",
                         units::error(l.mse),
                         units::error(l.max_error),
                         units::percent(l.relative_error)
-                    )
+                    );
+                    if weighed {
+                        let weighted = l.weighted_relative_error.map_or_else(String::new, units::percent);
+                        text.push_str(&format!("  {weighted:>9}"));
+                    }
+                    text
                 }
                 (None, Some(reason)) => reason.clone(),
                 (None, None) => String::new(),
@@ -165,7 +176,11 @@ impl Report<'_> {
                 name::clean(&last).into_owned(),
             ]);
         }
-        let loss_head = if self.losses.is_empty() { "" } else { "      MSE  max error   relative" };
+        let loss_head = match (self.losses.is_empty(), weighed) {
+            (true, _) => "",
+            (false, false) => "      MSE  max error   relative",
+            (false, true) => "      MSE  max error   relative   weighted",
+        };
         let heads = ["tensor", "shape", "from", "to", "size", loss_head].map(str::to_owned);
         let mut widths = [0usize; 5];
         for line in lines.iter().chain([&heads]) {

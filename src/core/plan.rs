@@ -81,10 +81,10 @@ impl Row {
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
     }
-    /// Group size as resolved, when it is quantized.
+    /// Group size as resolved, when it is quantized to a dtype that leaves it open.
     pub fn group_size(&self) -> Option<i64> {
         match &self.action {
-            Action::Quantize(recipe) => Some(recipe.group_size),
+            Action::Quantize(recipe) if recipe.family != Family::Gguf => Some(recipe.group_size),
             _ => None,
         }
     }

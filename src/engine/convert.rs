@@ -172,6 +172,15 @@ impl Progress {
     pub(super) fn turn_to(&self, row: &Row) {
         row.name.clone_into(&mut lock(&self.current));
     }
+    /// Turns to something of that name.
+    pub(super) fn look_at(&self, name: &str) {
+        name.clone_into(&mut lock(&self.current));
+    }
+    /// Is done with something of so many bytes.
+    pub(super) fn done_with(&self, bytes: u64) {
+        self.rows_done.fetch_add(1, Ordering::Relaxed);
+        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+    }
     /// Is done with a row.
     pub(super) fn leave(&self, row: &Row) {
         self.rows_done.fetch_add(1, Ordering::Relaxed);
