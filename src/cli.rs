@@ -1,5 +1,6 @@
 //! The command line: everything the desk does, for scripts. `cli.md`'s contract lives in the types of [`args`].
 pub mod args;
+mod bench;
 mod convert;
 mod demo;
 mod diff;
@@ -97,6 +98,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Command::Plan(a)) => plan::run(global, &a),
         Some(Command::Trial(a)) => trial::run(global, &a),
         Some(Command::Convert(a)) => convert::run(global, &a),
+        Some(Command::Bench(a)) => bench::run(global, &a),
         Some(Command::Diff(a)) => diff::run(global, &a),
         Some(Command::Validate(a)) => validate::run(global, &a),
         Some(Command::Profile(a)) => profile::run(global, &a),

@@ -210,6 +210,8 @@ pub enum Command {
     Trial(TrialArgs),
     /// Quantize and write
     Convert(ConvertArgs),
+    /// Several dtypes or mixtures side by side: size, loss, time, and what a command makes of each
+    Bench(BenchArgs),
     /// What two models differ by: keys, tensors, and with --values their numbers
     Diff(DiffArgs),
     /// Check that what loads a quantized model will load it, and compute the right thing
@@ -301,6 +303,32 @@ pub struct ConvertArgs {
     /// Write the loss of each tensor, as JSON or (FILE.csv) as CSV
     #[arg(long, value_name = "FILE")]
     pub loss_report: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bench`.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelArg,
+    /// MODEL, by name
+    #[arg(long = "model", value_name = "MODEL", hide = true)]
+    pub model_flag: Option<String>,
+    /// What to do.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// The dtypes or mixtures, as --dtype has them
+    #[arg(long, value_name = "NAME", num_args = 1.., required = true)]
+    pub modes: Vec<String>,
+    /// Run a command on each file, {} standing for its name; the last number of the last line it prints is shown
+    #[arg(long, value_name = "CMD")]
+    pub run: Option<String>,
+    /// Draw loss against size
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

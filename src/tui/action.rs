@@ -85,6 +85,7 @@ actions! {
 
     Exclude Recipe "recipe.exclude" "Exclude: keep as it is; again: include" ["x"];
     Dtype Recipe "recipe.dtype" "Choose the dtype" ["t"];
+    DefaultDtype Recipe "recipe.default_dtype" "Choose the dtype of all that nothing else is said of; for GGUF the mixture" ["D"];
     GroupSize Recipe "recipe.group_size" "Choose the group size" ["s"];
     SvdRank Recipe "recipe.svd_rank" "Choose the rank of the low-rank branch" ["r"];
     Hadamard Recipe "recipe.hadamard" "Choose how many values a Hadamard rotation mixes" ["H"];

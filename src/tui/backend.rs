@@ -15,6 +15,8 @@ pub trait Backend {
     fn totals(&self, plan: &Plan) -> Totals;
     /// The dtypes of a family, the usual ones first.
     fn dtypes(&self, family: Family) -> Vec<DtypeChoice>;
+    /// The dtypes that a whole file can have: mixtures, where a family has them.
+    fn defaults(&self, family: Family) -> Vec<DtypeChoice>;
     /// Whether a family has this knob; if not, why.
     fn can(&self, family: Family, knob: Knob) -> Result<(), String>;
     /// Everything that changes when this family is chosen.

@@ -47,8 +47,13 @@ impl Backend for Live {
     }
 
     fn dtypes(&self, family: Family) -> Vec<DtypeChoice> {
-        let all = target::get(family).dtypes();
-        all.into_iter().map(|d| DtypeChoice { name: d.name, bits: d.bits, about: d.about }).collect()
+        choices(target::get(family).dtypes())
+    }
+
+    fn defaults(&self, family: Family) -> Vec<DtypeChoice> {
+        let target = target::get(family);
+        let mixtures = target.mixtures();
+        choices(if mixtures.is_empty() { target.dtypes() } else { mixtures })
     }
 
     fn can(&self, family: Family, knob: Knob) -> Result<(), String> {
@@ -164,6 +169,10 @@ impl Backend for Live {
     }
 }
 
+fn choices(all: Vec<target::DtypeInfo>) -> Vec<DtypeChoice> {
+    all.into_iter().map(|d| DtypeChoice { name: d.name, bits: d.bits, about: d.about }).collect()
+}
+
 /// A path that a person typed, with `~/` as a shell would read it.
 fn at_home(path: &str) -> String {
     match (path.strip_prefix("~/"), std::env::var("HOME").or_else(|_| std::env::var("USERPROFILE"))) {
@@ -182,9 +191,10 @@ fn groups(plan: &Plan) -> Vec<PageGroup> {
             (true, true) => "left out".to_owned(),
         };
         if let (Action::Quantize(recipe), false) = (&row.action, row.excluded) {
-            what.push_str(&match recipe.group_size {
-                size @ (group_size::ROW | group_size::TENSOR) => format!("  {}", group_size::name(size)),
-                n => format!("  group {n}"),
+            what.push_str(&match row.group_size() {
+                None => String::new(),
+                Some(size @ (group_size::ROW | group_size::TENSOR)) => format!("  {}", group_size::name(size)),
+                Some(n) => format!("  group {n}"),
             });
             if recipe.svd_rank > 0 {
                 what.push_str(&format!("  rank {}", recipe.svd_rank));

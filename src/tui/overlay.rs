@@ -94,6 +94,8 @@ pub enum Choice {
     SvdRank(u32),
     /// How many values a rotation mixes.
     Hadamard(u32),
+    /// A dtype for all that nothing else is said of.
+    Default(Dtype),
     /// A family.
     Target(Family),
 }
@@ -171,7 +173,7 @@ impl Picker {
                 let n = text.parse().ok()?;
                 Choice::Hadamard(if n == 0 { 0 } else { hadamard::size(n)? })
             }
-            Choice::Dtype(_) | Choice::Target(_) => return None,
+            Choice::Dtype(_) | Choice::Default(_) | Choice::Target(_) => return None,
         };
         if let Some(item) = self.items.iter().find(|i| i.choice == choice) {
             return Some(item.clone());

@@ -124,6 +124,7 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::GroupSize => recipe::pick_group_size(app),
         Action::SvdRank => recipe::pick_rank(app),
         Action::Hadamard => recipe::pick_hadamard(app),
+        Action::DefaultDtype => recipe::pick_default(app),
         Action::Codebook => recipe::codebook(app, fx),
         Action::Target => recipe::pick_target(app),
         Action::Preset => preset::open(app),

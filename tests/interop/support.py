@@ -27,10 +27,10 @@ def mixdown(*args: object) -> str:
     return run.stdout
 
 
-def refused(*args: object) -> str:
+def refused(*args: object, code: int = 1) -> str:
     """Runs the binary, which must fail, and returns its one line of error."""
     run = subprocess.run([BINARY, *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert run.returncode == 1, f"mixdown {' '.join(map(str, args))}: exit {run.returncode}\n{run.stderr}"
+    assert run.returncode == code, f"mixdown {' '.join(map(str, args))}: exit {run.returncode}\n{run.stderr}"
     return run.stderr
 
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{Sandbox, read, values};
 
 /// A file of those keys, and tensors of names, shapes, types and bytes.
-fn file(keys: &[Pair], tensors: &[(&str, &[u64], &str, Vec<u8>)]) -> Vec<u8> {
+pub fn file(keys: &[Pair], tensors: &[(&str, &[u64], &str, Vec<u8>)]) -> Vec<u8> {
     let kind = |name: &str| Type::by_name(name).expect("a type");
     let entries: Vec<Entry> = tensors.iter().map(|(name, shape, k, _)| Entry::new(name, shape, kind(k))).collect();
     let places = places(keys, &entries, Limits::DIFFUSION).expect("a layout");
@@ -19,11 +19,11 @@ fn file(keys: &[Pair], tensors: &[(&str, &[u64], &str, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-fn f32s(n: usize) -> Vec<u8> {
+pub fn f32s(n: usize) -> Vec<u8> {
     values(7, n).iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-fn keys() -> Vec<Pair> {
+pub fn keys() -> Vec<Pair> {
     vec![
         Pair::new("general.architecture", "llama"),
         Pair::new("llama.rope.freq_base", 1e6f32),

@@ -4,6 +4,7 @@ mod convert;
 mod dynamic;
 mod faults;
 mod gguf;
+mod gguf_write;
 mod keys;
 mod pty;
 mod screen;

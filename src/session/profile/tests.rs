@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::options::GgufOptions;
 use crate::core::rules::Pattern;
 use crate::core::{Error, Patch, Rule};
 use crate::session::preset;
@@ -223,6 +224,29 @@ fn patterns() -> impl Strategy<Value = Pattern> {
     r##"[a-c.*'"#\\ü\n ]{0,5}"##.prop_filter_map("a pattern", |t| Pattern::new(&t).ok())
 }
 
+/// llama-quantize's options, and the file of an importance matrix.
+fn gguf() -> impl Strategy<Value = (GgufOptions, Option<String>)> {
+    let text = || prop::option::of("[a-z0-9=:.,]{1,8}");
+    let ty = || prop::option::of(prop::sample::select(vec!["int4", "int8"]).prop_map(Dtype::new));
+    (any::<[bool; 5]>(), ty(), ty(), prop::collection::vec("[a-z0-9=:.]{1,8}", 0..3), text(), text()).prop_map(
+        |(on, output_type, embedding_type, override_kv, prune_layers, imatrix)| {
+            let [pure, leave_output, allow_requantize, keep_split, embed_loss] = on;
+            let options = GgufOptions {
+                pure,
+                output_type,
+                embedding_type,
+                leave_output,
+                allow_requantize,
+                keep_split,
+                embed_loss,
+                override_kv,
+                prune_layers,
+            };
+            (options, imatrix)
+        },
+    )
+}
+
 fn profiles() -> impl Strategy<Value = Profile> {
     let rules = (patterns(), patches(), prop::option::of(r##"[a-z'"#\\\n]{0,6}"##), any::<bool>())
         .prop_map(|(pattern, patch, reason, enabled)| Rule { pattern, patch, reason, enabled });
@@ -241,8 +265,9 @@ fn profiles() -> impl Strategy<Value = Profile> {
         prop::collection::btree_map(r#"[a-c0-2."\n=]{0,4}"#, patches(), 0..4),
         (prop::option::of(any::<bool>()), any::<bool>(), any::<bool>()),
         choices,
+        gguf(),
     )
-        .prop_map(|(target, (exclude, include), defaults, rules, overrides, switches, preset)| {
+        .prop_map(|(target, (exclude, include), defaults, rules, overrides, switches, preset, (gguf, imatrix))| {
             let (metadata_tensors, quant_conv, quant_embedding) = switches;
             let mut profile = Profile::new(Settings {
                 defaults,
@@ -253,6 +278,8 @@ fn profiles() -> impl Strategy<Value = Profile> {
                 metadata_tensors,
                 quant_conv,
                 quant_embedding,
+                gguf,
+                imatrix,
                 ..Settings::new(target)
             });
             profile.preset = preset;

@@ -144,6 +144,9 @@ impl Backend for Fake {
             _ => vec![one("int8", "near lossless"), one("int6", ""), one("uint4", "the usual 4 bit"), one("int4", "")],
         }
     }
+    fn defaults(&self, family: Family) -> Vec<DtypeChoice> {
+        self.dtypes(family)
+    }
     fn can(&self, family: Family, knob: Knob) -> Result<(), String> {
         match (family, knob) {
             (Family::Float, Knob::SvdRank) => Err("float has no low-rank branch".into()),

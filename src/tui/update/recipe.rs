@@ -5,7 +5,7 @@ use super::trials;
 use crate::core::plan::Action;
 use crate::core::recipe::group_size;
 use crate::core::rules::hadamard;
-use crate::core::{Family, Patch, Recipe, Result, TensorId};
+use crate::core::{Dtype, Family, Patch, Recipe, Result, TensorId};
 use crate::session::Edit;
 use crate::tui::app::App;
 use crate::tui::backend::Priority;
@@ -143,6 +143,7 @@ fn reach(app: &App) -> (Vec<TensorId>, usize) {
 pub fn set(app: &mut App, choice: &Choice, fx: &mut Vec<Effect>) {
     let (word, patch) = match choice {
         Choice::Target(family) => return target(app, *family),
+        Choice::Default(dtype) => return default_dtype(app, dtype, fx),
         Choice::Dtype(dtype) => (dtype.to_string(), Patch { dtype: Some(dtype.clone()), ..Patch::default() }),
         Choice::GroupSize(n) => {
             (format!("group {}", group_size::name(*n)), Patch { group_size: Some(*n), ..Patch::default() })
@@ -242,6 +243,13 @@ fn target(app: &mut App, family: Family) {
     }
 }
 
+/// The dtype of all that nothing else is said of.
+fn default_dtype(app: &mut App, dtype: &Dtype, fx: &mut Vec<Effect>) {
+    let defaults = Patch { dtype: Some(dtype.clone()), ..app.session.settings().defaults.clone() };
+    let ids: Vec<TensorId> = app.session.model.ids().filter(|id| !is_kept(app, *id)).collect();
+    change(app, format!("{dtype} by default"), Edit::Defaults(defaults), &ids, "", fx);
+}
+
 /// `R`: back to what the rules say.
 pub fn reset(app: &mut App, fx: &mut Vec<Effect>) {
     let ids: Vec<TensorId> = app.targets().into_iter().filter(|id| app.override_of(*id).is_some()).collect();
@@ -292,7 +300,24 @@ pub fn pick_dtype(app: &mut App) {
         .into_iter()
         .map(|d| item(d.name.to_string(), format!("{} bit", d.bits), d.about, Choice::Dtype(d.name.clone())))
         .collect();
-    open(app, "Dtype", items, |app, id| app.session.settings().decide(&names(app, id)).patch.dtype.map(Choice::Dtype));
+    open(app, "Dtype", items, |app, id| match recipe_of(app, id) {
+        // What a mixture gives a tensor is a dtype of another name than the mixture's.
+        Some(recipe) if recipe.family == Family::Gguf => Some(Choice::Dtype(recipe.dtype.clone())),
+        _ => app.session.settings().decide(&names(app, id)).patch.dtype.map(Choice::Dtype),
+    });
+}
+
+/// `D`
+pub fn pick_default(app: &mut App) {
+    let family = app.session.settings().target;
+    let all = app.backend.defaults(family).into_iter();
+    let items = all
+        .map(|d| item(d.name.to_string(), format!("{} bit", d.bits), d.about, Choice::Default(d.name.clone())))
+        .collect();
+    let settings = app.session.settings();
+    let current = settings.defaults.dtype.clone().or_else(|| app.backend.settings_for(family, settings).defaults.dtype);
+    let whose = crate::core::name::clean(&app.session.model.title).into_owned();
+    app.overlays.push(Overlay::Picker(Picker::new("Default dtype", whose, items, current.map(Choice::Default))));
 }
 
 /// `s`

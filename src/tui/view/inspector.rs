@@ -9,7 +9,7 @@ use crate::core::plan::Action;
 use crate::core::recipe::group_size;
 use crate::core::rules::Cause;
 use crate::core::tree::NodeId;
-use crate::core::{Loss, Row, TensorId, units};
+use crate::core::{Family, Loss, Row, TensorId, units};
 use crate::tui::app::{App, Focus, Screen};
 use crate::tui::backend::Measure;
 use crate::tui::losses::{Known, Quality};
@@ -164,7 +164,10 @@ fn recipe(row: &Row, w: u16) -> Vec<String> {
         Action::Cast(to) => return vec![format!("cast to {}", to.name())],
         Action::Quantize(r) => r,
     };
-    let usual = format!("{}   group {}   rank {}", r.dtype, group_size::name(r.group_size), r.svd_rank);
+    let usual = match row.group_size() {
+        Some(size) => format!("{}   group {}   rank {}", r.dtype, group_size::name(size), r.svd_rank),
+        None => r.dtype.to_string(),
+    };
     let rotation = (r.hadamard > 0).then(|| format!("hadamard {}", r.hadamard));
     let more: Vec<String> = rotation.into_iter().chain(r.codebook.then(|| "codebook".to_owned())).collect();
     let all = [&[usual.clone()][..], &more].concat().join("   ");
@@ -178,6 +181,9 @@ fn figures(loss: &Loss, lines: &mut Vec<Line>) {
         ("max error", units::error(loss.max_error)),
         ("relative", units::percent(loss.relative_error)),
     ]));
+    if let Some(weighted) = loss.weighted_relative_error {
+        lines.push(Line::Pairs(vec![("weighted", units::percent(weighted))]));
+    }
 }
 
 fn loss(app: &App, id: TensorId, row: &Row, w: u16, lines: &mut Vec<Line>) {
@@ -274,8 +280,11 @@ fn kinds(app: &App, node: NodeId) -> Vec<(String, (usize, u64))> {
                 let rank = if r.svd_rank > 0 { format!(" rank {}", r.svd_rank) } else { String::new() };
                 let rotation = if r.hadamard > 0 { format!(" hadamard {}", r.hadamard) } else { String::new() };
                 let levels = if r.codebook { " codebook" } else { "" };
-                let group = group_size::name(r.group_size);
-                (format!("{} group {group}{rank}{rotation}{levels}", r.dtype), (count, bytes))
+                let group = match r.family {
+                    Family::Gguf => String::new(),
+                    _ => format!(" group {}", group_size::name(r.group_size)),
+                };
+                (format!("{}{group}{rank}{rotation}{levels}", r.dtype), (count, bytes))
             }
             _ => (label.to_owned(), (count, bytes)),
         })

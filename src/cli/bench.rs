@@ -1,0 +1,232 @@
+//! `mixdown bench`: several dtypes or mixtures of one model side by side.
+mod plot;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::args::{BenchArgs, Global};
+use super::{print_bytes, print_json, settings, signals};
+use crate::core::plan::{Plan, total_loss};
+use crate::core::{Cancel, Dtype, Error, Loss, LossSums, Result, Settings, name, units};
+use crate::engine::convert::{self, Progress, Request};
+use crate::format::{Opened, save};
+use crate::target::layout::{Context, Layout, Output};
+use crate::target::{self, is_float};
+
+/// What came of one of them.
+struct Outcome {
+    mode: Dtype,
+    file_bytes: u64,
+    bits_per_weight: f64,
+    loss: Loss,
+    seconds: f64,
+    run: Option<f64>,
+}
+
+pub fn run(global: &Global, args: &BenchArgs) -> Result<u8> {
+    let mut which = args.model.clone();
+    if let Some(model) = &args.model_flag {
+        if which.model.replace(model.clone()).is_some() {
+            return Err(Error::usage("--model takes the place of MODEL; give one of them"));
+        }
+    }
+    if args.run.as_ref().is_some_and(|command| !command.contains("{}")) {
+        return Err(Error::usage(
+            "--run: put {} where the file's name goes, as in --run 'llama-perplexity -m {} -f t.txt'",
+        ));
+    }
+    if args.settings.dtype.is_some() || args.settings.dynamic.is_some() {
+        return Err(Error::usage("--modes names the dtypes; --dtype and --dynamic have no place beside it"));
+    }
+    let opened = super::open(&which, global)?;
+    let profile = settings::profile(&args.settings, &opened, None)?;
+    settings::save(&args.settings, &profile, &opened, None)?;
+    if let Some(path) = &args.plot {
+        save::check_side_file(path, "--plot", &opened, None)?;
+    }
+    let family = target::get(profile.settings.target);
+    let modes: Vec<Dtype> =
+        args.modes.iter().map(|m| family.parse_dtype(m).map_err(|e| e.at("--modes"))).collect::<Result<_>>()?;
+    let cancel = signals::cancel_on_signal()?;
+    let mut outcomes = Vec::new();
+    for mode in modes {
+        let mut settings = profile.settings.clone();
+        settings.defaults.dtype = Some(mode.clone());
+        let work = Work { opened: &opened, settings: &settings, global, cancel: &cancel };
+        outcomes.push(work.outcome(mode.clone(), args.run.as_deref()).map_err(|e| e.at(&mode))?);
+    }
+    if let Some(path) = &args.plot {
+        let points: Vec<plot::Point> = outcomes
+            .iter()
+            .map(|o| plot::Point { name: o.mode.as_str(), bytes: o.file_bytes, loss: o.loss.relative_error })
+            .collect();
+        save::write_file(path, plot::svg(&opened.model.title, &points).as_bytes())?;
+    }
+    if args.json {
+        let modes: Vec<Value> = outcomes.iter().map(Outcome::json).collect();
+        return print_json(
+            &json!({"model": opened.model.label, "target": profile.settings.target.name(), "modes": modes}),
+        );
+    }
+    print_bytes(table(&outcomes).as_bytes())
+}
+
+struct Work<'a> {
+    opened: &'a Arc<Opened>,
+    settings: &'a Settings,
+    global: &'a Global,
+    cancel: &'a Cancel,
+}
+
+impl Work<'_> {
+    fn outcome(&self, mode: Dtype, command: Option<&str>) -> Result<Outcome> {
+        let (plan, losses, file_bytes, seconds, run) = match command {
+            None => {
+                let (plan, losses, file_bytes, seconds) = self.measured()?;
+                (plan, losses, file_bytes, seconds, None)
+            }
+            Some(command) => self.ran(command)?,
+        };
+        let model = &self.opened.model;
+        Ok(Outcome {
+            mode,
+            file_bytes,
+            bits_per_weight: plan.totals(|row| is_float(model, row)).bits_per_weight,
+            loss: total_loss(losses.iter().flatten()).loss(),
+            seconds,
+            run,
+        })
+    }
+
+    /// In memory.
+    fn measured(&self) -> Result<(Plan, Vec<Option<LossSums>>, u64, f64)> {
+        let model = &self.opened.model;
+        let plan = target::plan(model, self.settings)?;
+        target::get(self.settings.target).obstacles(model, self.settings)?;
+        let output = convert::natural_output(self.opened, self.settings, None);
+        let context = Context { model, settings: self.settings, output, headers: &self.opened.gguf };
+        let bytes = Layout::new(&plan, &context)?.file_bytes();
+        let (started, progress) = (Instant::now(), Progress::default());
+        let losses = super::convert::with_bar(&progress, self.global, || {
+            convert::measure(self.opened, &plan, &|_| true, super::limits(self.global)?, self.cancel, &progress)
+        })?;
+        Ok((plan, losses, bytes, started.elapsed().as_secs_f64()))
+    }
+
+    /// Into a file that a command then looks at.
+    #[allow(clippy::type_complexity, reason = "taken apart where it is made")]
+    fn ran(&self, command: &str) -> Result<(Plan, Vec<Option<LossSums>>, u64, f64, Option<f64>)> {
+        let folder = tempfile::tempdir()
+            .map_err(|e| Error::failed(format!("cannot make a temporary folder: {e}")).because(e))?;
+        let name = match convert::natural_output(self.opened, self.settings, None) {
+            Output::Folder { .. } => "model".to_owned(),
+            Output::File if self.settings.target == crate::core::Family::Gguf => "model.gguf".into(),
+            Output::File => "model.safetensors".into(),
+        };
+        let request = Request { output: folder.path().join(name), force: false, max_shard: None };
+        let progress = Progress::default();
+        let report = super::convert::with_bar(&progress, self.global, || {
+            let limits = super::limits(self.global)?;
+            convert::run(self.opened, self.settings, &request, limits, self.cancel, &progress)
+        })?;
+        let figure = figure_of(command, &request.output)?;
+        self.cancel.check()?;
+        Ok((report.plan, report.losses, report.file_bytes, report.seconds, Some(figure)))
+    }
+}
+
+/// Runs a command on a file; the last number of the last line that it prints.
+fn figure_of(command: &str, file: &Path) -> Result<f64> {
+    let file = file.display().to_string();
+    let (shell, flag, quoted) = match cfg!(windows) {
+        true => ("cmd", "/C", format!("\"{file}\"")),
+        false => ("sh", "-c", format!("'{}'", file.replace('\'', "'\\''"))),
+    };
+    let output = Command::new(shell)
+        .arg(flag)
+        .arg(command.replace("{}", &quoted))
+        .output()
+        .map_err(|e| Error::failed(format!("--run: cannot start {shell}: {e}")).because(e))?;
+    let last = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or_default().trim().to_owned()
+    };
+    if !output.status.success() {
+        return Err(Error::failed(format!("--run: the command failed ({}): {}", output.status, last(&output.stderr))));
+    }
+    let line = last(&output.stdout);
+    number_in(&line)
+        .ok_or_else(|| Error::failed(format!("--run: the last line that the command printed has no number: `{line}`")))
+}
+
+/// The last number of a line, whatever stands around it.
+fn number_in(line: &str) -> Option<f64> {
+    let part = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E');
+    let words = line.split(|c: char| !part(c)).map(|w| w.trim_end_matches(['.', '-', '+', 'e', 'E']));
+    words.filter_map(|w| w.parse::<f64>().ok()).next_back()
+}
+
+impl Outcome {
+    fn json(&self) -> Value {
+        json!({
+            "mode": self.mode.as_str(),
+            "file_bytes": self.file_bytes,
+            "bits_per_weight": self.bits_per_weight,
+            "mean_mse": self.loss.mse,
+            "relative_error": self.loss.relative_error,
+            "seconds": self.seconds,
+            "run": self.run,
+        })
+    }
+}
+
+fn table(outcomes: &[Outcome]) -> String {
+    let ran = outcomes.iter().any(|o| o.run.is_some());
+    let width = outcomes.iter().map(|o| o.mode.as_str().len()).max().unwrap_or(0).max("mode".len());
+    let mut text = format!(
+        "{:width$}  {:>9}  {:>11}  {:>9}  {:>9}  {:>7}{}\n",
+        "mode",
+        "file",
+        "bits/weight",
+        "mean MSE",
+        "relative",
+        "seconds",
+        if ran { "         run" } else { "" }
+    );
+    for o in outcomes {
+        text.push_str(&format!(
+            "{:width$}  {:>9}  {:>11.3}  {:>9}  {:>9}  {:>7.2}",
+            name::clean(o.mode.as_str()),
+            units::size(o.file_bytes),
+            o.bits_per_weight,
+            units::error(o.loss.mse),
+            units::percent(o.loss.relative_error),
+            o.seconds
+        ));
+        text.push_str(&o.run.map_or_else(String::new, |n| format!("  {n:>10}")));
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_number_of_a_line_counts() {
+        fn check(line: &str, expected: Option<f64>) {
+            assert_eq!(number_in(line), expected, "{line}");
+        }
+        check("Final estimate: PPL = 6.1234 +/- 0.0312", Some(0.0312));
+        check("6.5", Some(6.5));
+        check("ppl=6.5.", Some(6.5));
+        check("loss -1e-3 nats", Some(-1e-3));
+        check("no figure", None);
+        check("", None);
+    }
+}
