@@ -2,8 +2,10 @@
 //!
 //! Encoding goes rotate → subtract the low-rank branch → codes; decoding goes back. Everything but what
 //! [`Codec::prepare`] finds is done slab by slab.
+use std::cell::Cell;
 use std::ops::Range as Rows;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use rayon::prelude::*;
 
@@ -32,6 +34,10 @@ enum Scheme {
 }
 
 impl Scheme {
+    /// Whether codes are packed.
+    fn is_packed(self) -> bool {
+        matches!(self, Self::Scaled(code) if code.is_packed())
+    }
     fn has_zero_point(self) -> bool {
         matches!(self, Self::Scaled(code) if code.has_zero_point())
     }
@@ -67,21 +73,40 @@ impl Scheme {
     }
     fn encode<W: Word>(self, blocks: Blocks, values: &[f32], fit: &Fit, codes: &mut [W]) {
         match self {
-            Self::Scaled(Code::Int(code)) => affine::encode(code, blocks, values, &fit.scale, &fit.zero_point, codes),
+            Self::Scaled(Code::Int(code)) => {
+                // What is not packed is stored as it is.
+                let encode = if self.is_packed() { affine::encode } else { affine::encode_stored };
+                encode(code, blocks, values, &fit.scale, &fit.zero_point, codes);
+            }
             Self::Scaled(Code::Float(code)) => {
                 minifloat::encode(code, blocks, values, &fit.scale, &fit.zero_point, codes)
             }
-            // Levels are of bytes only, and decoded by `levels`.
+            // Levels are of bytes only.
             Self::Levels { .. } => {}
+        }
+    }
+    fn encode_bytes(self, blocks: Blocks, values: &[f32], fit: &Fit, codes: &mut [u8]) {
+        match self {
+            Self::Levels { bits } => codebook::encode(bits, blocks, values, &fit.scale, codes),
+            Self::Scaled(_) => self.encode(blocks, values, fit, codes),
         }
     }
     fn decode<W: Word>(self, blocks: Blocks, codes: &[W], fit: &Fit, values: &mut [f32]) {
         match self {
-            Self::Scaled(Code::Int(code)) => affine::decode(code, blocks, codes, &fit.scale, &fit.zero_point, values),
+            Self::Scaled(Code::Int(code)) => {
+                let decode = if self.is_packed() { affine::decode } else { affine::decode_stored };
+                decode(code, blocks, codes, &fit.scale, &fit.zero_point, values);
+            }
             Self::Scaled(Code::Float(code)) => {
                 minifloat::decode(code, blocks, codes, &fit.scale, &fit.zero_point, values)
             }
             Self::Levels { .. } => {}
+        }
+    }
+    fn decode_bytes(self, blocks: Blocks, codes: &[u8], fit: &Fit, values: &mut [f32]) {
+        match self {
+            Self::Levels { bits } => codebook::decode(bits, blocks, codes, &fit.scale, values),
+            Self::Scaled(_) => self.decode(blocks, codes, fit, values),
         }
     }
 }
@@ -406,31 +431,20 @@ impl Prepared for Ready {
         pieces
     }
 
-    fn encode(&self, rows: Rows<usize>, values: &mut [f32]) -> Vec<Vec<u8>> {
-        let SdnqCodec { code, scheme, .. } = self.codec;
-        self.codec.residual(self.low.as_deref(), rows.clone(), values);
-        let blocks = self.codec.blocks(rows.len());
-        let own = if self.shared.is_some() { None } else { Some(scheme.fit(blocks, values)) };
-        let mut pieces = Vec::with_capacity(4);
-        if let Some(fit) = self.shared.as_ref().or(own.as_ref()) {
-            pieces.push(pack(code, scheme, blocks, values, fit));
+    fn encode(&self, rows: Rows<usize>, values: &[f32], pieces: &mut [&mut [u8]]) {
+        thread_local!(static RESIDUAL: Cell<Vec<f32>> = const { Cell::new(Vec::new()) });
+        if self.codec.hadamard == 0 && self.low.is_none() {
+            return self.encode_residual(rows, values, pieces);
         }
-        if let Some(fit) = &own {
-            pieces.push(bytes_of(&fit.scale));
-            if scheme.has_zero_point() {
-                pieces.push(bytes_of(&fit.zero_point));
-            }
-        }
-        if let Some(low) = &self.low {
-            let mut up = Vec::new();
-            // Exact: the values were rounded to this type already.
-            cast::encode(self.codec.factors, low.up_rows(&rows), &mut up);
-            pieces.push(up);
-        }
-        pieces
+        let mut residual = RESIDUAL.take();
+        residual.clear();
+        residual.extend_from_slice(values);
+        self.codec.residual(self.low.as_deref(), rows.clone(), &mut residual);
+        self.encode_residual(rows, &residual, pieces);
+        RESIDUAL.set(residual);
     }
 
-    fn decode(&self, rows: Rows<usize>, pieces: &[Vec<u8>], out: &mut [f32]) {
+    fn decode(&self, rows: Rows<usize>, pieces: &[&[u8]], out: &mut [f32]) {
         let SdnqCodec { code, scheme, .. } = self.codec;
         let blocks = self.codec.blocks(rows.len());
         let own = self.shared.is_none().then(|| Fit {
@@ -438,7 +452,7 @@ impl Prepared for Ready {
             zero_point: pieces.get(2).filter(|_| scheme.has_zero_point()).map(|b| floats(b)).unwrap_or_default(),
         });
         if let Some(fit) = self.shared.as_ref().or(own.as_ref()) {
-            unpack(code, scheme, blocks, pieces.first().map_or(&[], Vec::as_slice), fit, out);
+            unpack(code, scheme, blocks, pieces.first().copied().unwrap_or_default(), fit, out);
         }
         if let (Some(low), Some(stored)) = (&self.low, pieces.last()) {
             let mut up = vec![0.0; rows.len() * low.rank];
@@ -451,61 +465,78 @@ impl Prepared for Ready {
     }
 }
 
+impl Ready {
+    /// [`encode`](Prepared::encode) of what the rotation and the branch have left.
+    fn encode_residual(&self, rows: Rows<usize>, values: &[f32], pieces: &mut [&mut [u8]]) {
+        let SdnqCodec { code, scheme, .. } = self.codec;
+        let blocks = self.codec.blocks(rows.len());
+        let own = if self.shared.is_some() { None } else { Some(scheme.fit(blocks, values)) };
+        let Some((weight, mut rest)) = pieces.split_first_mut() else { return };
+        if let Some(fit) = self.shared.as_ref().or(own.as_ref()) {
+            pack(code, scheme, blocks, values, fit, weight);
+        }
+        let mut next = || rest.split_off_first_mut();
+        if let Some(fit) = &own {
+            if let Some(scale) = next() {
+                cast::encode_to(Storage::F32, &fit.scale, scale);
+            }
+            if scheme.has_zero_point()
+                && let Some(zero_point) = next()
+            {
+                cast::encode_to(Storage::F32, &fit.zero_point, zero_point);
+            }
+        }
+        if let (Some(low), Some(up)) = (&self.low, next()) {
+            // Exact: the values were rounded to this type already.
+            cast::encode_to(self.codec.factors, low.up_rows(&rows), up);
+        }
+    }
+}
+
+/// Buffers for codes, kept by each thread: fresh memory costs as much as the arithmetic on it.
+fn with_codes<W: Word>(kept: &'static LocalKey<Cell<Vec<W>>>, len: usize, f: impl FnOnce(&mut [W])) {
+    let mut codes = kept.take();
+    codes.resize(len, W::default());
+    f(&mut codes);
+    kept.set(codes);
+}
+
+thread_local!(static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) });
+thread_local!(static WORDS: Cell<Vec<u16>> = const { Cell::new(Vec::new()) });
+
 /// The bytes of the codes of some values.
-fn pack(code: Code, scheme: Scheme, blocks: Blocks, values: &[f32], fit: &Fit) -> Vec<u8> {
+fn pack(code: Code, scheme: Scheme, blocks: Blocks, values: &[f32], fit: &Fit, out: &mut [u8]) {
     let bits = code.bits();
     if code.is_wide() {
-        let mut codes = vec![0u16; values.len()];
-        scheme.encode(blocks, values, fit, &mut codes);
-        if code.storage() == Storage::I16 && !code.is_packed() {
-            affine::flip_sign16(&mut codes);
-        }
-        let mut packed = vec![0; code.bytes(codes.len()) as usize];
-        bitpack::pack16(bits, &codes, &mut packed);
-        return packed;
+        with_codes(&WORDS, values.len(), |codes| {
+            scheme.encode(blocks, values, fit, codes);
+            bitpack::pack16(bits, codes, out);
+        });
+    } else if code.is_packed() {
+        with_codes(&BYTES, values.len(), |codes| {
+            scheme.encode_bytes(blocks, values, fit, codes);
+            bitpack::pack(bits, codes, out);
+        });
+    } else {
+        scheme.encode_bytes(blocks, values, fit, out);
     }
-    let mut codes = vec![0u8; values.len()];
-    match scheme {
-        Scheme::Levels { bits } => codebook::encode(bits, blocks, values, &fit.scale, &mut codes),
-        Scheme::Scaled(_) => scheme.encode(blocks, values, fit, &mut codes),
-    }
-    if code.is_packed() {
-        let mut packed = vec![0; code.bytes(codes.len()) as usize];
-        bitpack::pack(bits, &codes, &mut packed);
-        return packed;
-    }
-    if code.storage() == Storage::I8 {
-        affine::flip_sign(&mut codes);
-    }
-    codes
 }
 
 /// The values of packed codes.
 fn unpack(code: Code, scheme: Scheme, blocks: Blocks, bytes: &[u8], fit: &Fit, out: &mut [f32]) {
     let bits = code.bits();
     if code.is_wide() {
-        let mut codes = vec![0u16; out.len()];
-        bitpack::unpack16(bits, bytes, &mut codes);
-        if code.storage() == Storage::I16 && !code.is_packed() {
-            affine::flip_sign16(&mut codes);
-        }
-        return scheme.decode(blocks, &codes, fit, out);
-    }
-    let mut codes;
-    let codes = if code.is_packed() {
-        codes = vec![0u8; out.len()];
-        bitpack::unpack(bits, bytes, &mut codes);
-        &codes
-    } else if code.storage() == Storage::I8 {
-        codes = bytes.to_vec();
-        affine::flip_sign(&mut codes);
-        &codes
+        with_codes(&WORDS, out.len(), |codes| {
+            bitpack::unpack16(bits, bytes, codes);
+            scheme.decode(blocks, codes, fit, out);
+        });
+    } else if code.is_packed() {
+        with_codes(&BYTES, out.len(), |codes| {
+            bitpack::unpack(bits, bytes, codes);
+            scheme.decode_bytes(blocks, codes, fit, out);
+        });
     } else {
-        bytes
-    };
-    match scheme {
-        Scheme::Levels { bits } => codebook::decode(bits, blocks, codes, &fit.scale, out),
-        Scheme::Scaled(_) => scheme.decode(blocks, codes, fit, out),
+        scheme.decode_bytes(blocks, bytes, fit, out);
     }
 }
 
