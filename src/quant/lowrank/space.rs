@@ -208,8 +208,10 @@ fn sum_of_largest(values: DVector<f64>, count: usize) -> f64 {
 /// sweep's rise is about the same fraction of the rise before it.
 pub(super) struct Watch {
     total: f64,
-    captured: Option<f64>,
-    rise: Option<f64>,
+    /// The energy captured, and whether the space had the whole rank then.
+    captured: Option<(f64, bool)>,
+    /// What the last sweep added, and whether the space had the whole rank before it.
+    rise: Option<(f64, bool)>,
 }
 
 impl Watch {
@@ -218,26 +220,34 @@ impl Watch {
         Self { total, captured: None, rise: None }
     }
 
-    /// Whether more sweeps would hardly lower the residual that `captured` leaves.
-    pub(super) fn converged(&mut self, captured: f64) -> bool {
+    /// Whether more sweeps would hardly lower the residual that `captured` leaves: never while the space has not the
+    /// `whole` rank yet.
+    pub(super) fn converged(&mut self, captured: f64, whole: bool) -> bool {
         let left = (self.total - captured).max(0.0);
-        let rise = self.captured.map(|before| (captured - before).max(0.0));
+        let rise = self.captured.map(|(before, _)| (captured - before).max(0.0));
         let ahead = match (self.rise, rise) {
-            (Some(before), Some(rise)) if before > 0.0 => {
-                let ratio = (rise / before).min(0.99);
+            (Some((before, of_whole)), Some(rise)) if before > 0.0 => {
+                // A rise from less than the rank is steeper than those that follow.
+                let least = if of_whole { 0.0 } else { STEADY };
+                let ratio = (rise / before).clamp(least, 0.99);
                 rise * ratio / (1.0 - ratio)
             }
             (Some(_), Some(_)) => 0.0,
             _ => f64::INFINITY,
         };
-        (self.captured, self.rise) = (Some(captured), rise);
+        self.rise = self.captured.zip(rise).map(|((_, before), rise)| (rise, before));
+        self.captured = Some((captured, whole));
         // What is left is a difference of sums that f32 has rounded: too little of it tells nothing.
-        self.total == 0.0 || (left > 1e-6 * self.total && ahead <= AHEAD * left)
+        whole && (self.total == 0.0 || (left > 1e-6 * self.total && ahead <= AHEAD * left))
     }
 }
 
-/// The share of the residual's energy that further sweeps may still be expected to take: 0.18 % of its norm.
-const AHEAD: f64 = 0.0035;
+/// The ratio of one sweep's rise to the one before, at least, as long as none could be seen: values without any
+/// structure come near it.
+const STEADY: f64 = 0.6;
+
+/// The share of the residual's energy that further sweeps may still be expected to take: 0.3 % of its norm.
+const AHEAD: f64 = 0.006;
 
 impl Tall {
     /// Number of rows.
