@@ -62,32 +62,34 @@ impl Space {
         (self.gram, at) = (gram, 0);
         self.forth.push(forth);
 
-        let next = self.beyond(&back);
+        let within: Vec<DMatrix<f64>> = self.basis.iter().map(|block| block.cross(&back)).collect();
+        let next = self.beyond(&back, &within);
         let open = next.lengths().iter().any(|length| *length > 0.0);
-        self.basis.push(next);
-
-        let rows: usize = self.basis.iter().map(|block| block.cols).sum();
+        let rows = self.basis.iter().chain([&next]).map(|block| block.cols).sum();
         let mut grown = DMatrix::zeros(rows, before + cols);
         grown.view_mut((0, 0), self.back.shape()).copy_from(&self.back);
-        for block in &self.basis {
-            grown.view_mut((at, before), (block.cols, cols)).copy_from(&block.cross(&back));
-            at += block.cols;
+        let beyond = next.cross(&back);
+        for part in within.iter().chain([&beyond]) {
+            grown.view_mut((at, before), part.shape()).copy_from(part);
+            at += part.nrows();
         }
+        self.basis.push(next);
         self.back = grown;
         open
     }
 
-    /// An orthonormal basis of what `block` has beyond the space, filled up at random where it has less than it has
+    /// An orthonormal basis of what `block` has beyond the space, given what it has `within` each block of it; filled up at random where it has less than it has
     /// columns: Krylov spaces end where a few directions outshine all others by more than f32 can tell apart.
-    fn beyond(&self, block: &Tall) -> Tall {
+    fn beyond(&self, block: &Tall, within: &[DMatrix<f64>]) -> Tall {
         let mut next = Tall { cols: block.cols, stride: block.stride, values: block.values.clone() };
         let fresh = super::random(block.rows(), block.cols, self.size() as u64);
         // What rounding left of a vector that was in the space already is no direction. Projecting twice is enough
         // (Giraud, Langou, Rozložník 2005); the second time, nothing much is lost of what is one.
         let (mut lengths, mut least, mut settled) = (next.lengths(), 1e-5, false);
         for round in 0..6 {
-            for block in &self.basis {
-                next.add_times(block, &-block.cross(&next));
+            for (block, within) in self.basis.iter().zip(within) {
+                let within = if round == 0 { within.clone() } else { block.nearly_cross(&next) };
+                next.add_times(block, &-within);
             }
             let kept: Vec<bool> =
                 next.lengths().iter().zip(&lengths).map(|(left, all)| *left > 0.0 && *left >= all * least).collect();
@@ -293,5 +295,10 @@ impl Tall {
     /// `selfᵀ · other`, in f64.
     fn cross(&self, other: &Self) -> DMatrix<f64> {
         basis::cross(self, other)
+    }
+
+    /// The same to the precision of f32: enough where little is left to be found.
+    fn nearly_cross(&self, other: &Self) -> DMatrix<f64> {
+        basis::nearly_cross(self, other)
     }
 }
