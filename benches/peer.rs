@@ -6,6 +6,7 @@
 //! * `{"job": "encode", "file", "rows", "cols", "dtype", "group_size", "svd_rank", "hadamard", "codebook", "threads",
 //!   "rounds"}`: from BF16 bytes to stored bytes.
 //! * `"decode"`: from stored bytes to f32.
+//! * `"copy"`: the BF16 bytes to memory that is warm, slab by slab: what the machine's memory allows.
 //! * `{"job": "low_rank", "file", "rows", "cols", "svd_rank", "threads", "rounds", "out"}`: the search for the low-rank
 //!   branch; `up` and `down` are written to `out` as f32.
 use std::io::{BufRead, Write};
@@ -30,6 +31,7 @@ const STEPS: usize = 8;
 enum What {
     Encode,
     Decode,
+    Copy,
     LowRank,
 }
 
@@ -84,6 +86,13 @@ fn run(job: &Job, bytes: &[u8]) -> Vec<f64> {
         let factors: Vec<u8> = found.up.iter().chain(&found.down).flat_map(|v| v.to_le_bytes()).collect();
         std::fs::write(&job.out, factors).expect("written");
         return seconds;
+    }
+    if matches!(job.job, What::Copy) {
+        let (mut copy, slab) = (vec![0u8; bytes.len()], 2 * weights.geometry.slab_elements());
+        return time(job.rounds, || {
+            let slabs = copy.par_chunks_mut(slab).zip(bytes.par_chunks(slab));
+            slabs.for_each(|(to, from)| to.copy_from_slice(from));
+        });
     }
     let shape = [job.rows, job.cols];
     let code = Code::parse(&job.dtype).expect("a dtype");
