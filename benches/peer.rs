@@ -6,17 +6,17 @@
 //! * `{"job": "encode", "file", "rows", "cols", "dtype", "group_size", "svd_rank", "hadamard", "codebook", "threads",
 //!   "rounds"}`: from BF16 bytes to stored bytes.
 //! * `"decode"`: from stored bytes to f32.
+//! * `"copy"`: the BF16 bytes to memory that is warm, slab by slab: what the machine's memory allows.
 //! * `{"job": "low_rank", "file", "rows", "cols", "svd_rank", "threads", "rounds", "out"}`: the search for the low-rank
 //!   branch; `up` and `down` are written to `out` as f32.
 use std::io::{BufRead, Write};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use mixdown::core::recipe::Recipe;
 use mixdown::core::{Cancel, Dtype, Result, Storage};
 use mixdown::quant::{cast, lowrank};
-use mixdown::target::codec::{Codec, Geometry, Prepared, Values};
+use mixdown::target::codec::{Codec, Geometry, Piece, Prepared, Values};
 use mixdown::target::sdnq::code::Code;
 use mixdown::target::sdnq::codes::SdnqCodec;
 use mixdown::target::sdnq::resolve::parts;
@@ -31,6 +31,7 @@ const STEPS: usize = 8;
 enum What {
     Encode,
     Decode,
+    Copy,
     LowRank,
 }
 
@@ -86,6 +87,13 @@ fn run(job: &Job, bytes: &[u8]) -> Vec<f64> {
         std::fs::write(&job.out, factors).expect("written");
         return seconds;
     }
+    if matches!(job.job, What::Copy) {
+        let (mut copy, slab) = (vec![0u8; bytes.len()], 2 * weights.geometry.slab_elements());
+        return time(job.rounds, || {
+            let slabs = copy.par_chunks_mut(slab).zip(bytes.par_chunks(slab));
+            slabs.for_each(|(to, from)| to.copy_from_slice(from));
+        });
+    }
     let shape = [job.rows, job.cols];
     let code = Code::parse(&job.dtype).expect("a dtype");
     let recipe = Recipe {
@@ -96,14 +104,11 @@ fn run(job: &Job, bytes: &[u8]) -> Vec<f64> {
     };
     let codec = SdnqCodec::new(&shape, code, &recipe, Storage::BF16).expect("a codec");
     let parts = parts("a.weight", &shape, code, &recipe, Storage::BF16);
-    let stored: Vec<_> = parts.iter().map(|part| Mutex::new(vec![0; part.bytes() as usize])).collect();
-    let encoding = || encode(&codec, &weights, &stored);
+    let mut stored: Vec<Vec<u8>> = parts.iter().map(|part| vec![0; part.bytes() as usize]).collect();
     if matches!(job.job, What::Encode) {
-        return time(job.rounds, encoding);
+        return time(job.rounds, || encode(&codec, &weights, &mut stored));
     }
-    encoding();
-    let stored: Vec<Vec<u8>> =
-        stored.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
+    encode(&codec, &weights, &mut stored);
     let mut values = vec![0.0; weights.geometry.rows * weights.geometry.cols];
     time(job.rounds, || decode(&codec, &stored, &mut values))
 }
@@ -118,22 +123,22 @@ fn time(rounds: usize, mut f: impl FnMut()) -> Vec<f64> {
     (0..rounds).map(|_| round()).collect()
 }
 
-fn place(range: Range<u64>) -> Range<usize> {
-    range.start as usize..range.end as usize
-}
-
-fn encode(codec: &SdnqCodec, weights: &Weights, stored: &[Mutex<Vec<u8>>]) {
-    let part = |i: usize| stored[i].lock().unwrap_or_else(PoisonError::into_inner);
+fn encode(codec: &SdnqCodec, weights: &Weights, stored: &mut [Vec<u8>]) {
+    let geometry = weights.geometry;
     let ready = codec.prepare(weights, &Cancel::new()).expect("prepared");
     for (i, bytes) in ready.whole() {
-        part(i).copy_from_slice(&bytes);
+        stored[i].copy_from_slice(&bytes);
     }
-    (0..weights.geometry.slabs()).into_par_iter().for_each_init(Vec::new, |values, slab| {
-        let rows = weights.geometry.slab(slab);
+    // Every slab's own places, so that no thread waits for another.
+    let mut left: Vec<&mut [u8]> = stored.iter_mut().map(Vec::as_mut_slice).collect();
+    let mut places = |slab: usize| -> Vec<&mut [u8]> {
+        let pieces = ready.pieces(geometry.slab(slab));
+        pieces.iter().map(|piece| left[piece.part].split_off_mut(..piece.len()).expect("room")).collect()
+    };
+    let slabs: Vec<_> = (0..geometry.slabs()).map(|slab| (geometry.slab(slab), places(slab))).collect();
+    slabs.into_par_iter().for_each_init(Vec::new, |values, (rows, mut places)| {
         Values::read(weights, rows.clone(), values).expect("values");
-        for (piece, bytes) in ready.pieces(rows.clone()).into_iter().zip(ready.encode(rows, values)) {
-            part(piece.part)[place(piece.bytes)].copy_from_slice(&bytes);
-        }
+        ready.encode(rows, values, &mut places);
     });
 }
 
@@ -141,9 +146,9 @@ fn decode(codec: &SdnqCodec, stored: &[Vec<u8>], values: &mut [f32]) {
     let geometry = codec.geometry();
     let ready: Box<dyn Prepared> = codec.load(&|part| Ok(stored[part].clone())).expect("loaded");
     values.par_chunks_mut(geometry.slab_elements()).enumerate().for_each(|(slab, out)| {
-        let pieces = ready.pieces(geometry.slab(slab)).into_iter();
-        let pieces: Vec<Vec<u8>> = pieces.map(|p| stored[p.part][place(p.bytes)].to_vec()).collect();
-        ready.decode(geometry.slab(slab), &pieces, out);
+        let pieces = ready.pieces(geometry.slab(slab));
+        let bytes = |p: &Piece| &stored[p.part][p.bytes.start as usize..p.bytes.end as usize];
+        ready.decode(geometry.slab(slab), &pieces.iter().map(bytes).collect::<Vec<_>>(), out);
     });
 }
 

@@ -27,23 +27,30 @@ impl LossSums {
         const LANES: usize = 8;
         let mut error = [0.0f64; LANES];
         let mut weight = [0.0f64; LANES];
-        let mut max = [0.0f32; LANES];
+        // Rounded once, at the end: rounding keeps the order.
+        let mut max = [0.0f64; LANES];
         let (mut w, mut d) = (weights.chunks_exact(LANES), decoded.chunks_exact(LANES));
         for (w, d) in (&mut w).zip(&mut d) {
-            for i in 0..LANES {
-                let e = f64::from(w[i]) - f64::from(d[i]);
-                error[i] += e * e;
-                weight[i] += f64::from(w[i]) * f64::from(w[i]);
-                let a = e.abs() as f32;
-                max[i] = if a > max[i] { a } else { max[i] };
+            // A loop for each figure: all in one are not made lanes of.
+            let w: [f64; LANES] = std::array::from_fn(|i| f64::from(w[i]));
+            let e: [f64; LANES] = std::array::from_fn(|i| w[i] - f64::from(d[i]));
+            for (sum, e) in error.iter_mut().zip(e) {
+                *sum += e * e;
+            }
+            for (sum, w) in weight.iter_mut().zip(w) {
+                *sum += w * w;
+            }
+            for (max, e) in max.iter_mut().zip(e.map(f64::abs)) {
+                *max = if e > *max { e } else { *max };
             }
         }
-        let mut sums = Self { elements: weights.len() as u64, ..Self::default() };
-        for i in 0..LANES {
-            sums.squared_error += error[i];
-            sums.squared_weight += weight[i];
-            sums.max_error = sums.max_error.max(f64::from(max[i]));
-        }
+        let mut sums = Self {
+            elements: weights.len() as u64,
+            squared_error: total(&error),
+            squared_weight: total(&weight),
+            max_error: f64::from(max.iter().fold(0.0, |max, e| if *e > max { *e } else { max }) as f32),
+            ..Self::default()
+        };
         for (w, d) in w.remainder().iter().zip(d.remainder()) {
             let e = f64::from(*w) - f64::from(*d);
             sums.squared_error += e * e;
@@ -91,6 +98,12 @@ impl LossSums {
             weighted_relative_error: (self.weighted_weight > 0.0).then(|| self.weighted_error / self.weighted_weight),
         }
     }
+}
+
+/// The sum of some lanes. A call, lest the compiler make pairs of what two such sums add up, and lanes of the pairs.
+#[inline(never)]
+fn total(lanes: &[f64]) -> f64 {
+    lanes.iter().fold(0.0, |sum, lane| sum + lane)
 }
 
 /// The loss of one tensor.

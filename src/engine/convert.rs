@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rayon::ThreadPool;
 
 use super::{Limits, panic_message, pool};
@@ -26,6 +27,10 @@ use crate::target::{self, values};
 const SMALL_SEARCH: u64 = 16 << 20;
 /// Bytes that are copied at a time.
 const COPY: u64 = 4 << 20;
+/// Bytes that are brought to the disk together.
+const FLUSH: u64 = 32 << 20;
+/// How often it is looked whether there are as many.
+const FLUSH_EVERY: Duration = Duration::from_millis(20);
 
 /// What is to be written, and where.
 #[derive(Clone, Debug)]
@@ -295,7 +300,18 @@ pub fn run(
         layout.files.iter().map(|f| staging.weights(&f.name, f.bytes)).collect::<Result<_>>()?;
 
     let places = Some((&layout, sinks.as_slice()));
-    let losses = Work { opened, plan: &plan, wanted: &|_| true, places, cancel, progress }.run(limits)?;
+    let losses = std::thread::scope(|scope| {
+        let (working, done) = crossbeam_channel::bounded::<()>(0);
+        let flushing = std::thread::Builder::new()
+            .name("flush".into())
+            .spawn_scoped(scope, || flush(&sinks, done))
+            .map_err(|e| Error::failed(format!("cannot start a thread: {e}")).because(e))?;
+        let losses = Work { opened, plan: &plan, wanted: &|_| true, places, cancel, progress }.run(limits);
+        drop(working);
+        // What the work failed with says more than what the disk then failed with.
+        let flushed = flushing.join().unwrap_or_else(|panic| Err(Error::failed(panic_message(panic.as_ref()))));
+        losses.and_then(|losses| flushed.map(|()| losses))
+    })?;
 
     let loss = |row: usize| losses[row].as_ref().map(LossSums::loss);
     for row in 0..plan.rows.len() {
@@ -326,6 +342,14 @@ pub fn run(
     staging.commit()?;
     let seconds = progress.started.elapsed().as_secs_f64();
     Ok(Report { file_bytes: layout.file_bytes(), plan, losses, seconds })
+}
+
+/// Brings to the disk what is written, as it is written, until `done` hangs up.
+fn flush(sinks: &[save::Sink], done: Receiver<()>) -> Result<()> {
+    while done.recv_timeout(FLUSH_EVERY) == Err(RecvTimeoutError::Timeout) {
+        sinks.iter().try_for_each(|sink| sink.flush(FLUSH))?;
+    }
+    Ok(())
 }
 
 /// The losses of a plan's rows, with nothing written: the same passes as [`run`], row for row.

@@ -2,6 +2,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::blob::write_all_at;
 use super::{Content, Opened};
@@ -29,19 +30,33 @@ enum Kind {
 pub struct Sink {
     file: File,
     path: PathBuf,
+    /// Bytes written since the last flush.
+    pending: AtomicU64,
 }
 
 impl Sink {
     /// Writes all of `bytes` at `offset`.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         write_all_at(&self.file, offset, bytes)
-            .map_err(|e| Error::failed(format!("{}: cannot be written: {e}", self.path.display())).because(e))
+            .map_err(|e| Error::failed(format!("{}: cannot be written: {e}", self.path.display())).because(e))?;
+        self.pending.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+    /// Brings what was written to the disk if that is so many bytes or more, while others may write on: all of it at the
+    /// end would be waited for.
+    pub fn flush(&self, least: u64) -> Result<()> {
+        if self.pending.load(Ordering::Relaxed) < least {
+            return Ok(());
+        }
+        self.pending.store(0, Ordering::Relaxed);
+        self.file.sync_data().map_err(|e| self.cannot_flush(e))
     }
     /// Waits until the bytes are on the disk.
     pub fn sync(&self) -> Result<()> {
-        self.file
-            .sync_all()
-            .map_err(|e| Error::failed(format!("{}: cannot be flushed: {e}", self.path.display())).because(e))
+        self.file.sync_all().map_err(|e| self.cannot_flush(e))
+    }
+    fn cannot_flush(&self, e: std::io::Error) -> Error {
+        Error::failed(format!("{}: cannot be flushed: {e}", self.path.display())).because(e)
     }
 }
 
@@ -186,7 +201,7 @@ impl Staging {
             }
         };
         file.set_len(len).map_err(|e| cannot(&path, e))?;
-        Ok(Sink { file, path })
+        Ok(Sink { file, path, pending: AtomicU64::new(0) })
     }
 
     /// A small file of a folder.

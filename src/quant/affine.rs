@@ -21,8 +21,8 @@
 //!
 //! # Codes in memory
 //! A code lies in a [`Word`], as `q - min`, counted from 0, as [`bitpack`](super::bitpack) takes it: 0 of `int4` is 8.
-//! Where signed codes of 8 or 16 bits are stored as two's complement, [`flip_sign`] and [`flip_sign16`] turn either
-//! form into the other.
+//! Where signed codes of 8 or 16 bits are stored as two's complement, [`encode_stored`] and [`decode_stored`] take and
+//! give that form.
 //!
 //! # What is not finite
 //! NaN and infinities have no code. Callers refuse them first, with [`first_non_finite`]; what these functions make of
@@ -153,12 +153,54 @@ pub fn encode<W: Word>(
     zero_point: &[f32],
     codes: &mut [W],
 ) {
-    encode_at(Level::best(), code, blocks, values, scale, zero_point, codes);
+    encode_at(Level::best(), code, Form::Counted, blocks, values, scale, zero_point, codes);
 }
 
+/// [`encode`] to words of two's complement where `code` is signed.
+///
+/// # Panics
+/// If a length does not fit `blocks`, or a code not the word.
+pub fn encode_stored<W: Word>(
+    code: IntCode,
+    blocks: Blocks,
+    values: &[f32],
+    scale: &[f32],
+    zero_point: &[f32],
+    codes: &mut [W],
+) {
+    encode_at(Level::best(), code, Form::Stored, blocks, values, scale, zero_point, codes);
+}
+
+/// What a word says of a signed code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Its distance from the smallest code.
+    Counted,
+    /// The code in two's complement.
+    Stored,
+}
+
+impl Form {
+    /// What is taken from a code for its word.
+    fn offset(self, code: IntCode) -> i32 {
+        if self == Self::Counted { code.min() } else { 0 }
+    }
+
+    /// What a word is turned by, and then moved by, to be the code.
+    fn back<W: Word>(self, code: IntCode) -> (u32, i32) {
+        let sign = 1 << (W::BITS - 1);
+        match self {
+            Self::Stored if code.signed => (sign, -(sign as i32)),
+            _ => (0, code.min()),
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "those of `encode`, and how")]
 fn encode_at<W: Word>(
     level: Level,
     code: IntCode,
+    form: Form,
     blocks: Blocks,
     values: &[f32],
     scale: &[f32],
@@ -167,10 +209,11 @@ fn encode_at<W: Word>(
 ) {
     check_lengths(code, blocks, values.len(), scale.len(), zero_point.len());
     check_codes(code, values.len(), codes);
+    let ends = kernels::Ends::of(code, form.offset(code));
     if code.signed {
-        level.run(Encode::<W, true> { code, blocks, values, scale, zero_point, codes });
+        level.run(Encode::<W, true> { ends, blocks, values, scale, zero_point, codes });
     } else {
-        level.run(Encode::<W, false> { code, blocks, values, scale, zero_point, codes });
+        level.run(Encode::<W, false> { ends, blocks, values, scale, zero_point, codes });
     }
 }
 
@@ -188,12 +231,29 @@ pub fn decode<W: Word>(
     zero_point: &[f32],
     values: &mut [f32],
 ) {
-    decode_at(Level::best(), code, blocks, codes, scale, zero_point, values);
+    decode_at(Level::best(), code, Form::Counted, blocks, codes, scale, zero_point, values);
 }
 
+/// [`decode`] of words of two's complement where `code` is signed.
+///
+/// # Panics
+/// If a length does not fit `blocks`, or a code not the word.
+pub fn decode_stored<W: Word>(
+    code: IntCode,
+    blocks: Blocks,
+    codes: &[W],
+    scale: &[f32],
+    zero_point: &[f32],
+    values: &mut [f32],
+) {
+    decode_at(Level::best(), code, Form::Stored, blocks, codes, scale, zero_point, values);
+}
+
+#[allow(clippy::too_many_arguments, reason = "those of `decode`, and how")]
 fn decode_at<W: Word>(
     level: Level,
     code: IntCode,
+    form: Form,
     blocks: Blocks,
     codes: &[W],
     scale: &[f32],
@@ -202,24 +262,11 @@ fn decode_at<W: Word>(
 ) {
     check_lengths(code, blocks, values.len(), scale.len(), zero_point.len());
     check_codes(code, values.len(), codes);
+    let back = form.back::<W>(code);
     if code.signed {
-        level.run(Decode::<W, true> { code, blocks, codes, scale, zero_point, values });
+        level.run(Decode::<W, true> { back, blocks, codes, scale, zero_point, values });
     } else {
-        level.run(Decode::<W, false> { code, blocks, codes, scale, zero_point, values });
-    }
-}
-
-/// Between eight-bit signed codes counted from 0 and two's complement bytes, either way, in place.
-pub fn flip_sign(codes: &mut [u8]) {
-    for code in codes {
-        *code ^= 0x80;
-    }
-}
-
-/// Between sixteen-bit signed codes counted from 0 and two's complement words, either way, in place.
-pub fn flip_sign16(codes: &mut [u16]) {
-    for code in codes {
-        *code ^= 0x8000;
+        level.run(Decode::<W, false> { back, blocks, codes, scale, zero_point, values });
     }
 }
 

@@ -35,19 +35,33 @@ pub fn decode(storage: Storage, bytes: &[u8], out: &mut [f32]) -> bool {
 
 /// Rounds `values` to the nearest (ties to even) of F32, F16 or BF16, little-endian; `false` for other types.
 pub fn encode(storage: Storage, values: &[f32], out: &mut Vec<u8>) -> bool {
+    let size = match storage {
+        Storage::F32 => 4,
+        Storage::F16 | Storage::BF16 => 2,
+        _ => return false,
+    };
+    let start = out.len();
+    out.resize(start + size * values.len(), 0);
+    encode_to(storage, values, &mut out[start..])
+}
+
+/// The same into bytes that are there, as many as the values take.
+pub fn encode_to(storage: Storage, values: &[f32], bytes: &mut [u8]) -> bool {
     match storage {
-        Storage::F32 => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
-        Storage::BF16 => {
-            let start = out.len();
-            out.resize(start + 2 * values.len(), 0);
-            Level::best().run(Narrow { values, bytes: &mut out[start..] });
+        Storage::F32 => {
+            for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+                *bytes = value.to_le_bytes();
+            }
         }
+        Storage::BF16 => Level::best().run(Narrow { values, bytes }),
         Storage::F16 => {
             let mut block = [f16::ZERO; 64];
-            for values in values.chunks(64) {
+            for (values, bytes) in values.chunks(64).zip(bytes.chunks_mut(128)) {
                 let block = &mut block[..values.len()];
                 block.convert_from_f32_slice(values);
-                out.extend(block.iter().flat_map(|v| v.to_le_bytes()));
+                for (bytes, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(block) {
+                    *bytes = value.to_le_bytes();
+                }
             }
         }
         _ => return false,

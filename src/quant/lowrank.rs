@@ -126,7 +126,8 @@ pub fn low_rank<C: Chunks>(
         };
         let watch = watch.get_or_insert_with(|| Watch::new(swept.energy));
         let open = space.grow(swept.forth, swept.back);
-        if !open || (space.size() >= rank && watch.converged(space.captured(rank))) {
+        let whole = space.size() >= rank;
+        if !open || watch.converged(space.captured(rank.min(space.size())), whole) {
             break;
         }
     }

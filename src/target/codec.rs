@@ -105,10 +105,10 @@ pub trait Prepared: Send + Sync {
     fn whole(&self) -> Vec<(usize, Vec<u8>)>;
     /// Which bytes of which parts hold a slab.
     fn pieces(&self, rows: Range<usize>) -> Vec<Piece>;
-    /// The bytes of each of those pieces. `values` is used up.
-    fn encode(&self, rows: Range<usize>, values: &mut [f32]) -> Vec<Vec<u8>>;
+    /// Fills each of those pieces, which have their lengths.
+    fn encode(&self, rows: Range<usize>, values: &[f32], pieces: &mut [&mut [u8]]);
     /// What those bytes mean, in f32: what the file's consumer computes with.
-    fn decode(&self, rows: Range<usize>, pieces: &[Vec<u8>], out: &mut [f32]);
+    fn decode(&self, rows: Range<usize>, pieces: &[&[u8]], out: &mut [f32]);
 }
 
 /// A range of bytes of a part.
@@ -118,6 +118,26 @@ pub struct Piece {
     pub part: usize,
     /// Its bytes.
     pub bytes: Range<u64>,
+}
+
+impl Piece {
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        (self.bytes.end - self.bytes.start) as usize
+    }
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// Makes `buffer` as long as some pieces together, and is their places in it, one after another.
+pub fn room<'a>(pieces: &[Piece], buffer: &'a mut Vec<u8>) -> Vec<&'a mut [u8]> {
+    // What is there is overwritten: fresh zeros would cost as much as the arithmetic on them.
+    buffer.resize(pieces.iter().map(Piece::len).sum(), 0);
+    let mut rest = buffer.as_mut_slice();
+    let cut = |piece: &Piece| rest.split_off_mut(..piece.len()).unwrap_or_default();
+    pieces.iter().map(cut).collect()
 }
 
 #[cfg(test)]

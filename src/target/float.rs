@@ -178,12 +178,12 @@ impl Prepared for CastCodec {
         let row = self.storage.array_bytes(self.geometry.cols as u64).unwrap_or(0);
         vec![Piece { part: 0, bytes: rows.start as u64 * row..rows.end as u64 * row }]
     }
-    fn encode(&self, _: Range<usize>, values: &mut [f32]) -> Vec<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(values.len() * 4);
-        cast::encode(self.storage, values, &mut bytes);
-        vec![bytes]
+    fn encode(&self, _: Range<usize>, values: &[f32], pieces: &mut [&mut [u8]]) {
+        if let [bytes] = pieces {
+            cast::encode_to(self.storage, values, bytes);
+        }
     }
-    fn decode(&self, _: Range<usize>, pieces: &[Vec<u8>], out: &mut [f32]) {
-        cast::decode(self.storage, pieces.first().map_or(&[], Vec::as_slice), out);
+    fn decode(&self, _: Range<usize>, pieces: &[&[u8]], out: &mut [f32]) {
+        cast::decode(self.storage, pieces.first().copied().unwrap_or_default(), out);
     }
 }

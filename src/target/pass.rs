@@ -3,7 +3,7 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::codec::{Codec, Prepared, Values};
+use super::codec::{Codec, Prepared, Values, room};
 use crate::core::histogram::Histogram;
 use crate::core::{Cancel, Error, LossSums, Result};
 use crate::quant::affine::first_non_finite;
@@ -47,6 +47,18 @@ impl Measured {
             (Some(_), None) => {}
         }
     }
+}
+
+/// What a worker keeps from slab to slab.
+#[derive(Default)]
+struct Scratch {
+    weights: Vec<f32>,
+    bytes: Vec<u8>,
+    decoded: Vec<f32>,
+}
+
+impl Scratch {
+    const EMPTY: Self = Self { weights: Vec::new(), bytes: Vec::new(), decoded: Vec::new() };
 }
 
 /// A row and everything a pass over it needs.
@@ -116,30 +128,26 @@ impl Pass<'_> {
     pub fn slab(&self, prepared: &dyn Prepared, slab: usize) -> Result<Measured> {
         self.cancel.check()?;
         // Fresh memory costs as much as the arithmetic on it.
-        thread_local!(static SCRATCH: Cell<(Vec<f32>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) });
-        let (mut weights, mut scratch) = SCRATCH.take();
-        let measured = self.slab_with(prepared, slab, &mut weights, &mut scratch);
-        SCRATCH.set((weights, scratch));
+        thread_local!(static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::EMPTY) });
+        let mut scratch = SCRATCH.take();
+        let measured = self.slab_with(prepared, slab, &mut scratch);
+        SCRATCH.set(scratch);
         measured
     }
 
-    fn slab_with(
-        &self,
-        prepared: &dyn Prepared,
-        slab: usize,
-        weights: &mut Vec<f32>,
-        decoded: &mut Vec<f32>,
-    ) -> Result<Measured> {
+    fn slab_with(&self, prepared: &dyn Prepared, slab: usize, scratch: &mut Scratch) -> Result<Measured> {
+        let Scratch { weights, bytes, decoded } = scratch;
         let rows = self.codec.geometry().slab(slab);
         self.values.read(rows.clone(), weights)?;
-        decoded.clear();
-        decoded.extend_from_slice(weights);
-        // Encoding uses its values up.
-        let bytes = prepared.encode(rows.clone(), decoded);
-        for (piece, bytes) in prepared.pieces(rows.clone()).iter().zip(&bytes) {
+        let pieces = prepared.pieces(rows.clone());
+        let mut places = room(&pieces, bytes);
+        prepared.encode(rows.clone(), weights, &mut places);
+        let filled: Vec<&[u8]> = places.into_iter().map(|place| &*place).collect();
+        for (piece, bytes) in pieces.iter().zip(&filled) {
             self.sink.write(piece.part, piece.bytes.start, bytes)?;
         }
-        prepared.decode(rows.clone(), &bytes, decoded);
+        decoded.resize(weights.len(), 0.0);
+        prepared.decode(rows.clone(), &filled, decoded);
         let mut sums = compare(weights, decoded);
         let cols = self.codec.geometry().cols;
         for (weighed, importance) in self.codec.importance(rows.clone()) {

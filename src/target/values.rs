@@ -114,7 +114,7 @@ impl Values for Packed {
         for piece in self.prepared.pieces(rows.clone()) {
             pieces.push(self.parts.read(piece.part, piece.bytes)?);
         }
-        out.clear();
+        let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
         out.resize(rows.len() * self.codec.geometry().cols, 0.0);
         self.prepared.decode(rows, &pieces, out);
         Ok(())

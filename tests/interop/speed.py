@@ -147,6 +147,8 @@ def kernels(folder: Path, rounds: int) -> None:
         return codes.to(entry["storage_dtype"] if entry["is_packed"] else entry["torch_dtype"]), scale, zero_point
 
     title(f"BF16 {ROWS}x{COLS}, {THREADS} threads; GB/s of BF16; sdnq, mixdown, times as fast")
+    copies = [bench.seconds("copy", file) for _ in range(rounds)]
+    print(f"{'a copy of it, for comparison':34} {'':12} {1e3 * statistics.median(copies):9.1f} ms")
     for dtype, size in KERNELS:
         job = {"dtype": dtype, "group_size": size}
         what = f"{dtype}, {'by row' if size < 0 else f'groups of {size}'}"

@@ -192,16 +192,16 @@ impl<const SIGNED: bool> Kernel for Scales<'_, SIGNED> {
 
 /// The ends of a code range as floats, and what turns a code into a word.
 #[derive(Clone, Copy)]
-struct Ends {
+pub(super) struct Ends {
     min: f32,
     max: f32,
     offset: u32,
 }
 
 impl Ends {
-    #[inline(always)]
-    fn of(code: IntCode) -> Self {
-        Self { min: code.min() as f32, max: code.max() as f32, offset: code.min() as u32 }
+    /// `offset` is taken from a code for its word.
+    pub fn of(code: IntCode, offset: i32) -> Self {
+        Self { min: code.min() as f32, max: code.max() as f32, offset: offset as u32 }
     }
 }
 
@@ -219,14 +219,17 @@ fn code_of<W: Word, const SIGNED: bool>(value: f32, scale: f32, zero_point: f32,
 }
 
 #[inline(always)]
-fn value_of<W: Word, const SIGNED: bool>(code: W, scale: f32, zero_point: f32, min: i32) -> f32 {
-    let product = (code.code() as i32 + min) as f32 * scale;
-    if SIGNED { product } else { zero_point + product }
+fn value_of<W: Word, const SIGNED: bool>(code: W, scale: f32, zero_point: f32, (turn, min): (u32, i32)) -> f32 {
+    if SIGNED {
+        ((code.code() ^ turn) as i32 + min) as f32 * scale
+    } else {
+        zero_point + code.code() as i32 as f32 * scale
+    }
 }
 
 /// [`encode`](super::encode).
 pub(super) struct Encode<'a, W, const SIGNED: bool> {
-    pub code: IntCode,
+    pub ends: Ends,
     pub blocks: Blocks,
     pub values: &'a [f32],
     pub scale: &'a [f32],
@@ -238,7 +241,7 @@ impl<W: Word, const SIGNED: bool> Encode<'_, W, SIGNED> {
     #[inline(always)]
     fn contiguous<const LEN: usize>(self) {
         let len = if LEN > 0 { LEN } else { self.blocks.len };
-        let ends = Ends::of(self.code);
+        let ends = self.ends;
         let blocks = self.values.chunks_exact(len).zip(self.codes.chunks_exact_mut(len));
         for (i, ((values, codes), &scale)) in blocks.zip(self.scale).enumerate() {
             let zero_point = if SIGNED { 0.0 } else { self.zero_point[i] };
@@ -251,7 +254,7 @@ impl<W: Word, const SIGNED: bool> Encode<'_, W, SIGNED> {
     #[inline(always)]
     fn strided(self) {
         let Blocks { len, inner, .. } = self.blocks;
-        let ends = Ends::of(self.code);
+        let ends = self.ends;
         let mut strips = Strips::new(self.blocks);
         let blocks = self.values.chunks_exact(len * inner).zip(self.codes.chunks_exact_mut(len * inner));
         for (i, (values, codes)) in blocks.enumerate() {
@@ -280,7 +283,8 @@ impl<W: Word, const SIGNED: bool> Kernel for Encode<'_, W, SIGNED> {
 
 /// [`decode`](super::decode).
 pub(super) struct Decode<'a, W, const SIGNED: bool> {
-    pub code: IntCode,
+    /// What a word is turned by, and then moved by, to be a signed code.
+    pub back: (u32, i32),
     pub blocks: Blocks,
     pub codes: &'a [W],
     pub scale: &'a [f32],
@@ -292,12 +296,12 @@ impl<W: Word, const SIGNED: bool> Decode<'_, W, SIGNED> {
     #[inline(always)]
     fn contiguous<const LEN: usize>(self) {
         let len = if LEN > 0 { LEN } else { self.blocks.len };
-        let min = self.code.min();
+        let back = self.back;
         let blocks = self.values.chunks_exact_mut(len).zip(self.codes.chunks_exact(len));
         for (i, ((values, codes), &scale)) in blocks.zip(self.scale).enumerate() {
             let zero_point = if SIGNED { 0.0 } else { self.zero_point[i] };
             for (value, &code) in values.iter_mut().zip(codes) {
-                *value = value_of::<W, SIGNED>(code, scale, zero_point, min);
+                *value = value_of::<W, SIGNED>(code, scale, zero_point, back);
             }
         }
     }
@@ -305,14 +309,14 @@ impl<W: Word, const SIGNED: bool> Decode<'_, W, SIGNED> {
     #[inline(always)]
     fn strided(self) {
         let Blocks { len, inner, .. } = self.blocks;
-        let min = self.code.min();
+        let back = self.back;
         let mut strips = Strips::new(self.blocks);
         let blocks = self.values.chunks_exact_mut(len * inner).zip(self.codes.chunks_exact(len * inner));
         for (i, (values, codes)) in blocks.enumerate() {
             let (scale, zero_point) = strips.repeat::<SIGNED>(i, self.scale, self.zero_point);
             for (values, codes) in values.chunks_mut(scale.len()).zip(codes.chunks(scale.len())) {
                 for (((value, &code), &scale), &zero_point) in values.iter_mut().zip(codes).zip(scale).zip(zero_point) {
-                    *value = value_of::<W, SIGNED>(code, scale, zero_point, min);
+                    *value = value_of::<W, SIGNED>(code, scale, zero_point, back);
                 }
             }
         }

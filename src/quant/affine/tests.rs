@@ -181,12 +181,16 @@ fn the_smallest_code_can_be_read() {
 
 #[test]
 fn as_twos_complement() {
-    let (mut codes, ..) = quantize(code("int8"), Blocks::whole(4), &[-127.0, -1.0, 0.0, 127.0]);
-    flip_sign(&mut codes);
-    assert_eq!(codes, [-127i8, -1, 0, 127].map(|q| q as u8));
-    let (mut codes, ..) = quantize(code("int16"), Blocks::whole(4), &[-32767.0, -1.0, 0.0, 32767.0]);
-    flip_sign16(&mut codes);
-    assert_eq!(codes, [-32767i16, -1, 0, 32767].map(|q| q as u16));
+    fn check<W: Word + std::fmt::Debug>(name: &str, values: [f32; 5], stored: [W; 5]) {
+        let (code, whole, mut codes, mut back) = (code(name), Blocks::whole(5), [W::of(0); 5], [0.0; 5]);
+        encode_stored(code, whole, &values, &[1.0], &[], &mut codes);
+        assert_eq!(codes, stored, "{name}");
+        decode_stored(code, whole, &stored, &[1.0], &[], &mut back);
+        assert_eq!(back, values, "{name}");
+    }
+    check("int8", [-127.0, -1.0, 0.0, 127.0, -128.0], [-127i8, -1, 0, 127, -128].map(|q| q as u8));
+    check("int16", [-32767.0, -1.0, 0.0, 32767.0, -32768.0], [-32767i16, -1, 0, 32767, -32768].map(|q| q as u16));
+    check("int5", [-15.0, -1.0, 0.0, 15.0, -16.0], [-15i8, -1, 0, 15, -16].map(|q| q as u8));
 }
 
 #[test]
@@ -267,7 +271,7 @@ fn equal_to_sdnq_bit_for_bit() {
             let mut expected_codes = vec![0; values.len()];
             bitpack::unpack(code.bits(), &expected, &mut expected_codes);
             if name == "int8" {
-                flip_sign(&mut codes);
+                encode_stored(code, blocks, values, &scale, &zero_point, &mut codes);
                 packed.clone_from(&codes);
             }
             assert_eq!(bits(&scale), bits(&floats(take(4 * scale.len()))), "scale, {name} {geometry}");
@@ -355,9 +359,15 @@ fn check_levels<W: Word + std::fmt::Debug>(code: IntCode, blocks: Blocks, values
         scales_at(level, code, blocks, values, &mut s, &mut z);
         assert_eq!(bits(&s), bits(&scale));
         assert_eq!(bits(&z), bits(&zero_point));
-        encode_at(level, code, blocks, values, &scale, &zero_point, &mut c);
+        encode_at(level, code, Form::Counted, blocks, values, &scale, &zero_point, &mut c);
         assert_eq!(c, codes);
-        decode_at(level, code, blocks, &codes, &scale, &zero_point, &mut b);
+        decode_at(level, code, Form::Counted, blocks, &codes, &scale, &zero_point, &mut b);
+        assert_eq!(bits(&b), bits(&back));
+        // In two's complement: the same, counted from another code.
+        encode_at(level, code, Form::Stored, blocks, values, &scale, &zero_point, &mut c);
+        let stored = |word: &W| W::of(word.code().wrapping_add(code.min() as u32));
+        assert_eq!(c, codes.iter().map(stored).collect::<Vec<_>>());
+        decode_at(level, code, Form::Stored, blocks, &c, &scale, &zero_point, &mut b);
         assert_eq!(bits(&b), bits(&back));
     }
 }

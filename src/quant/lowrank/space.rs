@@ -62,32 +62,34 @@ impl Space {
         (self.gram, at) = (gram, 0);
         self.forth.push(forth);
 
-        let next = self.beyond(&back);
+        let within: Vec<DMatrix<f64>> = self.basis.iter().map(|block| block.cross(&back)).collect();
+        let next = self.beyond(&back, &within);
         let open = next.lengths().iter().any(|length| *length > 0.0);
-        self.basis.push(next);
-
-        let rows: usize = self.basis.iter().map(|block| block.cols).sum();
+        let rows = self.basis.iter().chain([&next]).map(|block| block.cols).sum();
         let mut grown = DMatrix::zeros(rows, before + cols);
         grown.view_mut((0, 0), self.back.shape()).copy_from(&self.back);
-        for block in &self.basis {
-            grown.view_mut((at, before), (block.cols, cols)).copy_from(&block.cross(&back));
-            at += block.cols;
+        let beyond = next.cross(&back);
+        for part in within.iter().chain([&beyond]) {
+            grown.view_mut((at, before), part.shape()).copy_from(part);
+            at += part.nrows();
         }
+        self.basis.push(next);
         self.back = grown;
         open
     }
 
-    /// An orthonormal basis of what `block` has beyond the space, filled up at random where it has less than it has
+    /// An orthonormal basis of what `block` has beyond the space, given what it has `within` each block of it; filled up at random where it has less than it has
     /// columns: Krylov spaces end where a few directions outshine all others by more than f32 can tell apart.
-    fn beyond(&self, block: &Tall) -> Tall {
+    fn beyond(&self, block: &Tall, within: &[DMatrix<f64>]) -> Tall {
         let mut next = Tall { cols: block.cols, stride: block.stride, values: block.values.clone() };
         let fresh = super::random(block.rows(), block.cols, self.size() as u64);
         // What rounding left of a vector that was in the space already is no direction. Projecting twice is enough
         // (Giraud, Langou, Rozložník 2005); the second time, nothing much is lost of what is one.
         let (mut lengths, mut least, mut settled) = (next.lengths(), 1e-5, false);
         for round in 0..6 {
-            for block in &self.basis {
-                next.add_times(block, &-block.cross(&next));
+            for (block, within) in self.basis.iter().zip(within) {
+                let within = if round == 0 { within.clone() } else { block.nearly_cross(&next) };
+                next.add_times(block, &-within);
             }
             let kept: Vec<bool> =
                 next.lengths().iter().zip(&lengths).map(|(left, all)| *left > 0.0 && *left >= all * least).collect();
@@ -208,8 +210,10 @@ fn sum_of_largest(values: DVector<f64>, count: usize) -> f64 {
 /// sweep's rise is about the same fraction of the rise before it.
 pub(super) struct Watch {
     total: f64,
-    captured: Option<f64>,
-    rise: Option<f64>,
+    /// The energy captured, and whether the space had the whole rank then.
+    captured: Option<(f64, bool)>,
+    /// What the last sweep added, and whether the space had the whole rank before it.
+    rise: Option<(f64, bool)>,
 }
 
 impl Watch {
@@ -218,26 +222,34 @@ impl Watch {
         Self { total, captured: None, rise: None }
     }
 
-    /// Whether more sweeps would hardly lower the residual that `captured` leaves.
-    pub(super) fn converged(&mut self, captured: f64) -> bool {
+    /// Whether more sweeps would hardly lower the residual that `captured` leaves: never while the space has not the
+    /// `whole` rank yet.
+    pub(super) fn converged(&mut self, captured: f64, whole: bool) -> bool {
         let left = (self.total - captured).max(0.0);
-        let rise = self.captured.map(|before| (captured - before).max(0.0));
+        let rise = self.captured.map(|(before, _)| (captured - before).max(0.0));
         let ahead = match (self.rise, rise) {
-            (Some(before), Some(rise)) if before > 0.0 => {
-                let ratio = (rise / before).min(0.99);
+            (Some((before, of_whole)), Some(rise)) if before > 0.0 => {
+                // A rise from less than the rank is steeper than those that follow.
+                let least = if of_whole { 0.0 } else { STEADY };
+                let ratio = (rise / before).clamp(least, 0.99);
                 rise * ratio / (1.0 - ratio)
             }
             (Some(_), Some(_)) => 0.0,
             _ => f64::INFINITY,
         };
-        (self.captured, self.rise) = (Some(captured), rise);
+        self.rise = self.captured.zip(rise).map(|((_, before), rise)| (rise, before));
+        self.captured = Some((captured, whole));
         // What is left is a difference of sums that f32 has rounded: too little of it tells nothing.
-        self.total == 0.0 || (left > 1e-6 * self.total && ahead <= AHEAD * left)
+        whole && (self.total == 0.0 || (left > 1e-6 * self.total && ahead <= AHEAD * left))
     }
 }
 
-/// The share of the residual's energy that further sweeps may still be expected to take: 0.18 % of its norm.
-const AHEAD: f64 = 0.0035;
+/// The ratio of one sweep's rise to the one before, at least, as long as none could be seen: values without any
+/// structure come near it.
+const STEADY: f64 = 0.6;
+
+/// The share of the residual's energy that further sweeps may still be expected to take: 0.3 % of its norm.
+const AHEAD: f64 = 0.006;
 
 impl Tall {
     /// Number of rows.
@@ -283,5 +295,10 @@ impl Tall {
     /// `selfᵀ · other`, in f64.
     fn cross(&self, other: &Self) -> DMatrix<f64> {
         basis::cross(self, other)
+    }
+
+    /// The same to the precision of f32: enough where little is left to be found.
+    fn nearly_cross(&self, other: &Self) -> DMatrix<f64> {
+        basis::nearly_cross(self, other)
     }
 }

@@ -92,12 +92,11 @@ impl Prepared for BlockCodec {
     fn pieces(&self, rows: Range<usize>) -> Vec<Piece> {
         vec![Piece { part: 0, bytes: self.bytes(rows.start) as u64..self.bytes(rows.end) as u64 }]
     }
-    fn encode(&self, rows: Range<usize>, values: &mut [f32]) -> Vec<Vec<u8>> {
+    fn encode(&self, rows: Range<usize>, values: &[f32], pieces: &mut [&mut [u8]]) {
         let cols = self.geometry.cols;
-        let mut bytes = vec![0; self.bytes(rows.len())];
+        let Some(bytes) = pieces.first_mut() else { return };
         let Some(importance) = &self.importance else {
-            self.kind.encode(cols, values, None, &mut bytes);
-            return vec![bytes];
+            return self.kind.encode(cols, values, None, bytes);
         };
         // What an entry says nothing of counts alike, for the types that cannot do without.
         let even = vec![1.0; if self.kind.requires_importance() { cols } else { 0 }];
@@ -107,10 +106,9 @@ impl Prepared for BlockCodec {
             let out = self.bytes(within.start)..self.bytes(within.end);
             self.kind.encode(cols, &values[within.start * cols..within.end * cols], weights, &mut bytes[out]);
         }
-        vec![bytes]
     }
-    fn decode(&self, _: Range<usize>, pieces: &[Vec<u8>], out: &mut [f32]) {
-        self.kind.decode(pieces.first().map_or(&[], Vec::as_slice), out);
+    fn decode(&self, _: Range<usize>, pieces: &[&[u8]], out: &mut [f32]) {
+        self.kind.decode(pieces.first().copied().unwrap_or_default(), out);
     }
 }
 
@@ -121,6 +119,13 @@ mod tests {
 
     fn recipe(dtype: &str, importance: Option<Importance>) -> Recipe {
         Recipe { importance, ..Recipe::plain(Family::Gguf, Dtype::new(dtype), 0) }
+    }
+
+    /// The bytes of some rows, in a place that holds others.
+    fn encode(codec: &BlockCodec, rows: Range<usize>, values: &[f32]) -> Vec<u8> {
+        let mut bytes = vec![0xaa; codec.bytes(rows.len())];
+        codec.encode(rows, values, &mut [&mut bytes]);
+        bytes
     }
 
     fn values(n: usize) -> Vec<f32> {
@@ -134,11 +139,11 @@ mod tests {
         for importance in [None, Some(Importance::new(weights))] {
             let codec = BlockCodec::new(&shape, &recipe("Q4_K", importance)).expect("a codec");
             let all = values(3 * 5 * 512);
-            let whole = codec.encode(0..15, &mut all.clone()).remove(0);
+            let whole = encode(&codec, 0..15, &all);
             assert_eq!(whole.len(), 15 * 2 * 144);
             for cut in 1..15 {
-                let mut parts = codec.encode(0..cut, &mut all[..cut * 512].to_vec()).remove(0);
-                parts.extend(codec.encode(cut..15, &mut all[cut * 512..].to_vec()).remove(0));
+                let mut parts = encode(&codec, 0..cut, &all[..cut * 512]);
+                parts.extend(encode(&codec, cut..15, &all[cut * 512..]));
                 assert!(parts == whole, "cut at row {cut}");
             }
             assert_eq!(codec.pieces(3..7), [Piece { part: 0, bytes: 3 * 288..7 * 288 }]);
@@ -157,7 +162,7 @@ mod tests {
         let importance = imatrix.of("a", 256, 2).expect("its shape");
         let codec = BlockCodec::new(&shape, &recipe("Q4_K", importance)).expect("a codec");
         let all = values(2 * 4 * 256);
-        let bytes = codec.encode(0..8, &mut all.clone()).remove(0);
+        let bytes = encode(&codec, 0..8, &all);
         // The first says nothing, so it is encoded as without a matrix.
         let mut expected = vec![0; bytes.len()];
         let (first, second) = expected.split_at_mut(bytes.len() / 2);

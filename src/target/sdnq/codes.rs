@@ -2,8 +2,10 @@
 //!
 //! Encoding goes rotate → subtract the low-rank branch → codes; decoding goes back. Everything but what
 //! [`Codec::prepare`] finds is done slab by slab.
+use std::cell::Cell;
 use std::ops::Range as Rows;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use rayon::prelude::*;
 
@@ -32,6 +34,10 @@ enum Scheme {
 }
 
 impl Scheme {
+    /// Whether codes are packed.
+    fn is_packed(self) -> bool {
+        matches!(self, Self::Scaled(code) if code.is_packed())
+    }
     fn has_zero_point(self) -> bool {
         matches!(self, Self::Scaled(code) if code.has_zero_point())
     }
@@ -67,21 +73,40 @@ impl Scheme {
     }
     fn encode<W: Word>(self, blocks: Blocks, values: &[f32], fit: &Fit, codes: &mut [W]) {
         match self {
-            Self::Scaled(Code::Int(code)) => affine::encode(code, blocks, values, &fit.scale, &fit.zero_point, codes),
+            Self::Scaled(Code::Int(code)) => {
+                // What is not packed is stored as it is.
+                let encode = if self.is_packed() { affine::encode } else { affine::encode_stored };
+                encode(code, blocks, values, &fit.scale, &fit.zero_point, codes);
+            }
             Self::Scaled(Code::Float(code)) => {
                 minifloat::encode(code, blocks, values, &fit.scale, &fit.zero_point, codes)
             }
-            // Levels are of bytes only, and decoded by `levels`.
+            // Levels are of bytes only.
             Self::Levels { .. } => {}
+        }
+    }
+    fn encode_bytes(self, blocks: Blocks, values: &[f32], fit: &Fit, codes: &mut [u8]) {
+        match self {
+            Self::Levels { bits } => codebook::encode(bits, blocks, values, &fit.scale, codes),
+            Self::Scaled(_) => self.encode(blocks, values, fit, codes),
         }
     }
     fn decode<W: Word>(self, blocks: Blocks, codes: &[W], fit: &Fit, values: &mut [f32]) {
         match self {
-            Self::Scaled(Code::Int(code)) => affine::decode(code, blocks, codes, &fit.scale, &fit.zero_point, values),
+            Self::Scaled(Code::Int(code)) => {
+                let decode = if self.is_packed() { affine::decode } else { affine::decode_stored };
+                decode(code, blocks, codes, &fit.scale, &fit.zero_point, values);
+            }
             Self::Scaled(Code::Float(code)) => {
                 minifloat::decode(code, blocks, codes, &fit.scale, &fit.zero_point, values)
             }
             Self::Levels { .. } => {}
+        }
+    }
+    fn decode_bytes(self, blocks: Blocks, codes: &[u8], fit: &Fit, values: &mut [f32]) {
+        match self {
+            Self::Levels { bits } => codebook::decode(bits, blocks, codes, &fit.scale, values),
+            Self::Scaled(_) => self.decode(blocks, codes, fit, values),
         }
     }
 }
@@ -406,31 +431,20 @@ impl Prepared for Ready {
         pieces
     }
 
-    fn encode(&self, rows: Rows<usize>, values: &mut [f32]) -> Vec<Vec<u8>> {
-        let SdnqCodec { code, scheme, .. } = self.codec;
-        self.codec.residual(self.low.as_deref(), rows.clone(), values);
-        let blocks = self.codec.blocks(rows.len());
-        let own = if self.shared.is_some() { None } else { Some(scheme.fit(blocks, values)) };
-        let mut pieces = Vec::with_capacity(4);
-        if let Some(fit) = self.shared.as_ref().or(own.as_ref()) {
-            pieces.push(pack(code, scheme, blocks, values, fit));
+    fn encode(&self, rows: Rows<usize>, values: &[f32], pieces: &mut [&mut [u8]]) {
+        thread_local!(static RESIDUAL: Cell<Vec<f32>> = const { Cell::new(Vec::new()) });
+        if self.codec.hadamard == 0 && self.low.is_none() {
+            return self.encode_residual(rows, values, pieces);
         }
-        if let Some(fit) = &own {
-            pieces.push(bytes_of(&fit.scale));
-            if scheme.has_zero_point() {
-                pieces.push(bytes_of(&fit.zero_point));
-            }
-        }
-        if let Some(low) = &self.low {
-            let mut up = Vec::new();
-            // Exact: the values were rounded to this type already.
-            cast::encode(self.codec.factors, low.up_rows(&rows), &mut up);
-            pieces.push(up);
-        }
-        pieces
+        let mut residual = RESIDUAL.take();
+        residual.clear();
+        residual.extend_from_slice(values);
+        self.codec.residual(self.low.as_deref(), rows.clone(), &mut residual);
+        self.encode_residual(rows, &residual, pieces);
+        RESIDUAL.set(residual);
     }
 
-    fn decode(&self, rows: Rows<usize>, pieces: &[Vec<u8>], out: &mut [f32]) {
+    fn decode(&self, rows: Rows<usize>, pieces: &[&[u8]], out: &mut [f32]) {
         let SdnqCodec { code, scheme, .. } = self.codec;
         let blocks = self.codec.blocks(rows.len());
         let own = self.shared.is_none().then(|| Fit {
@@ -438,7 +452,7 @@ impl Prepared for Ready {
             zero_point: pieces.get(2).filter(|_| scheme.has_zero_point()).map(|b| floats(b)).unwrap_or_default(),
         });
         if let Some(fit) = self.shared.as_ref().or(own.as_ref()) {
-            unpack(code, scheme, blocks, pieces.first().map_or(&[], Vec::as_slice), fit, out);
+            unpack(code, scheme, blocks, pieces.first().copied().unwrap_or_default(), fit, out);
         }
         if let (Some(low), Some(stored)) = (&self.low, pieces.last()) {
             let mut up = vec![0.0; rows.len() * low.rank];
@@ -451,61 +465,78 @@ impl Prepared for Ready {
     }
 }
 
+impl Ready {
+    /// [`encode`](Prepared::encode) of what the rotation and the branch have left.
+    fn encode_residual(&self, rows: Rows<usize>, values: &[f32], pieces: &mut [&mut [u8]]) {
+        let SdnqCodec { code, scheme, .. } = self.codec;
+        let blocks = self.codec.blocks(rows.len());
+        let own = if self.shared.is_some() { None } else { Some(scheme.fit(blocks, values)) };
+        let Some((weight, mut rest)) = pieces.split_first_mut() else { return };
+        if let Some(fit) = self.shared.as_ref().or(own.as_ref()) {
+            pack(code, scheme, blocks, values, fit, weight);
+        }
+        let mut next = || rest.split_off_first_mut();
+        if let Some(fit) = &own {
+            if let Some(scale) = next() {
+                cast::encode_to(Storage::F32, &fit.scale, scale);
+            }
+            if scheme.has_zero_point()
+                && let Some(zero_point) = next()
+            {
+                cast::encode_to(Storage::F32, &fit.zero_point, zero_point);
+            }
+        }
+        if let (Some(low), Some(up)) = (&self.low, next()) {
+            // Exact: the values were rounded to this type already.
+            cast::encode_to(self.codec.factors, low.up_rows(&rows), up);
+        }
+    }
+}
+
+/// Buffers for codes, kept by each thread: fresh memory costs as much as the arithmetic on it.
+fn with_codes<W: Word>(kept: &'static LocalKey<Cell<Vec<W>>>, len: usize, f: impl FnOnce(&mut [W])) {
+    let mut codes = kept.take();
+    codes.resize(len, W::default());
+    f(&mut codes);
+    kept.set(codes);
+}
+
+thread_local!(static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) });
+thread_local!(static WORDS: Cell<Vec<u16>> = const { Cell::new(Vec::new()) });
+
 /// The bytes of the codes of some values.
-fn pack(code: Code, scheme: Scheme, blocks: Blocks, values: &[f32], fit: &Fit) -> Vec<u8> {
+fn pack(code: Code, scheme: Scheme, blocks: Blocks, values: &[f32], fit: &Fit, out: &mut [u8]) {
     let bits = code.bits();
     if code.is_wide() {
-        let mut codes = vec![0u16; values.len()];
-        scheme.encode(blocks, values, fit, &mut codes);
-        if code.storage() == Storage::I16 && !code.is_packed() {
-            affine::flip_sign16(&mut codes);
-        }
-        let mut packed = vec![0; code.bytes(codes.len()) as usize];
-        bitpack::pack16(bits, &codes, &mut packed);
-        return packed;
+        with_codes(&WORDS, values.len(), |codes| {
+            scheme.encode(blocks, values, fit, codes);
+            bitpack::pack16(bits, codes, out);
+        });
+    } else if code.is_packed() {
+        with_codes(&BYTES, values.len(), |codes| {
+            scheme.encode_bytes(blocks, values, fit, codes);
+            bitpack::pack(bits, codes, out);
+        });
+    } else {
+        scheme.encode_bytes(blocks, values, fit, out);
     }
-    let mut codes = vec![0u8; values.len()];
-    match scheme {
-        Scheme::Levels { bits } => codebook::encode(bits, blocks, values, &fit.scale, &mut codes),
-        Scheme::Scaled(_) => scheme.encode(blocks, values, fit, &mut codes),
-    }
-    if code.is_packed() {
-        let mut packed = vec![0; code.bytes(codes.len()) as usize];
-        bitpack::pack(bits, &codes, &mut packed);
-        return packed;
-    }
-    if code.storage() == Storage::I8 {
-        affine::flip_sign(&mut codes);
-    }
-    codes
 }
 
 /// The values of packed codes.
 fn unpack(code: Code, scheme: Scheme, blocks: Blocks, bytes: &[u8], fit: &Fit, out: &mut [f32]) {
     let bits = code.bits();
     if code.is_wide() {
-        let mut codes = vec![0u16; out.len()];
-        bitpack::unpack16(bits, bytes, &mut codes);
-        if code.storage() == Storage::I16 && !code.is_packed() {
-            affine::flip_sign16(&mut codes);
-        }
-        return scheme.decode(blocks, &codes, fit, out);
-    }
-    let mut codes;
-    let codes = if code.is_packed() {
-        codes = vec![0u8; out.len()];
-        bitpack::unpack(bits, bytes, &mut codes);
-        &codes
-    } else if code.storage() == Storage::I8 {
-        codes = bytes.to_vec();
-        affine::flip_sign(&mut codes);
-        &codes
+        with_codes(&WORDS, out.len(), |codes| {
+            bitpack::unpack16(bits, bytes, codes);
+            scheme.decode(blocks, codes, fit, out);
+        });
+    } else if code.is_packed() {
+        with_codes(&BYTES, out.len(), |codes| {
+            bitpack::unpack(bits, bytes, codes);
+            scheme.decode_bytes(blocks, codes, fit, out);
+        });
     } else {
-        bytes
-    };
-    match scheme {
-        Scheme::Levels { bits } => codebook::decode(bits, blocks, codes, &fit.scale, out),
-        Scheme::Scaled(_) => scheme.decode(blocks, codes, fit, out),
+        scheme.decode_bytes(blocks, bytes, fit, out);
     }
 }
 
@@ -545,172 +576,4 @@ impl lowrank::Chunks for Slabs<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::code::all;
-    use super::*;
-    use crate::core::{Dtype, LossSums};
-    use crate::quant::affine::IntCode;
-    use crate::target::values::InMemory;
-    use proptest::prelude::*;
-
-    fn weights(shape: &[u64]) -> Vec<f32> {
-        let n = shape.iter().product::<u64>();
-        (0..n).map(|i| ((i as f32 * 0.7).sin() + (i as f32 * 0.013).cos()) * 0.05).collect()
-    }
-
-    /// Encodes slab by slab and decodes again, once from memory and once from the stored parts; returns the decoded.
-    fn round_trip(shape: &[u64], recipe: &Recipe) -> Vec<f32> {
-        let code = Code::parse(recipe.dtype.as_str()).expect("a dtype");
-        let codec = SdnqCodec::new(shape, code, recipe, Storage::BF16).expect("it fits");
-        let w = weights(shape);
-        let values = InMemory::new(shape, w.clone()).expect("a matrix");
-        let ready = codec.prepare(&values, &Cancel::new()).expect("prepared");
-        let all = 0..shape[0] as usize;
-        let pieces = ready.encode(all.clone(), &mut w.clone());
-        for (piece, bytes) in ready.pieces(all.clone()).iter().zip(&pieces) {
-            assert_eq!(piece.bytes.end - piece.bytes.start, bytes.len() as u64);
-        }
-        // What is stored is as long as the parts that the plan announced.
-        let parts = super::super::resolve::parts("a.weight", shape, code, recipe, Storage::BF16);
-        let mut lengths = vec![0; parts.len()];
-        let whole = ready.whole();
-        whole.iter().for_each(|(part, bytes)| lengths[*part] += bytes.len() as u64);
-        ready.pieces(all.clone()).iter().for_each(|p| lengths[p.part] += p.bytes.end - p.bytes.start);
-        assert_eq!(lengths, parts.iter().map(|p| p.bytes()).collect::<Vec<_>>(), "{recipe:?}");
-
-        let mut decoded = vec![0.0; w.len()];
-        ready.decode(all.clone(), &pieces, &mut decoded);
-        let stored = |i: usize| Ok(whole.iter().find(|(p, _)| *p == i).map(|(_, b)| b.clone()).unwrap_or_default());
-        let mut again = vec![0.0; w.len()];
-        codec.load(&stored).expect("loaded").decode(all, &pieces, &mut again);
-        assert_eq!(decoded, again, "what is read back is what was previewed");
-        decoded
-    }
-
-    fn relative_error(shape: &[u64], recipe: &Recipe) -> f64 {
-        LossSums::of(&weights(shape), &round_trip(shape, recipe)).loss().relative_error
-    }
-
-    fn recipe(dtype: &str, group_size: i64) -> Recipe {
-        Recipe::plain(crate::core::Family::Sdnq, Dtype::new(dtype), group_size)
-    }
-
-    const LINEAR: &[u64] = &[32, 64];
-    const CONVOLUTION: &[u64] = &[16, 32, 3, 3];
-
-    #[test]
-    fn every_integer_comes_back_within_half_a_step() {
-        for code in all().filter(|c| c.is_integer()) {
-            for group in [-1, 32, -2] {
-                let Code::Int(int) = code else { continue };
-                let (w, d) = (weights(LINEAR), round_trip(LINEAR, &recipe(&code.name(), group)));
-                let (scale, _) = Range::of(&w).scale_of(int);
-                let worst = w.iter().zip(&d).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                // Half a step of the coarsest scale; f32 rounding of code·scale+zero adds an ulp of the largest value.
-                assert!(worst <= scale * 0.5 + 1e-6, "{} group {group}: {worst} > {scale}/2", code.name());
-            }
-        }
-    }
-
-    #[test]
-    fn every_dtype_fits_every_kind_of_layer() {
-        for code in all() {
-            let name = code.name();
-            for group in [-1, 16, -2] {
-                for shape in [LINEAR, CONVOLUTION] {
-                    round_trip(shape, &recipe(&name, group));
-                }
-            }
-            for group in [-1, -2] {
-                round_trip(CONVOLUTION, &Recipe { axis: 0, ..recipe(&name, group) });
-            }
-        }
-    }
-
-    #[test]
-    fn branches_lower_the_error() {
-        /// `recipe` must lose less than `than`.
-        fn check(shape: &[u64], recipe: Recipe, than: Recipe) {
-            let (error, before) = (relative_error(shape, &recipe), relative_error(shape, &than));
-            assert!(error < before, "{recipe:?}: {error} is not below {before}");
-        }
-        for shape in [LINEAR, CONVOLUTION] {
-            for group in [-1, 16, -2] {
-                let plain = recipe("uint2", group);
-                check(shape, Recipe { svd_rank: 8, ..plain.clone() }, plain.clone());
-                check(shape, Recipe { codebook: true, ..plain.clone() }, plain.clone());
-                check(shape, Recipe { svd_rank: 8, hadamard: 16, ..plain.clone() }, plain.clone());
-            }
-        }
-        let transposed = Recipe { axis: 0, ..recipe("uint2", -1) };
-        check(CONVOLUTION, Recipe { codebook: true, ..transposed.clone() }, transposed);
-    }
-
-    #[test]
-    fn a_rotation_spreads_an_outlier() {
-        let mut w = weights(LINEAR);
-        w[5] = 8.0;
-        let values = InMemory::new(LINEAR, w.clone()).expect("a matrix");
-        let error = |hadamard| {
-            let recipe = Recipe { hadamard, ..recipe("int4", -1) };
-            let codec =
-                SdnqCodec::new(LINEAR, Code::parse("int4").expect("a dtype"), &recipe, Storage::F32).expect("fits");
-            let ready = codec.prepare(&values, &Cancel::new()).expect("prepared");
-            let pieces = ready.encode(0..32, &mut w.clone());
-            let mut decoded = vec![0.0; w.len()];
-            ready.decode(0..32, &pieces, &mut decoded);
-            LossSums::of(&w[..64], &decoded[..64]).loss().mse
-        };
-        assert!(error(64) < error(0), "{} {}", error(64), error(0));
-    }
-
-    #[test]
-    fn factors_are_used_again_where_they_are_the_same() {
-        let values = InMemory::new(LINEAR, weights(LINEAR)).expect("a matrix");
-        let prepare = |dtype: &str, hadamard: u32, found: Option<Found>| {
-            let recipe = Recipe { svd_rank: 8, hadamard, ..recipe(dtype, -1) };
-            let codec =
-                SdnqCodec::new(LINEAR, Code::parse(dtype).expect("a dtype"), &recipe, Storage::F32).expect("fits");
-            codec.prepare_with(&values, &Cancel::new(), found).expect("prepared").found().expect("factors")
-        };
-        let first = prepare("uint4", 0, None);
-        assert!(Arc::ptr_eq(&first, &prepare("int8", 0, Some(first.clone()))));
-        assert!(!Arc::ptr_eq(&first, &prepare("int8", 16, Some(first.clone()))), "rotated values have others");
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused() {
-        fn check(shape: &[u64], recipe: Recipe) {
-            let code = Code::parse(recipe.dtype.as_str()).expect("a dtype");
-            assert!(SdnqCodec::new(shape, code, &recipe, Storage::F32).is_err(), "{shape:?} {recipe:?}");
-        }
-        check(&[64], recipe("int8", -1));
-        check(&[33, 35], recipe("int6", -1));
-        check(LINEAR, recipe("int8", 24));
-        check(LINEAR, recipe("int8", 0));
-        check(LINEAR, Recipe { hadamard: 128, ..recipe("int8", -1) });
-        check(LINEAR, Recipe { hadamard: 24, ..recipe("int8", -1) });
-        check(LINEAR, Recipe { codebook: true, ..recipe("int8", -1) });
-        check(LINEAR, Recipe { axis: 0, ..recipe("int8", 16) });
-    }
-
-    proptest! {
-        #[test]
-        fn slabs_do_not_change_the_bytes(cut in 1usize..4, bits in 1u8..=16, signed: bool, conv: bool, rotated: bool) {
-            let Some(code) = IntCode::new(bits, signed).map(Code::Int) else { return Ok(()) };
-            let shape: &[u64] = if conv { &[64, 16, 2, 2] } else { &[64, 64] };
-            let recipe = Recipe { hadamard: if rotated { 16 } else { 0 }, ..recipe(&code.name(), 8) };
-            let codec = SdnqCodec::new(shape, code, &recipe, Storage::F32).expect("it fits");
-            let w = weights(shape);
-            let values = InMemory::new(shape, w.clone()).expect("a matrix");
-            let ready = codec.prepare(&values, &Cancel::new()).expect("prepared");
-            let whole = ready.encode(0..64, &mut w.clone());
-            let cut = cut * 16;
-            let a = ready.encode(0..cut, &mut w[..cut * 64].to_vec());
-            let b = ready.encode(cut..64, &mut w[cut * 64..].to_vec());
-            for ((a, b), whole) in a.iter().zip(&b).zip(&whole) {
-                prop_assert_eq!(&[a.as_slice(), b.as_slice()].concat(), whole);
-            }
-        }
-    }
-}
+mod tests;

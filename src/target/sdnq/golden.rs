@@ -10,7 +10,7 @@ use super::resolve::parts;
 use crate::core::dtype::StorageExt;
 use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::{Cancel, Dtype, Storage};
-use crate::target::codec::{Codec, Prepared};
+use crate::target::codec::{Codec, Prepared, room};
 use crate::target::values::InMemory;
 
 const LAYERS: &[u8] = include_bytes!("../../../tests/data/sdnq/layers.safetensors");
@@ -85,9 +85,9 @@ impl Layer {
     }
 }
 
-fn pieces(ready: &dyn Prepared, rows: Range<usize>, stored: &[&[u8]]) -> Vec<Vec<u8>> {
+fn pieces<'a>(ready: &dyn Prepared, rows: Range<usize>, stored: &[&'a [u8]]) -> Vec<&'a [u8]> {
     let bytes = |r: Range<u64>| r.start as usize..r.end as usize;
-    ready.pieces(rows).into_iter().map(|p| stored[p.part][bytes(p.bytes)].to_vec()).collect()
+    ready.pieces(rows).into_iter().map(|p| &stored[p.part][bytes(p.bytes)]).collect()
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn integers_and_hardware_floats_are_encoded_to_sdnqs_bytes() {
             return;
         }
         let shape = shape(layer, tensors);
-        let mut source = floats(tensors, &layer.kind);
+        let source = floats(tensors, &layer.kind);
         let codec = SdnqCodec::new(&shape, layer.code(), &layer.recipe(), layer.factors()).expect(name);
         let values = InMemory::new(&shape, source.clone()).expect(name);
         let ready = codec.prepare(&values, &Cancel::new()).expect(name);
@@ -132,9 +132,11 @@ fn integers_and_hardware_floats_are_encoded_to_sdnqs_bytes() {
             found[part] = bytes;
         }
         let rows = 0..shape[0] as usize;
-        let pieces = ready.pieces(rows.clone()).into_iter().map(|p| p.part);
-        for (part, bytes) in pieces.zip(ready.encode(rows, &mut source)) {
-            found[part] = bytes;
+        let (pieces, mut bytes) = (ready.pieces(rows.clone()), Vec::new());
+        let mut places = room(&pieces, &mut bytes);
+        ready.encode(rows, &source, &mut places);
+        for (piece, bytes) in pieces.iter().zip(places) {
+            found[piece.part] = bytes.to_vec();
         }
         for (part, (found, stored)) in found.iter().zip(stored).enumerate() {
             assert!(found == stored, "{name}: part {part} differs");
