@@ -5,6 +5,7 @@
 pub mod compare;
 pub mod convert;
 pub mod dynamic;
+pub mod output;
 pub mod trials;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};

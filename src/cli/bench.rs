@@ -13,6 +13,7 @@ use super::{print_bytes, print_json, settings, signals};
 use crate::core::plan::{Plan, total_loss};
 use crate::core::{Cancel, Dtype, Error, Loss, LossSums, Result, Settings, name, units};
 use crate::engine::convert::{self, Progress, Request};
+use crate::engine::output;
 use crate::format::{Opened, save};
 use crate::target::layout::{Context, Layout, Output};
 use crate::target::{self, is_float};
@@ -107,7 +108,7 @@ impl Work<'_> {
         let model = &self.opened.model;
         let plan = target::plan(model, self.settings)?;
         target::get(self.settings.target).obstacles(model, self.settings)?;
-        let output = convert::natural_output(self.opened, self.settings, None);
+        let output = output::natural_output(self.opened, self.settings, None);
         let context = Context { model, settings: self.settings, output, headers: &self.opened.gguf };
         let bytes = Layout::new(&plan, &context)?.file_bytes();
         let (started, progress) = (Instant::now(), Progress::default());
@@ -122,7 +123,7 @@ impl Work<'_> {
     fn ran(&self, command: &str) -> Result<(Plan, Vec<Option<LossSums>>, u64, f64, Option<f64>)> {
         let folder = tempfile::tempdir()
             .map_err(|e| Error::failed(format!("cannot make a temporary folder: {e}")).because(e))?;
-        let name = match convert::natural_output(self.opened, self.settings, None) {
+        let name = match output::natural_output(self.opened, self.settings, None) {
             Output::Folder { .. } => "model".to_owned(),
             Output::File if self.settings.target == crate::core::Family::Gguf => "model.gguf".into(),
             Output::File => "model.safetensors".into(),

@@ -5,7 +5,7 @@ use super::args::{Global, PlanArgs};
 use super::report::Report;
 use super::{print_bytes, print_json};
 use crate::core::{Result, units};
-use crate::engine::convert;
+use crate::engine::output;
 use crate::target;
 use crate::target::layout::{Context, Layout};
 
@@ -14,12 +14,12 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let opened = super::open(&args.model, global)?;
     let (profile, notes) = super::dynamic::profile(global, &args.settings, &opened, args.output.as_deref())?;
     let max_shard = shard_size(args.max_shard_size.as_deref())?;
-    let output = match &args.output {
-        Some(path) => convert::output_kind(&opened, &profile.settings, path, max_shard)?,
-        None => convert::natural_output(&opened, &profile.settings, max_shard),
+    let kind = match &args.output {
+        Some(path) => output::output_kind(&opened, &profile.settings, path, max_shard)?,
+        None => output::natural_output(&opened, &profile.settings, max_shard),
     };
     let plan = target::plan(&opened.model, &profile.settings)?;
-    let context = Context { model: &opened.model, settings: &profile.settings, output, headers: &opened.gguf };
+    let context = Context { model: &opened.model, settings: &profile.settings, output: kind, headers: &opened.gguf };
     let layout = Layout::new(&plan, &context)?;
     let mut warnings = opened.model.warnings.clone();
     warnings.extend(notes.into_iter().chain(plan.warnings.iter().cloned()));

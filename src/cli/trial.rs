@@ -8,6 +8,7 @@ use crate::core::Result;
 use crate::core::plan::Row;
 use crate::core::rules::Pattern;
 use crate::engine::convert::{self, Progress};
+use crate::engine::output;
 use crate::format::save;
 use crate::target;
 use crate::target::layout::{Context, Layout};
@@ -18,7 +19,7 @@ pub fn run(global: &Global, args: &TrialArgs) -> Result<u8> {
     let (profile, notes) = super::dynamic::profile(global, &args.settings, &opened, None)?;
     let only = args.tensor.as_deref().map(Pattern::new).transpose().map_err(|e| e.at("--tensor"))?;
     let plan = target::plan(&opened.model, &profile.settings)?;
-    let output = convert::natural_output(&opened, &profile.settings, None);
+    let output = output::natural_output(&opened, &profile.settings, None);
     let context = Context { model: &opened.model, settings: &profile.settings, output, headers: &opened.gguf };
     let layout = Layout::new(&plan, &context)?;
     let wanted = |row: &Row| {

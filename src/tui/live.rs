@@ -9,6 +9,7 @@ use crate::core::recipe::group_size;
 use crate::core::{Error, Family, Loss, Patch, Plan, Result, Row, Settings, units};
 use crate::engine::Limits;
 use crate::engine::convert::{self, Request, State};
+use crate::engine::output;
 use crate::engine::trials::Trials;
 use crate::format::{Opened, profiles, save};
 use crate::session::{Profile, TargetChoice, preset};
@@ -117,7 +118,7 @@ impl Backend for Live {
     fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage> {
         let model = &self.opened.model;
         let output = &PathBuf::from(at_home(&output.to_string_lossy()));
-        let kind = convert::output_kind(&self.opened, settings, output, None)?;
+        let kind = output::output_kind(&self.opened, settings, output, None)?;
         let is_folder = kind != target::layout::Output::File;
         let plan = target::plan(model, settings)?;
         let context = target::layout::Context { model, settings, output: kind, headers: &self.opened.gguf };
@@ -162,7 +163,7 @@ impl Backend for Live {
         let dtype = settings.defaults.dtype.as_ref().map_or_else(String::new, |d| format!("-{d}"));
         let name = format!("{stem}-{}{dtype}", settings.target).to_lowercase();
         let ending = if settings.target == Family::Gguf { "gguf" } else { "safetensors" };
-        match convert::natural_output(&self.opened, settings, None) {
+        match output::natural_output(&self.opened, settings, None) {
             target::layout::Output::File => PathBuf::from(format!("{name}.{ending}")),
             target::layout::Output::Folder { .. } => PathBuf::from(name),
         }

@@ -51,8 +51,8 @@ fn the_mixture_chooses_and_says_why() {
         ("output.weight", "Q6_K"),
         ("output_norm.weight", "F32"),
         ("token_embd.weight", "Q4_K"),
-        ("blk.0.attn_v.weight", "Q6_K"),
-        ("blk.0.ffn_down.weight", "Q8_0"),
+        ("blk.0.attn_v.weight", "Q4_K"),
+        ("blk.0.ffn_down.weight", "Q5_0"),
         ("blk.1.attn_v.weight", "Q6_K"),
         ("blk.1.ffn_down.weight", "Q8_0"),
     ];
@@ -60,7 +60,8 @@ fn the_mixture_chooses_and_says_why() {
     let reason = |i: usize| plan["tensors"][i]["reason"].as_str().unwrap_or("none").to_owned();
     assert!(reason(1).contains("one dimension") && plan["tensors"][1]["excluded"] == true, "{}", reason(1));
     assert_eq!(reason(2), "none");
-    assert!(reason(4).contains("fallback from Q6_K: rows of 96"), "{}", reason(4));
+    assert!(reason(4).contains("fallback from Q4_K: rows of 96"), "{}", reason(4));
+    assert!(reason(5).contains("attn_v of Q4_K_M"), "{}", reason(5));
 }
 
 #[test]
@@ -115,12 +116,16 @@ fn what_must_not_be_written_is_refused_before_anything_is() {
         assert_eq!(s.list(""), ["m.gguf", "q.gguf"], "{words}");
     };
     check("convert q.gguf -o x.gguf", 2, &["quantized already, to Q8_0", "--allow-requantize"]);
-    check("convert m.gguf -o x.gguf --dtype IQ2_XXS", 2, &["`blk.0.attn_v.weight`", "needs an importance matrix"]);
+    check(
+        "convert m.gguf -o x.gguf --dtype IQ2_XXS --pure",
+        2,
+        &["`blk.0.attn_v.weight`", "needs an importance matrix"],
+    );
     check("convert m.gguf -o x.gguf --tensor-type v=iq1_s", 1, &["IQ1_S is read but not written"]);
     check("convert m.gguf -o x.gguf --dtype Q4_K_X", 2, &["no mixture `Q4_K_X`", "Q4_K_M"]);
     check("convert m.gguf -o x.gguf --dtype nvfp4", 2, &["--tensor-type"]);
     check("convert m.gguf -o x.gguf --tensor-type v=Q4_K_M", 2, &["no tensor type `Q4_K_M`"]);
-    check("convert m.gguf -o x.gguf --tensor-type down=nvfp4", 1, &["`blk.0.ffn_down.weight`", "96"]);
+    check("convert m.gguf -o x.gguf --tensor-type down=nvfp4", 2, &["`blk.0.ffn_down.weight`", "96"]);
     check("convert m.gguf -o x.gguf --override-kv a=3", 2, &["KEY=TYPE:VALUE"]);
     check("convert m.gguf -o x.gguf --prune-layers 2", 2, &["no layer 2"]);
     check("convert m.gguf -o x.gguf --group-size 64", 2, &["--group-size", "sdnq"]);
@@ -223,7 +228,7 @@ fn two_models_are_told_apart() {
     assert_eq!((&d["tensors"]["added"], &d["same"]), (&json!([]), &json!(false)));
     assert_eq!(
         d["tensors"]["changed"][0],
-        json!({"name": "blk.0.attn_v.weight", "dtype": {"a": "F32", "b": "Q6_K"}, "shape": {"a": [4, 256], "b": [4, 256]}})
+        json!({"name": "blk.0.attn_v.weight", "dtype": {"a": "F32", "b": "Q4_K"}, "shape": {"a": [4, 256], "b": [4, 256]}})
     );
     let checked = s.json("diff m.gguf q.gguf --check --values --json");
     let checks = checked["checks"].as_array().expect("checks");
@@ -274,7 +279,7 @@ fn modes_stand_side_by_side() {
     let text = s.run("bench --model m.gguf --to gguf --modes Q4_0").stdout();
     assert!(text.starts_with("mode") && text.contains("Q4_0"), "{text}");
     s.run("bench m.gguf --to gguf --modes Q4_9").fails(2, &["--modes", "Q4_9"]);
-    s.run("bench m.gguf --to gguf --modes IQ2_XS").fails(2, &["IQ2_XS", "importance matrix"]);
+    s.run("bench m.gguf --to gguf --pure --modes IQ2_XS").fails(2, &["IQ2_XS", "importance matrix"]);
     s.run("bench m.gguf --to gguf --modes Q4_0 --dtype Q4_1").fails(2, &["--dtype"]);
 }
 
@@ -287,7 +292,7 @@ fn a_command_looks_at_each_mode() {
     let done = run("wc -c < {} && echo 'loss: 2.5 nats'");
     let j: Value = serde_json::from_str(&done.stdout()).expect("JSON");
     assert_eq!(j["modes"][0]["run"], 2.5, "{}", done.stderr());
-    run("echo {} has no figure").fails(1, &["has no number"]);
+    run("echo no figure # {}").fails(1, &["has no number"]);
     run("echo broken >&2; exit 3 # {}").fails(1, &["--run", "broken"]);
     run("true").fails(2, &["{}"]);
 }

@@ -20,7 +20,8 @@ pub fn svg(title: &str, points: &[Point]) -> String {
     let (width, height) = SIZE;
     let (left, right, above, below) = MARGIN;
     let bytes = points.iter().map(|p| p.bytes as f64);
-    let (least, most) = (bytes.clone().fold(f64::INFINITY, f64::min), bytes.fold(0.0, f64::max));
+    let most = bytes.clone().fold(0.0, f64::max);
+    let least = bytes.fold(most, f64::min);
     let room = ((most - least) * 0.08).max(most * 0.02).max(1.0);
     let (from, to) = ((least - room).max(0.0), most + room);
     let logs = points.iter().filter(|p| p.loss > 0.0).map(|p| p.loss.log10());

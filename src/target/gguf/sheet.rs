@@ -106,11 +106,12 @@ impl<'a> Sheet<'a> {
         let (mut silent, mut without) = (Vec::new(), Vec::new());
         for (i, choice) in self.choices.iter().enumerate() {
             let row = self.row(i, choice)?;
-            if let (Action::Quantize(recipe), Some(_)) = (&row.action, &self.settings.importance) {
+            if let (Action::Quantize(recipe), Some(imatrix)) = (&row.action, &self.settings.importance) {
+                let source = &self.model.tensor(self.tensors[i]).name;
                 match &recipe.importance {
-                    Some(importance) if importance.silent().0 > 0 => silent.push(row.name.clone()),
-                    Some(_) => {}
-                    None => without.push(row.name.clone()),
+                    Some(importance) if importance.silent().0 == 0 => {}
+                    None if !imatrix.entries.contains_key(source) => without.push(row.name.clone()),
+                    _ => silent.push(row.name.clone()),
                 }
             }
             rows.push(row);
@@ -202,7 +203,8 @@ impl<'a> Sheet<'a> {
     /// What keeps the plan from being carried out: a tensor that is quantized already, a type that is not written, or
     /// one that needs an importance matrix.
     pub fn obstacles(&self) -> Result<()> {
-        for (source, choice) in self.sources.iter().zip(&self.choices).filter(|(s, c)| !c.copies(s)) {
+        let changed = || self.sources.iter().zip(&self.choices).filter(|(s, c)| !c.copies(s));
+        for (source, choice) in changed() {
             if choice.ty.is_quantized()
                 && !crate::quant::ggml::Type::named(choice.ty.name()).is_some_and(|t| t.can_encode())
             {
@@ -213,7 +215,18 @@ impl<'a> Sheet<'a> {
             let original = self.pruning.as_ref().map_or_else(|| name.to_owned(), |p| p.original(name));
             self.settings.importance.as_ref().is_some_and(|i| i.entries.contains_key(&original))
         };
-        mixtures::check(&self.sources, &self.choices, &self.options, &has)
+        mixtures::check(&self.sources, &self.choices, &self.options, &has)?;
+        // Beyond what llama-quantize asks for: there ggml stops the program.
+        for (source, choice) in changed() {
+            let needs = crate::quant::ggml::Type::named(choice.ty.name()).is_some_and(|t| t.requires_importance());
+            if needs && !has(&source.name) {
+                let (name, ty) = (&source.name, choice.ty);
+                return Err(Error::usage(format!(
+                    "`{name}` to {ty} needs an entry in the importance matrix; name another type for it"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// `general.file_type` of the output.
