@@ -245,8 +245,66 @@ fn products<S: Simd, const N: usize, const TAME: bool>(
     (sumlx, suml2)
 }
 
+/// The start of [`super::refined`]: scale, and the lanes of which a code might be moved. In all others this is the result.
+/// `codes` are from `-half` to `half - 1`, and `-half` in tiny lanes.
+#[inline(always)]
+pub(in crate::quant::ggml) fn opening<S: Simd, const N: usize>(
+    s: S,
+    half: i32,
+    x: &[Row; N],
+    codes: &mut [Row; N],
+) -> (S::F, S::M) {
+    let Opening { sumlx, suml2, tiny } = open(s, half, x, codes);
+    let mut moving = s.lt(s.zero(), s.zero());
+    for (x, l) in x.iter().zip(codes.iter()) {
+        let (x, l) = (s.load(x), s.load(l));
+        let w = s.mul(x, x);
+        let slx = s.sub(sumlx, s.mul(s.mul(w, x), l));
+        let sl2 = s.sub(suml2, s.mul(s.mul(w, l), l));
+        let new = round::<S, false>(s, s.div(s.mul(x, sl2), slx), -half, half - 1);
+        moving = s.or_m(moving, s.and_m(s.lt(s.zero(), slx), s.not_m(s.eq(new, l))));
+    }
+    (close(s, half, sumlx, suml2, tiny, codes), s.and_m(moving, s.not_m(tiny)))
+}
+
+/// Codes by the value of largest magnitude, and their sums.
+struct Opening<S: Simd> {
+    sumlx: S::F,
+    suml2: S::F,
+    tiny: S::M,
+}
+
+#[inline(always)]
+fn open<S: Simd, const N: usize>(s: S, half: i32, x: &[Row; N], codes: &mut [Row; N]) -> Opening<S> {
+    let (max, magnitude, _) = extreme(s, x);
+    let tiny = s.lt(magnitude, s.splat(EPSILON));
+    let factor = s.div(s.splat(-(half as f32)), s.select(tiny, s.splat(1.0), max));
+    let (mut sumlx, mut suml2) = (s.zero(), s.zero());
+    for (x, code) in x.iter().zip(codes) {
+        let x = s.load(x);
+        let l = round::<S, false>(s, s.mul(factor, x), -half, half - 1);
+        s.store(l, code);
+        let w = s.mul(x, x);
+        sumlx = s.add(sumlx, s.mul(s.mul(w, x), l));
+        suml2 = s.add(suml2, s.mul(s.mul(w, l), l));
+    }
+    Opening { sumlx, suml2, tiny }
+}
+
+/// The scale by the sums; tiny lanes get their codes.
+#[inline(always)]
+fn close<S: Simd, const N: usize>(s: S, half: i32, sumlx: S::F, suml2: S::F, tiny: S::M, codes: &mut [Row; N]) -> S::F {
+    if s.any(tiny) {
+        for code in codes {
+            s.store(s.select(tiny, s.splat(-(half as f32)), s.load(code)), code);
+        }
+    }
+    let some = s.and_m(s.not_m(tiny), s.lt(s.zero(), suml2));
+    s.select(some, s.div(sumlx, suml2), s.zero())
+}
+
 /// As [`super::refined`], for `K` times sixteen sub-blocks: a code waits for the one before it, so several walks side by
-/// side take little longer than one. `codes` are from `-half` to `half - 1`, and `-half` in tiny lanes.
+/// side take little longer than one. `codes` as of [`opening`].
 #[inline(always)]
 pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
     s: S,
@@ -257,17 +315,9 @@ pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
     let mut sums = [[s.zero(); 2]; K];
     let mut tiny = [s.eq(s.zero(), s.zero()); K];
     for k in 0..K {
-        let (max, magnitude, _) = extreme(s, &x[k]);
-        tiny[k] = s.lt(magnitude, s.splat(EPSILON));
-        let factor = s.div(s.splat(-(half as f32)), s.select(tiny[k], s.splat(1.0), max));
-        for i in 0..N {
-            let x = s.load(&x[k][i]);
-            let l = round::<S, false>(s, s.mul(factor, x), -half, half - 1);
-            s.store(l, &mut codes[k][i]);
-            let w = s.mul(x, x);
-            sums[k][0] = s.add(sums[k][0], s.mul(s.mul(w, x), l));
-            sums[k][1] = s.add(sums[k][1], s.mul(s.mul(w, l), l));
-        }
+        let opening = open(s, half, &x[k], &mut codes[k]);
+        sums[k] = [opening.sumlx, opening.suml2];
+        tiny[k] = opening.tiny;
     }
     for _ in 0..5 {
         let mut changed = [s.lt(s.zero(), s.zero()); K];
@@ -302,13 +352,7 @@ pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
     let mut scales = [s.zero(); K];
     for k in 0..K {
         let [sumlx, suml2] = sums[k];
-        let some = s.and_m(s.not_m(tiny[k]), s.lt(s.zero(), suml2));
-        scales[k] = s.select(some, s.div(sumlx, suml2), s.zero());
-        if s.any(tiny[k]) {
-            for code in &mut codes[k] {
-                s.store(s.select(tiny[k], s.splat(-(half as f32)), s.load(code)), code);
-            }
-        }
+        scales[k] = close(s, half, sumlx, suml2, tiny[k], &mut codes[k]);
     }
     scales
 }
