@@ -11,16 +11,16 @@ pub(in crate::quant::ggml) type Row = [f32; LANES];
 
 /// The nearest integer of each lane, between `low` and `high`.
 ///
-/// The sum with [`MAGIC`] keeps the integer in its low bits, where its order is that of the floats; so no integer is
-/// needed. `TAME` leaves out what only matters beyond 2^22 and for NaN.
+/// The sum with [`MAGIC`] keeps the integer in its low bits, where the order of bits is that of the floats. `TAME` leaves out what only matters beyond 2^22 and for NaN.
 #[inline(always)]
 pub(in crate::quant::ggml) fn rounded<S: Simd, const TAME: bool>(s: S, v: S::F, low: i32, high: i32) -> S::F {
-    let mut sum = s.add(v, s.splat(MAGIC));
+    let mut bits = s.bits(s.add(v, s.splat(MAGIC)));
     if !TAME {
-        let kept = s.and_i(s.bits(sum), s.splat_i(0x7f_ffff));
-        sum = s.from_bits(s.or_i(kept, s.splat_i(0x4b00_0000)));
+        bits = s.or_i(s.and_i(bits, s.splat_i(0x7f_ffff)), s.splat_i(0x4b00_0000));
     }
-    s.min(s.max(sum, s.splat(MAGIC + low as f32)), s.splat(MAGIC + high as f32))
+    // As integers, which leaves the float units to the sums.
+    let limit = |code: i32| s.splat_i(MAGIC.to_bits() as i32 + code);
+    s.from_bits(s.min_i(s.max_i(bits, limit(low)), limit(high)))
 }
 
 #[inline(always)]
@@ -152,19 +152,35 @@ fn error<S: Simd, const N: usize>(
     sum
 }
 
-/// Each lane's value of largest magnitude, the first of several; that magnitude; and whether no lane has a NaN or an
-/// infinity.
+/// Each lane's value of largest magnitude, the first of several, and that magnitude. NaN is skipped.
 #[inline(always)]
-fn extreme<S: Simd>(s: S, x: &[Row]) -> (S::F, S::F, bool) {
-    let (mut max, mut magnitude, mut nothing) = (s.zero(), s.zero(), s.zero());
+fn extreme<S: Simd>(s: S, x: &[Row]) -> (S::F, S::F) {
+    let (mut low, mut high) = (s.zero(), s.zero());
     for x in x {
         let x = s.load(x);
-        let larger = s.lt(magnitude, s.abs(x));
-        max = s.select(larger, x, max);
-        magnitude = s.select(larger, s.abs(x), magnitude);
-        nothing = s.add(nothing, s.mul(x, s.zero()));
+        (low, high) = (s.min(x, low), s.max(x, high));
     }
-    (max, magnitude, s.all(s.eq(nothing, s.zero())))
+    let depth = s.neg(low);
+    let magnitude = s.max(high, depth);
+    let mut max = s.select(s.lt(high, depth), low, high);
+    // As far below zero as above it: the first counts.
+    if s.any(s.and_m(s.eq(high, depth), s.lt(s.zero(), high))) {
+        for x in x.iter().rev() {
+            let x = s.load(x);
+            max = s.select(s.eq(s.abs(x), magnitude), x, max);
+        }
+    }
+    (max, magnitude)
+}
+
+/// Whether no lane has a NaN or an infinity.
+#[inline(always)]
+fn finite<S: Simd>(s: S, x: &[Row]) -> bool {
+    let mut nothing = s.zero();
+    for x in x {
+        nothing = s.add(nothing, s.mul(s.load(x), s.zero()));
+    }
+    s.all(s.eq(nothing, s.zero()))
 }
 
 /// What [`symmetric`] found.
@@ -182,7 +198,7 @@ pub(in crate::quant::ggml) fn symmetric<S: Simd, const N: usize>(
     x: &[Row; N],
     w: &[Row; N],
 ) -> Symmetric<S> {
-    let (max, magnitude, numbers) = extreme(s, x);
+    let (max, magnitude) = extreme(s, x);
     let tiny = s.lt(magnitude, s.splat(EPSILON));
     let max = s.select(tiny, s.splat(1.0), max);
     let mut wx = [[0.0; LANES]; N];
@@ -190,7 +206,7 @@ pub(in crate::quant::ggml) fn symmetric<S: Simd, const N: usize>(
         s.store(s.mul(s.load(&w[i]), s.load(&x[i])), &mut wx[i]);
     }
     // Without NaN and infinity nothing is beyond one code more than the half.
-    if numbers {
+    if finite(s, x) {
         walk::<S, N, true>(s, half, x, w, &wx, max, tiny)
     } else {
         walk::<S, N, false>(s, half, x, w, &wx, max, tiny)
@@ -245,8 +261,50 @@ fn products<S: Simd, const N: usize, const TAME: bool>(
     (sumlx, suml2)
 }
 
-/// The start of [`super::refined`]: scale, and the lanes of which a code might be moved. In all others this is the result.
-/// `codes` are from `-half` to `half - 1`, and `-half` in tiny lanes.
+/// Codes by the value of largest magnitude; and, per value, its weight and the weight by the value. Yields the sums of
+/// `w·x·l` and of `w·l·l`, and the tiny lanes.
+#[inline(always)]
+fn start<S: Simd, const N: usize>(
+    s: S,
+    half: i32,
+    x: &[Row; N],
+    codes: &mut [Row; N],
+    w: &mut [Row; N],
+    wx: &mut [Row; N],
+) -> ([S::F; 2], S::M) {
+    let (max, magnitude) = extreme(s, x);
+    let tiny = s.lt(magnitude, s.splat(EPSILON));
+    let factor = s.div(s.splat(-(half as f32)), s.select(tiny, s.splat(1.0), max));
+    let (mut sumlx, mut suml2) = (s.zero(), s.zero());
+    for i in 0..N {
+        let x = s.load(&x[i]);
+        let l = round::<S, false>(s, s.mul(factor, x), -half, half - 1);
+        s.store(l, &mut codes[i]);
+        let weight = s.mul(x, x);
+        let by_value = s.mul(weight, x);
+        s.store(weight, &mut w[i]);
+        s.store(by_value, &mut wx[i]);
+        sumlx = s.add(sumlx, s.mul(by_value, l));
+        suml2 = s.add(suml2, s.mul(s.mul(weight, l), l));
+    }
+    ([sumlx, suml2], tiny)
+}
+
+/// The scale by the sums; tiny lanes get their codes.
+#[inline(always)]
+fn finish<S: Simd, const N: usize>(s: S, half: i32, sums: [S::F; 2], tiny: S::M, codes: &mut [Row; N]) -> S::F {
+    if s.any(tiny) {
+        for code in codes {
+            s.store(s.select(tiny, s.splat(-(half as f32)), s.load(code)), code);
+        }
+    }
+    let [sumlx, suml2] = sums;
+    let some = s.and_m(s.not_m(tiny), s.lt(s.zero(), suml2));
+    s.select(some, s.div(sumlx, suml2), s.zero())
+}
+
+/// The start of [`super::refined`]: scales, and the lanes of which a code might be moved. In all others this is the
+/// result. `codes` are from `-half` to `half - 1`, and `-half` in tiny lanes.
 #[inline(always)]
 pub(in crate::quant::ggml) fn opening<S: Simd, const N: usize>(
     s: S,
@@ -254,53 +312,21 @@ pub(in crate::quant::ggml) fn opening<S: Simd, const N: usize>(
     x: &[Row; N],
     codes: &mut [Row; N],
 ) -> (S::F, S::M) {
-    let Opening { sumlx, suml2, tiny } = open(s, half, x, codes);
-    let mut moving = s.lt(s.zero(), s.zero());
-    for (x, l) in x.iter().zip(codes.iter()) {
-        let (x, l) = (s.load(x), s.load(l));
-        let w = s.mul(x, x);
-        let slx = s.sub(sumlx, s.mul(s.mul(w, x), l));
-        let sl2 = s.sub(suml2, s.mul(s.mul(w, l), l));
-        let new = round::<S, false>(s, s.div(s.mul(x, sl2), slx), -half, half - 1);
-        moving = s.or_m(moving, s.and_m(s.lt(s.zero(), slx), s.not_m(s.eq(new, l))));
+    let (mut w, mut wx) = ([[0.0; LANES]; N], [[0.0; LANES]; N]);
+    let (sums, tiny) = start(s, half, x, codes, &mut w, &mut wx);
+    let (low, high) = (s.splat(-(half as f32)), s.splat((half - 1) as f32));
+    // Nearer to its code than half a code by so much that no rounding on the way matters, and so without the quotient.
+    let near = s.splat(0.4999);
+    let mut stays = s.eq(s.zero(), s.zero());
+    for i in 0..N {
+        let (x, l) = (s.load(&x[i]), s.load(&codes[i]));
+        let slx = s.sub(sums[0], s.mul(s.load(&wx[i]), l));
+        let sl2 = s.sub(sums[1], s.mul(s.mul(s.load(&w[i]), l), l));
+        let place = s.max(s.min(s.mul(x, sl2), s.mul(high, slx)), s.mul(low, slx));
+        let off = s.abs(s.sub(place, s.mul(l, slx)));
+        stays = s.and_m(stays, s.lt(off, s.mul(near, slx)));
     }
-    (close(s, half, sumlx, suml2, tiny, codes), s.and_m(moving, s.not_m(tiny)))
-}
-
-/// Codes by the value of largest magnitude, and their sums.
-struct Opening<S: Simd> {
-    sumlx: S::F,
-    suml2: S::F,
-    tiny: S::M,
-}
-
-#[inline(always)]
-fn open<S: Simd, const N: usize>(s: S, half: i32, x: &[Row; N], codes: &mut [Row; N]) -> Opening<S> {
-    let (max, magnitude, _) = extreme(s, x);
-    let tiny = s.lt(magnitude, s.splat(EPSILON));
-    let factor = s.div(s.splat(-(half as f32)), s.select(tiny, s.splat(1.0), max));
-    let (mut sumlx, mut suml2) = (s.zero(), s.zero());
-    for (x, code) in x.iter().zip(codes) {
-        let x = s.load(x);
-        let l = round::<S, false>(s, s.mul(factor, x), -half, half - 1);
-        s.store(l, code);
-        let w = s.mul(x, x);
-        sumlx = s.add(sumlx, s.mul(s.mul(w, x), l));
-        suml2 = s.add(suml2, s.mul(s.mul(w, l), l));
-    }
-    Opening { sumlx, suml2, tiny }
-}
-
-/// The scale by the sums; tiny lanes get their codes.
-#[inline(always)]
-fn close<S: Simd, const N: usize>(s: S, half: i32, sumlx: S::F, suml2: S::F, tiny: S::M, codes: &mut [Row; N]) -> S::F {
-    if s.any(tiny) {
-        for code in codes {
-            s.store(s.select(tiny, s.splat(-(half as f32)), s.load(code)), code);
-        }
-    }
-    let some = s.and_m(s.not_m(tiny), s.lt(s.zero(), suml2));
-    s.select(some, s.div(sumlx, suml2), s.zero())
+    (finish(s, half, sums, tiny, codes), s.not_m(s.or_m(stays, tiny)))
 }
 
 /// As [`super::refined`], for `K` times sixteen sub-blocks: a code waits for the one before it, so several walks side by
@@ -312,21 +338,19 @@ pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
     x: &[[Row; N]; K],
     codes: &mut [[Row; N]; K],
 ) -> [S::F; K] {
+    let (mut w, mut wx) = ([[[0.0; LANES]; N]; K], [[[0.0; LANES]; N]; K]);
     let mut sums = [[s.zero(); 2]; K];
     let mut tiny = [s.eq(s.zero(), s.zero()); K];
     for k in 0..K {
-        let opening = open(s, half, &x[k], &mut codes[k]);
-        sums[k] = [opening.sumlx, opening.suml2];
-        tiny[k] = opening.tiny;
+        (sums[k], tiny[k]) = start(s, half, &x[k], &mut codes[k], &mut w[k], &mut wx[k]);
     }
     for _ in 0..5 {
-        let mut changed = [s.lt(s.zero(), s.zero()); K];
+        let mut changed = s.lt(s.zero(), s.zero());
         for i in 0..N {
             for k in 0..K {
                 let [sumlx, suml2] = sums[k];
                 let (x, l) = (s.load(&x[k][i]), s.load(&codes[k][i]));
-                let w = s.mul(x, x);
-                let wx = s.mul(w, x);
+                let (w, wx) = (s.load(&w[k][i]), s.load(&wx[k][i]));
                 let slx = s.sub(sumlx, s.mul(wx, l));
                 let sl2 = s.sub(suml2, s.mul(s.mul(w, l), l));
                 let new = round::<S, false>(s, s.div(s.mul(x, sl2), slx), -half, half - 1);
@@ -337,22 +361,17 @@ pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
                 let better = s.and_m(s.and_m(candidate, better), s.lt(s.zero(), sl2));
                 s.store(s.select(better, new, l), &mut codes[k][i]);
                 sums[k] = [s.select(better, slx, sumlx), s.select(better, sl2, suml2)];
-                changed[k] = s.or_m(changed[k], better);
+                changed = s.or_m(changed, better);
             }
         }
-        let mut any = changed[0];
-        for more in changed {
-            any = s.or_m(any, more);
-        }
         // A lane without a change is at a fixed point: another round leaves it as it is.
-        if !s.any(any) {
+        if !s.any(changed) {
             break;
         }
     }
     let mut scales = [s.zero(); K];
     for k in 0..K {
-        let [sumlx, suml2] = sums[k];
-        scales[k] = close(s, half, sumlx, suml2, tiny[k], &mut codes[k]);
+        scales[k] = finish(s, half, sums[k], tiny[k], &mut codes[k]);
     }
     scales
 }
