@@ -317,16 +317,17 @@ pub(in crate::quant::ggml) fn opening<S: Simd, const N: usize>(
     let (low, high) = (s.splat(-(half as f32)), s.splat((half - 1) as f32));
     // Nearer to its code than half a code by so much that no rounding on the way matters, and so without the quotient.
     let near = s.splat(0.4999);
-    let mut stays = s.eq(s.zero(), s.zero());
+    let mut moving = s.lt(s.zero(), s.zero());
     for i in 0..N {
         let (x, l) = (s.load(&x[i]), s.load(&codes[i]));
         let slx = s.sub(sums[0], s.mul(s.load(&wx[i]), l));
         let sl2 = s.sub(sums[1], s.mul(s.mul(s.load(&w[i]), l), l));
         let place = s.max(s.min(s.mul(x, sl2), s.mul(high, slx)), s.mul(low, slx));
         let off = s.abs(s.sub(place, s.mul(l, slx)));
-        stays = s.and_m(stays, s.lt(off, s.mul(near, slx)));
+        let far = s.not_m(s.lt(off, s.mul(near, slx)));
+        moving = s.or_m(moving, s.and_m(s.lt(s.zero(), slx), far));
     }
-    (finish(s, half, sums, tiny, codes), s.not_m(s.or_m(stays, tiny)))
+    (finish(s, half, sums, tiny, codes), s.and_m(moving, s.not_m(tiny)))
 }
 
 /// As [`super::refined`], for `K` times sixteen sub-blocks: a code waits for the one before it, so several walks side by
