@@ -190,9 +190,10 @@ fn refine<S: Simd, const N: usize>(s: S, groups: usize, values: &[f32; BATCH * S
             lanes &= lanes - 1;
         }
     }
+    let mut x = [[[0.0; LANES]; N]; K];
+    let mut codes = x;
     for moving in moving[..count].chunks(K * LANES) {
-        let mut x = [[[0.0; LANES]; N]; K];
-        let mut codes = x;
+        x[K - 1] = [[0.0; LANES]; N];
         for (x, moving) in x.iter_mut().zip(moving.chunks(LANES)) {
             let mut runs = [[0.0; N]; LANES];
             for (run, sub_block) in runs.iter_mut().zip(moving) {

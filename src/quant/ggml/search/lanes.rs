@@ -261,16 +261,16 @@ fn products<S: Simd, const N: usize, const TAME: bool>(
     (sumlx, suml2)
 }
 
-/// Codes by the value of largest magnitude; and, per value, its weight and the weight by the value. Yields the sums of
-/// `w·x·l` and of `w·l·l`, and the tiny lanes.
+/// Codes by the value of largest magnitude; and, per value, `w·x·l` and `w·l·l` (`TERMS`), or `w·x` and `w`. Yields the
+/// sums of the terms, and the tiny lanes.
 #[inline(always)]
-fn start<S: Simd, const N: usize>(
+fn start<S: Simd, const N: usize, const TERMS: bool>(
     s: S,
     half: i32,
     x: &[Row; N],
     codes: &mut [Row; N],
-    w: &mut [Row; N],
-    wx: &mut [Row; N],
+    first: &mut [Row; N],
+    second: &mut [Row; N],
 ) -> ([S::F; 2], S::M) {
     let (max, magnitude) = extreme(s, x);
     let tiny = s.lt(magnitude, s.splat(EPSILON));
@@ -280,12 +280,13 @@ fn start<S: Simd, const N: usize>(
         let x = s.load(&x[i]);
         let l = round::<S, false>(s, s.mul(factor, x), -half, half - 1);
         s.store(l, &mut codes[i]);
-        let weight = s.mul(x, x);
-        let by_value = s.mul(weight, x);
-        s.store(weight, &mut w[i]);
-        s.store(by_value, &mut wx[i]);
-        sumlx = s.add(sumlx, s.mul(by_value, l));
-        suml2 = s.add(suml2, s.mul(s.mul(weight, l), l));
+        let w = s.mul(x, x);
+        let wx = s.mul(w, x);
+        let (wxl, wll) = (s.mul(wx, l), s.mul(s.mul(w, l), l));
+        s.store(if TERMS { wxl } else { wx }, &mut first[i]);
+        s.store(if TERMS { wll } else { w }, &mut second[i]);
+        sumlx = s.add(sumlx, wxl);
+        suml2 = s.add(suml2, wll);
     }
     ([sumlx, suml2], tiny)
 }
@@ -312,22 +313,27 @@ pub(in crate::quant::ggml) fn opening<S: Simd, const N: usize>(
     x: &[Row; N],
     codes: &mut [Row; N],
 ) -> (S::F, S::M) {
-    let (mut w, mut wx) = ([[0.0; LANES]; N], [[0.0; LANES]; N]);
-    let (sums, tiny) = start(s, half, x, codes, &mut w, &mut wx);
+    let (mut wxl, mut wll) = ([[0.0; LANES]; N], [[0.0; LANES]; N]);
+    let (sums, tiny) = start::<S, N, true>(s, half, x, codes, &mut wxl, &mut wll);
     let (low, high) = (s.splat(-(half as f32)), s.splat((half - 1) as f32));
     // Nearer to its code than half a code by so much that no rounding on the way matters, and so without the quotient.
     let near = s.splat(0.4999);
-    let mut moving = s.lt(s.zero(), s.zero());
+    let mut far = s.lt(s.zero(), s.zero());
     for i in 0..N {
         let (x, l) = (s.load(&x[i]), s.load(&codes[i]));
-        let slx = s.sub(sums[0], s.mul(s.load(&wx[i]), l));
-        let sl2 = s.sub(sums[1], s.mul(s.mul(s.load(&w[i]), l), l));
+        let slx = s.sub(sums[0], s.load(&wxl[i]));
+        let sl2 = s.sub(sums[1], s.load(&wll[i]));
         let place = s.max(s.min(s.mul(x, sl2), s.mul(high, slx)), s.mul(low, slx));
         let off = s.abs(s.sub(place, s.mul(l, slx)));
-        let far = s.not_m(s.lt(off, s.mul(near, slx)));
-        moving = s.or_m(moving, s.and_m(s.lt(s.zero(), slx), far));
+        far = s.or_m(far, s.le(s.mul(near, slx), off));
     }
-    (finish(s, half, sums, tiny, codes), s.and_m(moving, s.not_m(tiny)))
+    // All terms of a lane have one sign, and so has their sum without one of them: where it is negative, nothing moves.
+    let may = s.and_m(s.not_m(s.le(sums[0], s.zero())), s.not_m(tiny));
+    // Very small and very large ones are beyond what was said of rounding.
+    let (least, most) = (s.splat(1e-25), s.splat(1e30));
+    let usual =
+        s.and_m(s.and_m(s.le(least, sums[0]), s.le(sums[0], most)), s.and_m(s.le(least, sums[1]), s.le(sums[1], most)));
+    (finish(s, half, sums, tiny, codes), s.and_m(may, s.or_m(far, s.not_m(usual))))
 }
 
 /// As [`super::refined`], for `K` times sixteen sub-blocks: a code waits for the one before it, so several walks side by
@@ -343,7 +349,7 @@ pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
     let mut sums = [[s.zero(); 2]; K];
     let mut tiny = [s.eq(s.zero(), s.zero()); K];
     for k in 0..K {
-        (sums[k], tiny[k]) = start(s, half, &x[k], &mut codes[k], &mut w[k], &mut wx[k]);
+        (sums[k], tiny[k]) = start::<S, N, false>(s, half, &x[k], &mut codes[k], &mut wx[k], &mut w[k]);
     }
     for _ in 0..5 {
         let mut changed = s.lt(s.zero(), s.zero());
