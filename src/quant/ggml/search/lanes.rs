@@ -229,7 +229,13 @@ fn walk<S: Simd, const N: usize, const TAME: bool>(
     let (mut chosen, mut scale, mut best) = (s.zero(), s.zero(), s.zero());
     for step in STEPS {
         let factor = s.div(s.splat(-(half as f32 + 0.1 * step as f32)), max);
-        let (sumlx, suml2) = products::<S, N, TAME>(s, half, x, w, wx, factor);
+        // Up to which code `factor` leads decides which limits are needed at all.
+        let (sumlx, suml2) = match step {
+            _ if !TAME => products::<S, N, false, 2>(s, half, x, w, wx, factor),
+            ..=-6 => products::<S, N, true, 0>(s, half, x, w, wx, factor),
+            ..=4 => products::<S, N, true, 1>(s, half, x, w, wx, factor),
+            _ => products::<S, N, true, 2>(s, half, x, w, wx, factor),
+        };
         let mut this = s.div(sumlx, suml2);
         let mut better = s.and_m(s.lt(s.zero(), suml2), s.lt(s.mul(best, suml2), s.mul(sumlx, sumlx)));
         if step == 0 {
@@ -243,8 +249,10 @@ fn walk<S: Simd, const N: usize, const TAME: bool>(
     Symmetric { scale: s.select(tiny, s.zero(), scale), factor: s.select(tiny, s.splat(f32::NAN), chosen) }
 }
 
+/// The sums of `w·x·l` and of `w·l·l`. `LIMITS`: none, for codes that are less than the half away from zero; the upper one,
+/// for codes not farther than the half; or both.
 #[inline(always)]
-fn products<S: Simd, const N: usize, const TAME: bool>(
+fn products<S: Simd, const N: usize, const TAME: bool, const LIMITS: u8>(
     s: S,
     half: i32,
     x: &[Row; N],
@@ -252,9 +260,17 @@ fn products<S: Simd, const N: usize, const TAME: bool>(
     wx: &[Row; N],
     factor: S::F,
 ) -> (S::F, S::F) {
+    let top = s.splat_i(MAGIC.to_bits() as i32 + half - 1);
     let (mut sumlx, mut suml2) = (s.zero(), s.zero());
     for i in 0..N {
-        let l = round::<S, TAME>(s, s.mul(factor, s.load(&x[i])), -half, half - 1);
+        let v = s.mul(factor, s.load(&x[i]));
+        let l = if LIMITS == 2 {
+            round::<S, TAME>(s, v, -half, half - 1)
+        } else {
+            let sum = s.add(v, s.splat(MAGIC));
+            let sum = if LIMITS == 1 { s.from_bits(s.min_i(s.bits(sum), top)) } else { sum };
+            s.sub(sum, s.splat(MAGIC))
+        };
         sumlx = s.add(sumlx, s.mul(s.load(&wx[i]), l));
         suml2 = s.add(suml2, s.mul(s.mul(s.load(&w[i]), l), l));
     }
