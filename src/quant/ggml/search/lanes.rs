@@ -233,7 +233,7 @@ fn walk<S: Simd, const N: usize, const TAME: bool>(
         let (sumlx, suml2) = match step {
             _ if !TAME => products::<S, N, false, 2>(s, half, x, w, wx, factor),
             ..=-6 => products::<S, N, true, 0>(s, half, x, w, wx, factor),
-            ..=4 => products::<S, N, true, 1>(s, half, x, w, wx, factor),
+            -5..=4 => products::<S, N, true, 1>(s, half, x, w, wx, factor),
             _ => products::<S, N, true, 2>(s, half, x, w, wx, factor),
         };
         let mut this = s.div(sumlx, suml2);
