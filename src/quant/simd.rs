@@ -116,6 +116,23 @@ pub(crate) trait Simd: Copy {
     /// If the last piece does not fit.
     fn transpose(self, from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]);
 
+    /// The codes of 32 values, capped at `TOP` (15 or 31), in the order of GGML's blocks: low nibbles of `low`, high ones of
+    /// `high`. Codes must be from 0 to 255, or `i32::MIN` for 0. Yields their fifth bits.
+    #[inline(always)]
+    fn store_nibbles<const TOP: i32>(self, low: Self::I, high: Self::I, to: &mut [u8; LANES]) -> u32 {
+        let (top, nibble) = (self.splat_i(TOP), self.splat_i(15));
+        let (low, high) = (self.min_i(low, top), self.min_i(high, top));
+        self.store_bytes(self.or_i(self.and_i(low, nibble), self.shl::<4>(high)), to);
+        if TOP == 15 {
+            return 0;
+        }
+        self.mask_bits(self.gt_i(low, nibble)) | self.mask_bits(self.gt_i(high, nibble)) << 16
+    }
+
+    /// Has these values fetched from memory.
+    #[inline(always)]
+    fn fetch(self, _values: &[f32]) {}
+
     /// Lane `i` is the least lane of `of[i]`; of two zeros either, and not for NaN.
     #[inline(always)]
     fn least_lanes(self, of: &[Self::F; LANES]) -> Self::F {

@@ -15,7 +15,10 @@ pub(super) trait Format<const B: usize, const N: usize> {
 pub(super) fn encode<S: Simd, T: Format<B, N>, const B: usize, const N: usize>(s: S, values: &[f32], out: &mut [u8]) {
     let (blocks, out) = (values.as_chunks::<B>().0, out.as_chunks_mut::<N>().0);
     let (mut some, mut some_out) = ([[0.0; B]; LANES], [[0; N]; LANES]);
-    for (blocks, out) in blocks.chunks(LANES).zip(out.chunks_mut(LANES)) {
+    let ahead = blocks.get(2 * LANES..).unwrap_or_default().chunks(LANES).map(<[_]>::as_flattened);
+    let ahead = ahead.chain(core::iter::repeat(&[][..]));
+    for ((blocks, out), ahead) in blocks.chunks(LANES).zip(out.chunks_mut(LANES)).zip(ahead) {
+        s.fetch(ahead);
         let few = blocks.len() < LANES;
         if few {
             some[..blocks.len()].copy_from_slice(blocks);

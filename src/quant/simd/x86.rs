@@ -181,6 +181,31 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn store_nibbles<const TOP: i32>(self, low: Self::I, high: Self::I, to: &mut [u8; LANES]) -> u32 {
+        // SAFETY: `self` proves the features; the array has sixteen bytes.
+        unsafe {
+            let words = [_mm256_packus_epi32(low[0], high[0]), _mm256_packus_epi32(low[1], high[1])];
+            // Fours of low and of high, in turn: 0, 16, 8, 24, then 4, 20, 12, 28.
+            let bytes = _mm256_min_epu8(_mm256_packus_epi16(words[0], words[1]), _mm256_set1_epi8(TOP as i8));
+            let nibbles = _mm256_and_si256(bytes, _mm256_set1_epi8(15));
+            let pairs = _mm256_or_si256(nibbles, _mm256_srli_epi64::<28>(nibbles));
+            let pairs = _mm256_permutevar8x32_epi32(pairs, _mm256_setr_epi32(0, 4, 2, 6, 0, 0, 0, 0));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_castsi256_si128(pairs));
+            if TOP == 15 {
+                return 0;
+            }
+            let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
+            _mm256_movemask_epi8(_mm256_slli_epi16::<3>(bytes)) as u32
+        }
+    }
+    #[inline(always)]
+    fn fetch(self, values: &[f32]) {
+        for line in values.chunks(16) {
+            // SAFETY: a hint, which may be given for any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        }
+    }
+    #[inline(always)]
     fn load_bytes(self, from: &[u8; LANES]) -> Self::I {
         // SAFETY: `self` proves the features; the array has sixteen bytes.
         unsafe {
@@ -332,6 +357,13 @@ impl Simd for Avx512 {
     fn store_bytes(self, a: Self::I, to: &mut [u8; LANES]) {
         // SAFETY: `self` proves the features; the array has sixteen bytes.
         unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(a)) }
+    }
+    #[inline(always)]
+    fn fetch(self, values: &[f32]) {
+        for line in values.chunks(16) {
+            // SAFETY: a hint, which may be given for any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        }
     }
     #[inline(always)]
     fn load_bytes(self, from: &[u8; LANES]) -> Self::I {

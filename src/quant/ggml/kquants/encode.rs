@@ -5,7 +5,7 @@
 
 use super::layout::{Block, pack, unpack_scales};
 use super::{Kind, scales, steps};
-use crate::quant::ggml::search::lanes::{Row, affine, positive, refined, rounded, symmetric};
+use crate::quant::ggml::search::lanes::{Row, affine, opening, positive, refined, rounded, symmetric};
 use crate::quant::ggml::{MAGIC, SUPER_BLOCK, f16_value};
 use crate::quant::simd::{self, LANES, Simd};
 
@@ -127,15 +127,7 @@ fn batch<S: Simd, const SEARCH: u8, const N: usize>(
         spread(s, from, to);
     }
     if SEARCH == REFINED {
-        const K: usize = 4;
-        let x = work.x.as_chunks::<N>().0.as_chunks::<K>().0;
-        let kept = work.kept.as_chunks_mut::<N>().0.as_chunks_mut::<K>().0;
-        let scales = work.scale.as_chunks_mut::<LANES>().0.as_chunks_mut::<K>().0;
-        for (((x, kept), to), _) in x.iter().zip(kept).zip(scales).zip(0..groups.div_ceil(K)) {
-            for (scale, to) in refined::<S, N, K>(s, 4, x, kept).into_iter().zip(to) {
-                s.store(scale, to);
-            }
-        }
+        refine::<S, N>(s, groups, values, work);
     } else {
         for group in 0..groups {
             search::<S, SEARCH, N>(s, kind, group, columns, &sigma2, work);
@@ -173,6 +165,50 @@ fn batch<S: Simd, const SEARCH: u8, const N: usize>(
                 } else {
                     blocks[i].codes = *codes;
                     pack(kind, &blocks[i], out);
+                }
+            }
+        }
+    }
+}
+
+/// Scales and codes of all groups. Few sub-blocks have a code that is worth moving: these are gathered, so that only they
+/// are walked through.
+#[inline(always)]
+fn refine<S: Simd, const N: usize>(s: S, groups: usize, values: &[f32; BATCH * SUPER_BLOCK], work: &mut Work) {
+    /// Groups of gathered sub-blocks at a time.
+    const K: usize = 2;
+    let x = work.x.as_chunks::<N>().0;
+    let kept = work.kept.as_chunks_mut::<N>().0;
+    let (mut moving, mut count) = ([0; SUPER_BLOCK], 0);
+    for (group, (x, kept)) in x.iter().zip(kept.iter_mut()).enumerate().take(groups) {
+        let (scale, lanes) = opening(s, 4, x, kept);
+        s.store(scale, &mut work.scale.as_chunks_mut().0[group]);
+        let mut lanes = s.mask_bits(lanes);
+        while lanes != 0 {
+            moving[count] = group * LANES + lanes.trailing_zeros() as usize;
+            count += 1;
+            lanes &= lanes - 1;
+        }
+    }
+    let mut x = [[[0.0; LANES]; N]; K];
+    let mut codes = x;
+    for moving in moving[..count].chunks(K * LANES) {
+        x[K - 1] = [[0.0; LANES]; N];
+        for (x, moving) in x.iter_mut().zip(moving.chunks(LANES)) {
+            let mut runs = [[0.0; N]; LANES];
+            for (run, sub_block) in runs.iter_mut().zip(moving) {
+                run.copy_from_slice(&values[sub_block * N..][..N]);
+            }
+            spread(s, runs.as_flattened(), x);
+        }
+        let scales = refined::<S, N, K>(s, 4, &x, &mut codes);
+        for ((moving, scale), codes) in moving.chunks(LANES).zip(scales).zip(&codes) {
+            let mut row = [0.0; LANES];
+            s.store(scale, &mut row);
+            for (lane, (sub_block, scale)) in moving.iter().zip(row).enumerate() {
+                work.scale[*sub_block] = scale;
+                for (kept, codes) in kept[sub_block / LANES].iter_mut().zip(codes) {
+                    kept[sub_block % LANES] = codes[lane];
                 }
             }
         }

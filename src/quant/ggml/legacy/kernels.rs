@@ -50,7 +50,7 @@ impl<const HALF: i32, const N: usize> Format<BLOCK, N> for Symmetric<HALF> {
         let fine = s.mask_bits(ordinary(s, d));
         let id = lanes(s, s.div(s.splat(1.0), d));
         let d = halves(s, d);
-        let (middle, top) = (s.splat(HALF as f32 + 0.5), s.splat_i(2 * HALF - 1));
+        let middle = s.splat(HALF as f32 + 0.5);
         for (b, (x, out)) in x.iter().zip(out).enumerate() {
             if fine >> b & 1 == 0 {
                 scalar::encode(if HALF == 8 { Kind::Q4_0 } else { Kind::Q5_0 }, x, out);
@@ -58,8 +58,8 @@ impl<const HALF: i32, const N: usize> Format<BLOCK, N> for Symmetric<HALF> {
             }
             let id = s.splat(id[b]);
             let [low, high] = both(s, x);
-            let low = s.min_i(s.to_int(s.add(s.mul(low, id), middle)), top);
-            let high = s.min_i(s.to_int(s.add(s.mul(high, id), middle)), top);
+            let low = s.to_int(s.add(s.mul(low, id), middle));
+            let high = s.to_int(s.add(s.mul(high, id), middle));
             out[..2].copy_from_slice(&d[b]);
             put(s, &mut out[2..], HALF == 16, low, high);
         }
@@ -79,7 +79,7 @@ impl<const TOP: i32, const N: usize> Format<BLOCK, N> for Offset<TOP> {
         let (min, id) = (lanes(s, low), lanes(s, s.div(s.splat(1.0), d)));
         let m_bytes = halves(s, low);
         let d = halves(s, d);
-        let (half, top) = (s.splat(0.5), s.splat_i(TOP));
+        let half = s.splat(0.5);
         for (b, (x, out)) in x.iter().zip(out).enumerate() {
             if fine >> b & 1 == 0 {
                 scalar::encode(if TOP == 15 { Kind::Q4_1 } else { Kind::Q5_1 }, x, out);
@@ -89,12 +89,7 @@ impl<const TOP: i32, const N: usize> Format<BLOCK, N> for Offset<TOP> {
             let [low, high] = both(s, x);
             let low = s.to_int(s.add(s.mul(s.sub(low, m), id), half));
             let high = s.to_int(s.add(s.mul(s.sub(high, m), id), half));
-            // Four bits are capped, five are cut.
-            let [low, high] = if TOP == 15 {
-                [s.min_i(low, top), s.min_i(high, top)]
-            } else {
-                [s.and_i(low, top), s.and_i(high, top)]
-            };
+            // Four bits are capped; five would be cut, and are below 32.
             out[..2].copy_from_slice(&d[b]);
             out[2..4].copy_from_slice(&m_bytes[b]);
             put(s, &mut out[4..], TOP == 31, low, high);
@@ -111,17 +106,12 @@ fn both<S: Simd>(s: S, x: &[f32; BLOCK]) -> [S::F; 2] {
 /// Fifth bits and nibbles.
 #[inline(always)]
 fn put<S: Simd>(s: S, out: &mut [u8], five: bool, low: S::I, high: S::I) {
-    let mut nibbles = [0; LANES];
     if five {
-        let most = s.splat_i(15);
-        let bits = s.mask_bits(s.gt_i(low, most)) | s.mask_bits(s.gt_i(high, most)) << 16;
-        out[..4].copy_from_slice(&bits.to_le_bytes());
-        // What is above a nibble is cut off with the byte, or here.
-        s.store_bytes(s.or_i(s.and_i(low, most), s.shl::<4>(high)), &mut nibbles);
-        out[4..20].copy_from_slice(&nibbles);
-    } else {
-        s.store_bytes(s.or_i(low, s.shl::<4>(high)), &mut nibbles);
-        out[..16].copy_from_slice(&nibbles);
+        let Some((bits, nibbles)) = out.split_first_chunk_mut::<4>() else { return };
+        let Some(nibbles) = nibbles.first_chunk_mut() else { return };
+        *bits = s.store_nibbles::<31>(low, high, nibbles).to_le_bytes();
+    } else if let Some(nibbles) = out.first_chunk_mut() {
+        s.store_nibbles::<15>(low, high, nibbles);
     }
 }
 

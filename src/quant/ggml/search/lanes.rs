@@ -11,16 +11,16 @@ pub(in crate::quant::ggml) type Row = [f32; LANES];
 
 /// The nearest integer of each lane, between `low` and `high`.
 ///
-/// The sum with [`MAGIC`] keeps the integer in its low bits, where its order is that of the floats; so no integer is
-/// needed. `TAME` leaves out what only matters beyond 2^22 and for NaN.
+/// The sum with [`MAGIC`] keeps the integer in its low bits, where the order of bits is that of the floats. `TAME` leaves out what only matters beyond 2^22 and for NaN.
 #[inline(always)]
 pub(in crate::quant::ggml) fn rounded<S: Simd, const TAME: bool>(s: S, v: S::F, low: i32, high: i32) -> S::F {
-    let mut sum = s.add(v, s.splat(MAGIC));
+    let mut bits = s.bits(s.add(v, s.splat(MAGIC)));
     if !TAME {
-        let kept = s.and_i(s.bits(sum), s.splat_i(0x7f_ffff));
-        sum = s.from_bits(s.or_i(kept, s.splat_i(0x4b00_0000)));
+        bits = s.or_i(s.and_i(bits, s.splat_i(0x7f_ffff)), s.splat_i(0x4b00_0000));
     }
-    s.min(s.max(sum, s.splat(MAGIC + low as f32)), s.splat(MAGIC + high as f32))
+    // As integers, which leaves the float units to the sums.
+    let limit = |code: i32| s.splat_i(MAGIC.to_bits() as i32 + code);
+    s.from_bits(s.min_i(s.max_i(bits, limit(low)), limit(high)))
 }
 
 #[inline(always)]
@@ -152,19 +152,35 @@ fn error<S: Simd, const N: usize>(
     sum
 }
 
-/// Each lane's value of largest magnitude, the first of several; that magnitude; and whether no lane has a NaN or an
-/// infinity.
+/// Each lane's value of largest magnitude, the first of several, and that magnitude. NaN is skipped.
 #[inline(always)]
-fn extreme<S: Simd>(s: S, x: &[Row]) -> (S::F, S::F, bool) {
-    let (mut max, mut magnitude, mut nothing) = (s.zero(), s.zero(), s.zero());
+fn extreme<S: Simd>(s: S, x: &[Row]) -> (S::F, S::F) {
+    let (mut low, mut high) = (s.zero(), s.zero());
     for x in x {
         let x = s.load(x);
-        let larger = s.lt(magnitude, s.abs(x));
-        max = s.select(larger, x, max);
-        magnitude = s.select(larger, s.abs(x), magnitude);
-        nothing = s.add(nothing, s.mul(x, s.zero()));
+        (low, high) = (s.min(x, low), s.max(x, high));
     }
-    (max, magnitude, s.all(s.eq(nothing, s.zero())))
+    let depth = s.neg(low);
+    let magnitude = s.max(high, depth);
+    let mut max = s.select(s.lt(high, depth), low, high);
+    // As far below zero as above it: the first counts.
+    if s.any(s.and_m(s.eq(high, depth), s.lt(s.zero(), high))) {
+        for x in x.iter().rev() {
+            let x = s.load(x);
+            max = s.select(s.eq(s.abs(x), magnitude), x, max);
+        }
+    }
+    (max, magnitude)
+}
+
+/// Whether no lane has a NaN or an infinity.
+#[inline(always)]
+fn finite<S: Simd>(s: S, x: &[Row]) -> bool {
+    let mut nothing = s.zero();
+    for x in x {
+        nothing = s.add(nothing, s.mul(s.load(x), s.zero()));
+    }
+    s.all(s.eq(nothing, s.zero()))
 }
 
 /// What [`symmetric`] found.
@@ -182,7 +198,7 @@ pub(in crate::quant::ggml) fn symmetric<S: Simd, const N: usize>(
     x: &[Row; N],
     w: &[Row; N],
 ) -> Symmetric<S> {
-    let (max, magnitude, numbers) = extreme(s, x);
+    let (max, magnitude) = extreme(s, x);
     let tiny = s.lt(magnitude, s.splat(EPSILON));
     let max = s.select(tiny, s.splat(1.0), max);
     let mut wx = [[0.0; LANES]; N];
@@ -190,7 +206,7 @@ pub(in crate::quant::ggml) fn symmetric<S: Simd, const N: usize>(
         s.store(s.mul(s.load(&w[i]), s.load(&x[i])), &mut wx[i]);
     }
     // Without NaN and infinity nothing is beyond one code more than the half.
-    if numbers {
+    if finite(s, x) {
         walk::<S, N, true>(s, half, x, w, &wx, max, tiny)
     } else {
         walk::<S, N, false>(s, half, x, w, &wx, max, tiny)
@@ -213,7 +229,13 @@ fn walk<S: Simd, const N: usize, const TAME: bool>(
     let (mut chosen, mut scale, mut best) = (s.zero(), s.zero(), s.zero());
     for step in STEPS {
         let factor = s.div(s.splat(-(half as f32 + 0.1 * step as f32)), max);
-        let (sumlx, suml2) = products::<S, N, TAME>(s, half, x, w, wx, factor);
+        // Up to which code `factor` leads decides which limits are needed at all.
+        let (sumlx, suml2) = match step {
+            _ if !TAME => products::<S, N, false, 2>(s, half, x, w, wx, factor),
+            ..=-6 => products::<S, N, true, 0>(s, half, x, w, wx, factor),
+            -5..=4 => products::<S, N, true, 1>(s, half, x, w, wx, factor),
+            _ => products::<S, N, true, 2>(s, half, x, w, wx, factor),
+        };
         let mut this = s.div(sumlx, suml2);
         let mut better = s.and_m(s.lt(s.zero(), suml2), s.lt(s.mul(best, suml2), s.mul(sumlx, sumlx)));
         if step == 0 {
@@ -227,8 +249,10 @@ fn walk<S: Simd, const N: usize, const TAME: bool>(
     Symmetric { scale: s.select(tiny, s.zero(), scale), factor: s.select(tiny, s.splat(f32::NAN), chosen) }
 }
 
+/// The sums of `w·x·l` and of `w·l·l`. `LIMITS`: none, for codes that are less than the half away from zero; the upper one,
+/// for codes not farther than the half; or both.
 #[inline(always)]
-fn products<S: Simd, const N: usize, const TAME: bool>(
+fn products<S: Simd, const N: usize, const TAME: bool, const LIMITS: u8>(
     s: S,
     half: i32,
     x: &[Row; N],
@@ -236,17 +260,100 @@ fn products<S: Simd, const N: usize, const TAME: bool>(
     wx: &[Row; N],
     factor: S::F,
 ) -> (S::F, S::F) {
+    let top = s.splat_i(MAGIC.to_bits() as i32 + half - 1);
     let (mut sumlx, mut suml2) = (s.zero(), s.zero());
     for i in 0..N {
-        let l = round::<S, TAME>(s, s.mul(factor, s.load(&x[i])), -half, half - 1);
+        let v = s.mul(factor, s.load(&x[i]));
+        let l = if LIMITS == 2 {
+            round::<S, TAME>(s, v, -half, half - 1)
+        } else {
+            let sum = s.add(v, s.splat(MAGIC));
+            let sum = if LIMITS == 1 { s.from_bits(s.min_i(s.bits(sum), top)) } else { sum };
+            s.sub(sum, s.splat(MAGIC))
+        };
         sumlx = s.add(sumlx, s.mul(s.load(&wx[i]), l));
         suml2 = s.add(suml2, s.mul(s.mul(s.load(&w[i]), l), l));
     }
     (sumlx, suml2)
 }
 
+/// Codes by the value of largest magnitude; and, per value, `w·x·l` and `w·l·l` (`TERMS`), or `w·x` and `w`. Yields the
+/// sums of the terms, and the tiny lanes.
+#[inline(always)]
+fn start<S: Simd, const N: usize, const TERMS: bool>(
+    s: S,
+    half: i32,
+    x: &[Row; N],
+    codes: &mut [Row; N],
+    first: &mut [Row; N],
+    second: &mut [Row; N],
+) -> ([S::F; 2], S::M) {
+    let (max, magnitude) = extreme(s, x);
+    let tiny = s.lt(magnitude, s.splat(EPSILON));
+    let factor = s.div(s.splat(-(half as f32)), s.select(tiny, s.splat(1.0), max));
+    let (mut sumlx, mut suml2) = (s.zero(), s.zero());
+    for i in 0..N {
+        let x = s.load(&x[i]);
+        let l = round::<S, false>(s, s.mul(factor, x), -half, half - 1);
+        s.store(l, &mut codes[i]);
+        let w = s.mul(x, x);
+        let wx = s.mul(w, x);
+        let (wxl, wll) = (s.mul(wx, l), s.mul(s.mul(w, l), l));
+        s.store(if TERMS { wxl } else { wx }, &mut first[i]);
+        s.store(if TERMS { wll } else { w }, &mut second[i]);
+        sumlx = s.add(sumlx, wxl);
+        suml2 = s.add(suml2, wll);
+    }
+    ([sumlx, suml2], tiny)
+}
+
+/// The scale by the sums; tiny lanes get their codes.
+#[inline(always)]
+fn finish<S: Simd, const N: usize>(s: S, half: i32, sums: [S::F; 2], tiny: S::M, codes: &mut [Row; N]) -> S::F {
+    if s.any(tiny) {
+        for code in codes {
+            s.store(s.select(tiny, s.splat(-(half as f32)), s.load(code)), code);
+        }
+    }
+    let [sumlx, suml2] = sums;
+    let some = s.and_m(s.not_m(tiny), s.lt(s.zero(), suml2));
+    s.select(some, s.div(sumlx, suml2), s.zero())
+}
+
+/// The start of [`super::refined`]: scales, and the lanes of which a code might be moved. In all others this is the
+/// result. `codes` are from `-half` to `half - 1`, and `-half` in tiny lanes.
+#[inline(always)]
+pub(in crate::quant::ggml) fn opening<S: Simd, const N: usize>(
+    s: S,
+    half: i32,
+    x: &[Row; N],
+    codes: &mut [Row; N],
+) -> (S::F, S::M) {
+    let (mut wxl, mut wll) = ([[0.0; LANES]; N], [[0.0; LANES]; N]);
+    let (sums, tiny) = start::<S, N, true>(s, half, x, codes, &mut wxl, &mut wll);
+    let (low, high) = (s.splat(-(half as f32)), s.splat((half - 1) as f32));
+    // Nearer to its code than half a code by so much that no rounding on the way matters, and so without the quotient.
+    let near = s.splat(0.4999);
+    let mut far = s.lt(s.zero(), s.zero());
+    for i in 0..N {
+        let (x, l) = (s.load(&x[i]), s.load(&codes[i]));
+        let slx = s.sub(sums[0], s.load(&wxl[i]));
+        let sl2 = s.sub(sums[1], s.load(&wll[i]));
+        let place = s.max(s.min(s.mul(x, sl2), s.mul(high, slx)), s.mul(low, slx));
+        let off = s.abs(s.sub(place, s.mul(l, slx)));
+        far = s.or_m(far, s.le(s.mul(near, slx), off));
+    }
+    // All terms of a lane have one sign, and so has their sum without one of them: where it is negative, nothing moves.
+    let may = s.and_m(s.not_m(s.le(sums[0], s.zero())), s.not_m(tiny));
+    // Very small and very large ones are beyond what was said of rounding.
+    let (least, most) = (s.splat(1e-25), s.splat(1e30));
+    let usual =
+        s.and_m(s.and_m(s.le(least, sums[0]), s.le(sums[0], most)), s.and_m(s.le(least, sums[1]), s.le(sums[1], most)));
+    (finish(s, half, sums, tiny, codes), s.and_m(may, s.or_m(far, s.not_m(usual))))
+}
+
 /// As [`super::refined`], for `K` times sixteen sub-blocks: a code waits for the one before it, so several walks side by
-/// side take little longer than one. `codes` are from `-half` to `half - 1`, and `-half` in tiny lanes.
+/// side take little longer than one. `codes` as of [`opening`].
 #[inline(always)]
 pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
     s: S,
@@ -254,29 +361,19 @@ pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
     x: &[[Row; N]; K],
     codes: &mut [[Row; N]; K],
 ) -> [S::F; K] {
+    let (mut w, mut wx) = ([[[0.0; LANES]; N]; K], [[[0.0; LANES]; N]; K]);
     let mut sums = [[s.zero(); 2]; K];
     let mut tiny = [s.eq(s.zero(), s.zero()); K];
     for k in 0..K {
-        let (max, magnitude, _) = extreme(s, &x[k]);
-        tiny[k] = s.lt(magnitude, s.splat(EPSILON));
-        let factor = s.div(s.splat(-(half as f32)), s.select(tiny[k], s.splat(1.0), max));
-        for i in 0..N {
-            let x = s.load(&x[k][i]);
-            let l = round::<S, false>(s, s.mul(factor, x), -half, half - 1);
-            s.store(l, &mut codes[k][i]);
-            let w = s.mul(x, x);
-            sums[k][0] = s.add(sums[k][0], s.mul(s.mul(w, x), l));
-            sums[k][1] = s.add(sums[k][1], s.mul(s.mul(w, l), l));
-        }
+        (sums[k], tiny[k]) = start::<S, N, false>(s, half, &x[k], &mut codes[k], &mut wx[k], &mut w[k]);
     }
     for _ in 0..5 {
-        let mut changed = [s.lt(s.zero(), s.zero()); K];
+        let mut changed = s.lt(s.zero(), s.zero());
         for i in 0..N {
             for k in 0..K {
                 let [sumlx, suml2] = sums[k];
                 let (x, l) = (s.load(&x[k][i]), s.load(&codes[k][i]));
-                let w = s.mul(x, x);
-                let wx = s.mul(w, x);
+                let (w, wx) = (s.load(&w[k][i]), s.load(&wx[k][i]));
                 let slx = s.sub(sumlx, s.mul(wx, l));
                 let sl2 = s.sub(suml2, s.mul(s.mul(w, l), l));
                 let new = round::<S, false>(s, s.div(s.mul(x, sl2), slx), -half, half - 1);
@@ -287,28 +384,17 @@ pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
                 let better = s.and_m(s.and_m(candidate, better), s.lt(s.zero(), sl2));
                 s.store(s.select(better, new, l), &mut codes[k][i]);
                 sums[k] = [s.select(better, slx, sumlx), s.select(better, sl2, suml2)];
-                changed[k] = s.or_m(changed[k], better);
+                changed = s.or_m(changed, better);
             }
         }
-        let mut any = changed[0];
-        for more in changed {
-            any = s.or_m(any, more);
-        }
         // A lane without a change is at a fixed point: another round leaves it as it is.
-        if !s.any(any) {
+        if !s.any(changed) {
             break;
         }
     }
     let mut scales = [s.zero(); K];
     for k in 0..K {
-        let [sumlx, suml2] = sums[k];
-        let some = s.and_m(s.not_m(tiny[k]), s.lt(s.zero(), suml2));
-        scales[k] = s.select(some, s.div(sumlx, suml2), s.zero());
-        if s.any(tiny[k]) {
-            for code in &mut codes[k] {
-                s.store(s.select(tiny[k], s.splat(-(half as f32)), s.load(code)), code);
-            }
-        }
+        scales[k] = finish(s, half, sums[k], tiny[k], &mut codes[k]);
     }
     scales
 }
