@@ -30,10 +30,10 @@ struct Outcome {
 
 pub fn run(global: &Global, args: &BenchArgs) -> Result<u8> {
     let mut which = args.model.clone();
-    if let Some(model) = &args.model_flag {
-        if which.model.replace(model.clone()).is_some() {
-            return Err(Error::usage("--model takes the place of MODEL; give one of them"));
-        }
+    if let Some(model) = &args.model_flag
+        && which.model.replace(model.clone()).is_some()
+    {
+        return Err(Error::usage("--model takes the place of MODEL; give one of them"));
     }
     if args.run.as_ref().is_some_and(|command| !command.contains("{}")) {
         return Err(Error::usage(

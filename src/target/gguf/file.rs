@@ -84,26 +84,24 @@ pub fn bodies(
     }
     let limits = limits(headers);
     let alignment = crate::format::gguf::alignment(&keys).map_err(Error::failed)?;
+    let padded: Vec<u64> = plan.rows.iter().map(|r| r.bytes_after().next_multiple_of(alignment)).collect();
     let files = match division {
-        Division::One => vec![0..entries.len()],
-        Division::Size(max) => {
-            let padded: Vec<u64> = plan.rows.iter().map(|r| r.bytes_after().next_multiple_of(alignment)).collect();
-            split::plan(&padded, Some(max), None)
-        }
-        Division::Kept => {
+        Division::Kept if !plan.rows.is_empty() => {
             let file = |row: &Row| {
                 let array = row.sources.first().and_then(|id| model.tensor(*id).sole_array())?;
                 model.stored.get(array as usize).map(|s| s.span.file)
             };
-            let mut files: Vec<std::ops::Range<usize>> = Vec::new();
-            for (i, row) in plan.rows.iter().enumerate() {
-                match files.last_mut() {
-                    Some(last) if i > 0 && plan.rows.get(i - 1).map(file) == Some(file(row)) => last.end = i + 1,
-                    _ => files.push(i..i + 1),
-                }
-            }
-            if files.is_empty() { vec![0..0] } else { files }
+            // Rows stand in the order of the source's files.
+            let mut at = 0;
+            let runs = plan.rows.chunk_by(|a, b| file(a) == file(b));
+            let range = |run: &[Row]| {
+                at += run.len();
+                at - run.len()..at
+            };
+            runs.map(range).collect()
         }
+        Division::Size(max) => split::plan(&padded, Some(max), None),
+        Division::One | Division::Kept => split::plan(&padded, None, None),
     };
     let about = about(&sheet, plan, model);
     let count = files.len();
