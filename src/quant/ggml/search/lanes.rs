@@ -19,8 +19,8 @@ pub(in crate::quant::ggml) fn rounded<S: Simd, const TAME: bool>(s: S, v: S::F, 
         bits = s.or_i(s.and_i(bits, s.splat_i(0x7f_ffff)), s.splat_i(0x4b00_0000));
     }
     // As integers, which leaves the float units to the sums.
-    let limit = |code: i32| s.splat_i(MAGIC.to_bits() as i32 + code);
-    s.from_bits(s.min_i(s.max_i(bits, limit(low)), limit(high)))
+    let zero = MAGIC.to_bits() as i32;
+    s.from_bits(s.min_i(s.max_i(bits, s.splat_i(zero + low)), s.splat_i(zero + high)))
 }
 
 #[inline(always)]
@@ -59,15 +59,9 @@ pub(in crate::quant::ggml) fn affine<S: Simd, const N: usize>(
     let mut min = s.select(s.lt(s.zero(), least), s.zero(), least);
     let flat = s.le(max, min);
     let flat_min = s.neg(min);
-    // Flat lanes walk on with a range of one, and their result is not used.
-    let range = |min: S::F| s.select(flat, s.splat(1.0), s.sub(max, min));
     // No |x| is larger; a NaN among the values is one in the sum.
     let reach = s.max(s.abs(least), s.abs(max));
     let numbers = s.all(s.eq(sum_x, sum_x));
-    let tame = |factor: S::F, min: S::F| {
-        let most = s.mul(s.abs(factor), s.add(reach, s.abs(min)));
-        numbers && s.all(s.lt(most, s.splat(4e6)))
-    };
 
     let mut codes = [[0.0; LANES]; N];
     let (mut factor, mut base, mut scale, mut best) = (s.zero(), min, s.zero(), s.zero());
@@ -75,8 +69,13 @@ pub(in crate::quant::ggml) fn affine<S: Simd, const N: usize>(
     for step in -1..=steps.count {
         let plain = step < 0;
         let beyond = if plain { 0.0 } else { steps.from + steps.by * step as f32 };
-        let this_factor = s.div(s.splat(beyond + steps.top as f32), range(min));
-        let [sum_l, sum_l2, sum_xl] = if tame(this_factor, min) {
+        // Flat lanes walk on with a range of one, and their result is not used.
+        let range = s.select(flat, s.splat(1.0), s.sub(max, min));
+        let this_factor = s.div(s.splat(beyond + steps.top as f32), range);
+        // Not a closure: one is compiled without the instruction set, and calls a function for every instruction.
+        let most = s.mul(s.abs(this_factor), s.add(reach, s.abs(min)));
+        let tame = numbers && s.all(s.lt(most, s.splat(4e6)));
+        let [sum_l, sum_l2, sum_xl] = if tame {
             sums::<S, N, true>(s, steps.top, x, w, this_factor, min, &mut codes)
         } else {
             sums::<S, N, false>(s, steps.top, x, w, this_factor, min, &mut codes)
@@ -399,6 +398,18 @@ pub(in crate::quant::ggml) fn refined<S: Simd, const N: usize, const K: usize>(
     scales
 }
 
+/// The lowest byte of each lane.
+#[inline(always)]
+fn byte<S: Simd>(s: S, v: S::I) -> S::I {
+    s.and_i(v, s.splat_i(255))
+}
+
+/// The nearest integer of each lane, at most `top`.
+#[inline(always)]
+fn capped<S: Simd>(s: S, v: S::F, top: i32) -> S::I {
+    s.min_i(s.nearest_int(v), s.splat_i(top))
+}
+
 /// As [`super::positive`]. Codes are bytes.
 #[inline(always)]
 pub(in crate::quant::ggml) fn positive<S: Simd>(
@@ -408,8 +419,6 @@ pub(in crate::quant::ggml) fn positive<S: Simd>(
     w: &[Row],
     codes: &mut [[i32; LANES]],
 ) -> S::F {
-    let byte = |v: S::I| s.and_i(v, s.splat_i(255));
-    let capped = |v: S::F| s.min_i(s.nearest_int(v), s.splat_i(top));
     let mut max = s.zero();
     for x in x {
         max = s.max(max, s.load(x));
@@ -421,7 +430,7 @@ pub(in crate::quant::ggml) fn positive<S: Simd>(
     let mut best = s.zero();
     for (x, w) in x.iter().zip(w) {
         let (x, w) = (s.load(x), s.load(w));
-        let l = s.to_float(byte(s.nearest_int(s.mul(chosen, x))));
+        let l = s.to_float(byte(s, s.nearest_int(s.mul(chosen, x))));
         let diff = s.sub(x, s.mul(scale, l));
         best = s.add(best, s.mul(s.mul(w, diff), diff));
     }
@@ -434,7 +443,7 @@ pub(in crate::quant::ggml) fn positive<S: Simd>(
         let mut error = s.zero();
         for (x, w) in x.iter().zip(w) {
             let (x, w) = (s.load(x), s.load(w));
-            let diff = s.sub(x, s.mul(scale, s.to_float(capped(s.mul(factor, x)))));
+            let diff = s.sub(x, s.mul(scale, s.to_float(capped(s, s.mul(factor, x), top))));
             error = s.add(error, s.mul(s.mul(w, diff), diff));
         }
         let better = s.lt(error, best);
@@ -444,8 +453,8 @@ pub(in crate::quant::ggml) fn positive<S: Simd>(
     let (mut sumlx, mut suml2) = (s.zero(), s.zero());
     for ((x, w), code) in x.iter().zip(w).zip(codes.iter_mut()) {
         let (x, w) = (s.load(x), s.load(w));
-        let l = capped(s.mul(chosen, x));
-        s.store_i(byte(l), code);
+        let l = capped(s, s.mul(chosen, x), top);
+        s.store_i(byte(s, l), code);
         let l = s.to_float(l);
         sumlx = s.add(sumlx, s.mul(s.mul(w, x), l));
         suml2 = s.add(suml2, s.mul(s.mul(w, l), l));
@@ -459,14 +468,14 @@ pub(in crate::quant::ggml) fn positive<S: Simd>(
             let slx = s.sub(sumlx, s.mul(wx, l));
             let sl2 = s.sub(suml2, s.mul(s.mul(w, l), l));
             let some = s.and_m(s.lt(s.zero(), slx), s.lt(s.zero(), sl2));
-            let new = capped(s.div(s.mul(x, sl2), slx));
+            let new = capped(s, s.div(s.mul(x, sl2), slx), top);
             let some = s.and_m(some, s.not_m(s.eq_i(new, old)));
             let l = s.to_float(new);
             let slx = s.add(slx, s.mul(wx, l));
             let sl2 = s.add(sl2, s.mul(s.mul(w, l), l));
             let better = s.lt(s.mul(s.mul(sumlx, sumlx), sl2), s.mul(s.mul(slx, slx), suml2));
             let better = s.and_m(some, better);
-            s.store_i(s.select_i(better, byte(new), old), code);
+            s.store_i(s.select_i(better, byte(s, new), old), code);
             sumlx = s.select(better, slx, sumlx);
             suml2 = s.select(better, sl2, suml2);
             changed = s.or_m(changed, better);
