@@ -11,7 +11,8 @@ use crate::core::{Error, Loss, LossSums, Result, Tensor, TensorId, name, units};
 use crate::engine::compare;
 use crate::engine::convert::Progress;
 use crate::format::Opened;
-use crate::target::faithful::{self, Check};
+use crate::target::check::{self, Check, Level};
+use crate::target::faithful;
 
 pub fn run(global: &Global, args: &DiffArgs) -> Result<u8> {
     let open = |label: &str| super::open(&ModelArg { model: Some(label.to_owned()), ..ModelArg::default() }, global);
@@ -25,7 +26,7 @@ pub fn run(global: &Global, args: &DiffArgs) -> Result<u8> {
         found.checks.extend(args.values.then(|| numbers(&found.values)));
     }
     let code = match args.check {
-        true => u8::from(found.checks.iter().any(|c| !c.ok)),
+        true => u8::from(!check::passes(&found.checks)),
         false => u8::from(!found.same()),
     };
     match args.json {
@@ -100,8 +101,11 @@ impl Difference {
                 "shape": {"a": a.shape, "b": b.shape},
             })
         };
-        let checks: Vec<Value> =
-            self.checks.iter().map(|c| json!({"name": c.name, "ok": c.ok, "detail": c.detail})).collect();
+        let checks: Vec<Value> = self
+            .checks
+            .iter()
+            .map(|c| json!({"name": c.name, "ok": c.level == Level::Ok, "detail": c.detail}))
+            .collect();
         let mut document = json!({
             "metadata": {"added": map(&self.added), "removed": map(&self.removed), "changed": changed},
             "tensors": {
@@ -180,8 +184,7 @@ impl Difference {
             ));
         }
         for check in &self.checks {
-            let mark = if check.ok { '✓' } else { '✗' };
-            out.push_str(&format!("{mark} {}: {}\n", check.name, name::clean(&check.detail)));
+            out.push_str(&format!("{} {}: {}\n", check.level.mark(), check.name, name::clean(&check.detail)));
         }
         if out.is_empty() { "no difference\n".into() } else { out }
     }
@@ -218,5 +221,5 @@ fn numbers(values: &[(String, LossSums)]) -> Check {
         [] => format!("{} tensors hold what they held, within their loss", values.len()),
         [first, ..] => format!("{} tensors hold something else, `{first}` for one", lost.len()),
     };
-    Check { name: "values", ok: lost.is_empty(), detail }
+    Check { name: "values", level: if lost.is_empty() { Level::Ok } else { Level::Error }, detail }
 }

@@ -11,10 +11,12 @@ use crate::engine;
 use crate::format::{self, OpenOptions, Opened};
 use crate::target;
 use crate::target::check::{self, Check, Level};
+use crate::target::faithful;
 use crate::target::sdnq::validate;
 
 /// What this version can check.
-const KNOWN: &str = "this version of validate knows SDNQ: model folders, components, pipelines, and single files";
+const KNOWN: &str =
+    "this version of validate knows SDNQ (model folders, components, pipelines, single files) and GGUF files";
 
 pub fn run(global: &Global, args: &ValidateArgs) -> Result<u8> {
     let cancel = signals::cancel_on_signal()?;
@@ -60,7 +62,7 @@ fn checks(args: &ValidateArgs, cancel: &Cancel) -> Result<(String, Vec<Check>)> 
     Ok(("sdnq".into(), all))
 }
 
-/// The checks of one model or component; none where it is not SDNQ.
+/// The checks of one model or component; none where it is neither SDNQ nor GGUF.
 fn one(args: &ValidateArgs, component: Option<String>, cancel: &Cancel) -> Result<(String, Option<Vec<Check>>)> {
     let opened = match arrays(args, component.clone()) {
         Ok(opened) => opened,
@@ -71,6 +73,17 @@ fn one(args: &ValidateArgs, component: Option<String>, cancel: &Cancel) -> Resul
             return Ok(("unknown".into(), Some(vec![check])));
         }
     };
+    if !opened.gguf.is_empty() {
+        let mut checks = faithful::alone(&opened);
+        if let Some(label) = &args.against {
+            let source = target::open(label, &OpenOptions::default()).map_err(|e| e.at("--against"))?;
+            // What was checked of the file by itself needs no second line.
+            let more =
+                faithful::checks(&source, &opened).into_iter().filter(|m| !checks.iter().any(|c| c.name == m.name));
+            checks.extend(more.collect::<Vec<_>>());
+        }
+        return Ok(("gguf".into(), Some(checks)));
+    }
     let Some(mut checks) = validate::validate(&opened, cancel)? else {
         return Ok((opened.model.format, None));
     };

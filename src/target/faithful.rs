@@ -1,22 +1,13 @@
 //! Whether a file is a faithful quantization of another: nothing lost but bits.
 use std::collections::BTreeMap;
 
+use super::check::{Check, Level};
 use super::gguf::mixtures::{self, Hyper, Kind, Mixture, Options, Source};
 use super::gguf::sheet::type_of;
+use crate::core::model::Encoding;
 use crate::core::{Model, Result, Tensor};
 use crate::format::Opened;
 use crate::format::gguf::Type;
-
-/// One of the things that must hold.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Check {
-    /// Which.
-    pub name: &'static str,
-    /// Whether it does.
-    pub ok: bool,
-    /// What was found, and where.
-    pub detail: String,
-}
 
 /// A key of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +16,10 @@ pub struct Key {
     pub shown: String,
     /// Type and value as they lie in the file.
     pub raw: Vec<u8>,
+}
+
+fn check(name: &'static str, ok: bool, detail: impl Into<String>) -> Check {
+    Check { name, level: if ok { Level::Ok } else { Level::Error }, detail: detail.into() }
 }
 
 /// The keys of a model's files; of several files the first that has one counts.
@@ -60,6 +55,33 @@ pub fn checks(a: &Opened, b: &Opened) -> Vec<Check> {
     all
 }
 
+/// What llama.cpp fails on of a GGUF file by itself, or is misled by.
+pub fn alone(b: &Opened) -> Vec<Check> {
+    let architecture = match b.model.metadata().get("general.architecture") {
+        Some(name) => check("architecture", true, *name),
+        None => check("architecture", false, "`general.architecture` is missing: no loader knows what this is"),
+    };
+    let mut file_type = file_type(&b.model);
+    if file_type.level == Level::Error {
+        // It is for people: loaders go by the tensors' own types.
+        file_type.level = Level::Warn;
+    }
+    vec![architecture, version(b), types(&b.model), file_type, offsets(b)]
+}
+
+fn version(b: &Opened) -> Check {
+    let name = "quantization version";
+    let packed = b.model.tensors.iter().any(|t| matches!(t.encoding, Encoding::Packed { .. }));
+    match (b.model.numbers.get("general.quantization_version"), packed) {
+        (Some(2), _) => check(name, true, "2"),
+        (None, false) => check(name, true, "nothing is quantized"),
+        (None, true) => check(name, false, "`general.quantization_version` is missing, and tensors are quantized"),
+        (Some(n), _) => {
+            check(name, false, format!("`general.quantization_version` is {n}, and ggml's blocks are of 2"))
+        }
+    }
+}
+
 fn survive(a: &Opened, b: &Opened) -> Check {
     let (mine, theirs) = (keys(a), keys(b));
     let (mut lost, mut changed, mut excepted) = (Vec::new(), Vec::new(), Vec::new());
@@ -80,7 +102,7 @@ fn survive(a: &Opened, b: &Opened) -> Check {
     detail.extend(list("missing", &lost));
     detail.extend(list("changed", &changed));
     detail.extend(list("changed as they must be", &excepted));
-    Check { name: "keys survive", ok: lost.is_empty() && changed.is_empty(), detail: detail.join("; ") }
+    check("keys survive", lost.is_empty() && changed.is_empty(), detail.join("; "))
 }
 
 fn added(b: &Opened) -> Check {
@@ -105,7 +127,7 @@ fn added(b: &Opened) -> Check {
             true => "the file describes what was done to its layers",
             false => "nothing describes what was done to its layers",
         };
-        return Check { name, ok: described, detail: detail.into() };
+        return check(name, described, detail);
     }
     let ours = OURS.iter().any(|k| has.contains_key(*k));
     let wanted = GGUF.iter().chain(OURS.iter().filter(|_| ours));
@@ -115,7 +137,7 @@ fn added(b: &Opened) -> Check {
         ([], false) => "general.* are there; mixdown.* are not, so another tool wrote it".into(),
         (missing, _) => format!("missing: {}", missing.join(", ")),
     };
-    Check { name, ok: missing.is_empty(), detail }
+    check(name, missing.is_empty(), detail)
 }
 
 fn shapes(a: &Model, b: &Model) -> Check {
@@ -164,19 +186,15 @@ fn file_type(b: &Model) -> Check {
     const GUESSED: u64 = 1024;
     let name = "file type";
     let Some(number) = b.numbers.get("general.file_type") else {
-        return Check { name, ok: false, detail: "`general.file_type` is missing".into() };
+        return check(name, false, "`general.file_type` is missing");
     };
     let stated = u32::try_from(number % GUESSED).ok().and_then(Mixture::from_number);
     let Some(mixture) = stated else {
-        return Check {
-            name,
-            ok: false,
-            detail: format!("`general.file_type` is {number}, which llama.cpp does not have"),
-        };
+        return check(name, false, format!("`general.file_type` is {number}, which llama.cpp does not have"));
     };
     let expected = match given(b, mixture) {
         Ok(expected) => expected,
-        Err(e) => return Check { name, ok: false, detail: format!("{mixture} ({number}): {e}") },
+        Err(e) => return check(name, false, format!("{mixture} ({number}): {e}")),
     };
     let others: Vec<&(&Tensor, Type)> = expected.iter().filter(|(t, ty)| type_of(t).ok() != Some(*ty)).collect();
     let (all, fitting) = (expected.len(), expected.len() - others.len());
@@ -185,7 +203,7 @@ fn file_type(b: &Model) -> Check {
         detail.push_str(&format!("; `{}` for one is {}, not {ty}", tensor.name, tensor.dtype_name()));
     }
     // Single tensors may have been given another type; a file that is mostly something else is called wrongly.
-    Check { name, ok: fitting * 2 >= all, detail }
+    check(name, fitting * 2 >= all, detail)
 }
 
 /// The types that a mixture gives the tensors it speaks of.
@@ -223,11 +241,11 @@ fn offsets(b: &Opened) -> Check {
 fn few(name: &'static str, wrong: Vec<String>, right: String) -> Check {
     const SHOWN: usize = 5;
     if wrong.is_empty() {
-        return Check { name, ok: true, detail: right };
+        return check(name, true, right);
     }
     let mut detail = wrong.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
     if wrong.len() > SHOWN {
         detail.push_str(&format!("; and {} more", wrong.len() - SHOWN));
     }
-    Check { name, ok: false, detail }
+    check(name, false, detail)
 }

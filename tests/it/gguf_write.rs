@@ -262,6 +262,30 @@ fn two_models_are_told_apart() {
 }
 
 #[test]
+fn files_are_validated_by_themselves_and_against_their_source() {
+    let s = sandbox();
+    s.run("convert m.gguf -o q.gguf -q");
+    let levels = |words: &str, code: i32| -> Vec<(String, String)> {
+        let run = s.run(&format!("validate {words} --json"));
+        assert_eq!(run.code(), code, "{words}: {}", run.stdout());
+        let d: Value = serde_json::from_str(&run.stdout()).expect("JSON");
+        assert_eq!((&d["format"], &d["ok"]), (&json!("gguf"), &json!(code == 0)));
+        let text = |v: &Value| v.as_str().expect("text").to_owned();
+        let checks = d["checks"].as_array().expect("checks").iter();
+        checks.map(|c| (text(&c["name"]), text(&c["level"]))).filter(|(_, level)| level != "ok").collect()
+    };
+    assert_eq!(levels("q.gguf", 0), []);
+    assert_eq!(levels("q.gguf --against m.gguf", 0), []);
+    s.run("convert m.gguf -o lies.gguf --override-kv general.file_type=int:2 -q");
+    assert_eq!(levels("lies.gguf", 0), [("file type".to_owned(), "warn".to_owned())]);
+    s.run("convert m.gguf -o odd.gguf --override-kv general.quantization_version=int:1 -q");
+    assert_eq!(levels("odd.gguf", 1), [("quantization version".to_owned(), "error".to_owned())]);
+    s.run("convert m.gguf -o pruned.gguf --prune-layers 1 -q");
+    let wrong = levels("pruned.gguf --against m.gguf", 1);
+    assert!(wrong.contains(&("tensors and shapes".to_owned(), "error".to_owned())), "{wrong:?}");
+}
+
+#[test]
 fn modes_stand_side_by_side() {
     let s = sandbox();
     let j = s.json("bench m.gguf --to gguf --modes Q4_0 Q8_0 --json --plot p.svg");
