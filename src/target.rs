@@ -300,8 +300,10 @@ pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<
     let lower = name.to_ascii_lowercase();
     let mut by_distance: Vec<(usize, &str)> =
         known.map(|k| (crate::core::name::distance(&lower, &k.to_ascii_lowercase()), k)).collect();
-    by_distance.sort();
-    let is_near = by_distance.first().is_some_and(|(d, k)| *d * 2 <= k.len().max(name.len()));
+    let is_near = by_distance.iter().any(|(d, k)| *d * 2 <= k.len().max(name.len()));
+    // What begins alike was more likely meant than what ends alike.
+    let alike = |k: &str| k.chars().zip(lower.chars()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
+    by_distance.sort_by_key(|(d, k)| (2 * *d as i64 - alike(k) as i64, *k));
     by_distance.into_iter().filter(|_| is_near).take(6).map(|(_, k)| k).collect()
 }
 

@@ -321,9 +321,10 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub settings: SettingsArgs,
     /// The dtypes or mixtures, as --dtype has them
-    #[arg(long, value_name = "NAME", num_args = 1.., required = true)]
+    #[arg(long, value_name = "NAME", num_args = 1.., required = true, value_delimiter = ',')]
     pub modes: Vec<String>,
-    /// Run a command on each file, {} standing for its name; the last number of the last line it prints is shown
+    /// Run a command on each file, {} standing for its name; the last number of the last line that it prints is shown,
+    /// what follows a ± aside. Files are written to the system's folder for temporary ones (TMPDIR)
     #[arg(long, value_name = "CMD")]
     pub run: Option<String>,
     /// Draw loss against size
@@ -337,12 +338,15 @@ pub struct BenchArgs {
 /// `diff`.
 #[derive(Args, Debug)]
 pub struct DiffArgs {
-    /// A model
-    #[arg(value_name = "A")]
-    pub a: String,
-    /// Another, or what was made of it
-    #[arg(value_name = "B")]
-    pub b: String,
+    /// Two models, the second perhaps made of the first
+    #[arg(value_names = ["A", "B"], num_args = 1..=2, required = true)]
+    pub models: Vec<String>,
+    /// The built-in model, in A's place
+    #[arg(long)]
+    pub demo: bool,
+    /// The component of pipeline folders
+    #[arg(long, value_name = "NAME")]
+    pub component: Option<String>,
     /// Assert that B is a faithful quantization of A; then the exit code tells that alone
     #[arg(long)]
     pub check: bool,

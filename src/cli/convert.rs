@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::args::{ConvertArgs, Global};
 use super::report::Report;
-use super::{print_bytes, print_json, signals};
+use super::{print_bytes, print_json, settings, signals};
 use crate::core::{Result, name, units};
 use crate::engine::convert::{self, Progress, Request};
 use crate::format::save;
@@ -28,6 +28,7 @@ pub fn run(global: &Global, args: &ConvertArgs) -> Result<u8> {
     let told = Report {
         model: &opened.model,
         plan: &report.plan,
+        dtype: settings::said_dtype(&profile.settings),
         output: Some(&args.output),
         losses: &report.losses,
         file_bytes: report.file_bytes,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::args::{DiffArgs, Global, ModelArg};
 use super::inspect::header;
 use super::{print_bytes, print_json, signals};
-use crate::core::{Error, Loss, LossSums, Result, Tensor, TensorId, name, units};
+use crate::core::{Error, Loss, Result, Tensor, TensorId, name, units};
 use crate::engine::compare;
 use crate::engine::convert::Progress;
 use crate::format::Opened;
@@ -15,8 +15,16 @@ use crate::target::check::{self, Check, Level};
 use crate::target::faithful;
 
 pub fn run(global: &Global, args: &DiffArgs) -> Result<u8> {
-    let open = |label: &str| super::open(&ModelArg { model: Some(label.to_owned()), ..ModelArg::default() }, global);
-    let (a, b) = (open(&args.a)?, open(&args.b)?);
+    let (first, second) = match (&args.models[..], args.demo) {
+        ([a, b], false) => (Some(a), b),
+        ([b], true) => (None, b),
+        _ => return Err(Error::usage("diff compares two models: A and B, or --demo and B")),
+    };
+    let open = |label: Option<&String>| {
+        let component = args.component.clone();
+        super::open(&ModelArg { model: label.cloned(), demo: label.is_none(), component }, global)
+    };
+    let (a, b) = (open(first)?, open(Some(second))?);
     let mut found = Difference::of(&a, &b);
     if args.values {
         found.values = values(&a, &b, global)?;
@@ -31,7 +39,7 @@ pub fn run(global: &Global, args: &DiffArgs) -> Result<u8> {
     };
     match args.json {
         true => print_json(&found.json())?,
-        false => print_bytes(found.text().as_bytes())?,
+        false => print_bytes(found.text(args.check).as_bytes())?,
     };
     Ok(code)
 }
@@ -46,7 +54,7 @@ struct Difference {
     tensors_removed: Vec<String>,
     tensors_changed: Vec<[Tensor; 2]>,
     /// Of tensors of one name and shape.
-    values: Vec<(String, LossSums)>,
+    values: Vec<(String, compare::Difference)>,
     checks: Vec<Check>,
 }
 
@@ -85,7 +93,7 @@ impl Difference {
             && self.tensors_added.is_empty()
             && self.tensors_removed.is_empty()
             && self.tensors_changed.is_empty()
-            && self.values.iter().all(|(_, sums)| sums.max_error == 0.0)
+            && self.values.iter().all(|(_, d)| !d.differs)
     }
 
     fn json(&self) -> Value {
@@ -117,16 +125,29 @@ impl Difference {
             "same": self.same(),
         });
         if !self.values.is_empty() {
-            let value = |(name, sums): &(String, LossSums)| {
-                let Loss { mse, max_error, relative_error, .. } = sums.loss();
-                json!({"name": name, "mse": mse, "max_error": max_error, "relative_error": relative_error})
+            let value = |(name, d): &(String, compare::Difference)| {
+                // JSON has no word for what is no number: null.
+                let Loss { mse, max_error, relative_error, .. } = d.sums.loss();
+                json!({
+                    "name": name, "same": !d.differs,
+                    "mse": mse, "max_error": max_error, "relative_error": relative_error,
+                })
             };
             document["values"] = self.values.iter().map(value).collect();
         }
         document
     }
 
-    fn text(&self) -> String {
+    /// For people; of a check only what it found.
+    fn text(&self, checked: bool) -> String {
+        let mut out = if checked { String::new() } else { self.differences() };
+        for check in &self.checks {
+            out.push_str(&format!("{} {}: {}\n", check.level.mark(), check.name, name::clean(&check.detail)));
+        }
+        if out.is_empty() { "no difference\n".into() } else { out }
+    }
+
+    fn differences(&self) -> String {
         let mut out = String::new();
         let word = |v: &Value| match v {
             Value::String(s) => s.clone(),
@@ -168,42 +189,41 @@ impl Difference {
             }
             out.push_str(&format!("  ~ {}  {}\n", name::clean(&a.name), what.join("  ")));
         }
-        let mut worst: Vec<(&str, Loss)> = self.values.iter().map(|(n, s)| (n.as_str(), s.loss())).collect();
-        worst.retain(|(_, loss)| loss.max_error > 0.0);
+        let mut worst: Vec<&(String, compare::Difference)> = self.values.iter().filter(|(_, d)| d.differs).collect();
         if !worst.is_empty() {
             out.push_str(&format!("values differ in {} of {} tensors\n", worst.len(), self.values.len()));
-            worst.sort_by(|a, b| b.1.relative_error.total_cmp(&a.1.relative_error));
+            worst.sort_by(|a, b| b.1.sums.loss().relative_error.total_cmp(&a.1.sums.loss().relative_error));
         }
-        for (n, loss) in worst {
-            out.push_str(&format!(
-                "  ~ {}  MSE {}  max error {}  relative {}\n",
-                name::clean(n),
-                units::error(loss.mse),
-                units::error(loss.max_error),
-                units::percent(loss.relative_error)
-            ));
+        for (n, d) in worst {
+            let loss = d.sums.loss();
+            let how = match (d.sums.elements, d.sums.is_finite()) {
+                (0, _) => "other bytes".to_owned(),
+                (_, false) => "some are no numbers".to_owned(),
+                _ => format!(
+                    "MSE {}  max error {}  relative {}",
+                    units::error(loss.mse),
+                    units::error(loss.max_error),
+                    units::percent(loss.relative_error)
+                ),
+            };
+            out.push_str(&format!("  ~ {}  {how}\n", name::clean(n)));
         }
-        for check in &self.checks {
-            out.push_str(&format!("{} {}: {}\n", check.level.mark(), check.name, name::clean(&check.detail)));
-        }
-        if out.is_empty() { "no difference\n".into() } else { out }
+        out
     }
 }
 
 /// The numbers of the tensors that both have in one shape.
-fn values(a: &Arc<Opened>, b: &Arc<Opened>, global: &Global) -> Result<Vec<(String, LossSums)>> {
+fn values(a: &Arc<Opened>, b: &Arc<Opened>, global: &Global) -> Result<Vec<(String, compare::Difference)>> {
     let pairs: Vec<(TensorId, TensorId)> = a
         .model
         .ids()
         .filter_map(|id| Some((id, b.model.find(&a.model.tensor(id).name)?)))
         .filter(|(x, y)| {
             let (x, y) = (a.model.tensor(*x), b.model.tensor(*y));
-            x.shape == y.shape && x.is_float() && y.is_float()
+            let floats = x.is_float() && y.is_float();
+            x.shape == y.shape && (floats || (!x.is_float() && x.storage == y.storage))
         })
         .collect();
-    if pairs.is_empty() {
-        return Err(Error::failed("--values: the two have no tensor of one name and shape"));
-    }
     let (cancel, progress) = (signals::cancel_on_signal()?, Progress::default());
     let sums = super::convert::with_bar(&progress, global, || {
         compare::values(a, b, &pairs, super::limits(global)?, &cancel, &progress)
@@ -212,11 +232,15 @@ fn values(a: &Arc<Opened>, b: &Arc<Opened>, global: &Global) -> Result<Vec<(Stri
 }
 
 /// Whether what became of the values is still the model.
-fn numbers(values: &[(String, LossSums)]) -> Check {
+fn numbers(values: &[(String, compare::Difference)]) -> Check {
     /// An error as large as the weights themselves says that they are others.
     const LOST: f64 = 1.0;
-    let broken = |sums: &LossSums| !sums.is_finite() || sums.loss().relative_error >= LOST;
-    let lost: Vec<&str> = values.iter().filter(|(_, s)| broken(s)).map(|(n, _)| n.as_str()).collect();
+    let broken = |d: &compare::Difference| match d.sums.elements {
+        // What is no float is not quantized, so nothing of it may change.
+        0 => d.differs,
+        _ => d.differs && (!d.sums.is_finite() || d.sums.loss().relative_error >= LOST),
+    };
+    let lost: Vec<&str> = values.iter().filter(|(_, d)| broken(d)).map(|(n, _)| n.as_str()).collect();
     let detail = match lost[..] {
         [] => format!("{} tensors hold what they held, within their loss", values.len()),
         [first, ..] => format!("{} tensors hold something else, `{first}` for one", lost.len()),

@@ -25,6 +25,12 @@ pub fn profile(
             notes.iter().for_each(|note| logging::warn(note, global));
         }
     }
+    if let Some(note) = settings::misnamed(&profile.settings, output) {
+        if !global.quiet {
+            logging::warn(&note, global);
+        }
+        notes.push(note);
+    }
     settings::save(args, &profile, opened, output)?;
     Ok((profile, notes))
 }

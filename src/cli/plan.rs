@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use super::args::{Global, PlanArgs};
 use super::report::Report;
-use super::{print_bytes, print_json};
+use super::{print_bytes, print_json, settings};
 use crate::core::{Result, units};
 use crate::engine::output;
 use crate::target;
@@ -26,6 +26,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let report = Report {
         model: &opened.model,
         plan: &plan,
+        dtype: settings::said_dtype(&profile.settings),
         output: args.output.as_deref(),
         losses: &[],
         file_bytes: layout.file_bytes(),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::core::plan::{Plan, Row, total_loss};
 use crate::core::recipe::group_size;
-use crate::core::{LossSums, Model, Result, name, units};
+use crate::core::{Dtype, LossSums, Model, Result, name, units};
 use crate::format::save;
 use crate::target;
 
@@ -15,6 +15,8 @@ pub struct Report<'a> {
     pub model: &'a Model,
     /// The plan.
     pub plan: &'a Plan,
+    /// What most tensors become.
+    pub dtype: Option<Dtype>,
     /// Where it goes, if anywhere.
     pub output: Option<&'a Path>,
     /// By row; empty for a plan.
@@ -210,10 +212,11 @@ impl Report<'_> {
     pub fn summary(&self) -> String {
         let t = self.plan.totals(|row| target::is_float(self.model, row));
         let mut text = format!(
-            "{} of {} tensors to {} · {} → {} · {:.2} bits/weight · file {}\n",
+            "{} of {} tensors to {}{} · {} → {} · {:.2} bits/weight · file {}\n",
             t.quantized,
             t.tensors,
             self.plan.family,
+            self.dtype.as_ref().map_or_else(String::new, |d| format!(" {d}")),
             units::size(t.bytes_before),
             units::size(t.bytes_after),
             t.bits_per_weight,
@@ -222,10 +225,11 @@ impl Report<'_> {
         if !self.losses.is_empty() {
             let l = total_loss(self.losses.iter().flatten()).loss();
             text.push_str(&format!(
-                "mean MSE {} · max error {} · relative error {} · {:.1} s\n",
+                "mean MSE {} · max error {} · relative error {}{} · {:.1} s\n",
                 units::error(l.mse),
                 units::error(l.max_error),
                 units::percent(l.relative_error),
+                l.weighted_relative_error.map_or_else(String::new, |w| format!(" ({} weighted)", units::percent(w))),
                 self.seconds
             ));
             let relative = |i: usize| self.loss(i).map(|s| s.loss().relative_error);

@@ -3,13 +3,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::args::SettingsArgs;
+use crate::core::options::GgufOptions;
 use crate::core::recipe::Patch;
 use crate::core::rules::{Pattern, Rule, TensorType};
-use crate::core::{Error, Family, Model, Result, Settings};
+use crate::core::{Dtype, Error, Family, Model, Result, Settings};
 use crate::format::{Opened, imatrix, profiles, save};
 use crate::session::preset;
 use crate::session::profile::{PresetChoice, Profile};
-use crate::target::gguf::mixtures::rules;
+use crate::target::gguf::mixtures::{Mixture, rules};
 use crate::target::{self, Knob};
 
 /// The profile that the flags describe, for this model. `output` may tell the target.
@@ -28,7 +29,7 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
     let s = &mut profile.settings;
     let target = target::get(s.target);
     if let Some(dtype) = &args.dtype {
-        s.defaults.dtype = Some(target.parse_dtype(dtype).map_err(|e| e.at("--dtype"))?);
+        s.defaults.dtype = Some(target.parse_dtype(dtype).map_err(|e| elsewhere(e, s.target, dtype).at("--dtype"))?);
     }
     if args.group_size.is_some() {
         require(s.target, Knob::GroupSize, "--group-size")?;
@@ -141,7 +142,7 @@ fn gguf(args: &SettingsArgs, s: &mut Settings) -> Result<()> {
         s.imatrix = Some(path.display().to_string());
     }
     if let (Some(path), Ok(())) = (&s.imatrix, target.has(Knob::Importance)) {
-        s.importance = Some(Arc::new(imatrix::open(Path::new(path)).map_err(|e| e.at("--imatrix"))?));
+        s.importance = Some(Arc::new(imatrix::open(Path::new(path)).map_err(|e| e.at("importance matrix"))?));
     }
     Ok(())
 }
@@ -170,13 +171,39 @@ pub fn apply_preset(profile: &mut Profile, model: &Model) -> Result<()> {
     Ok(())
 }
 
+/// What to say of an output whose name is that of another mixture than it gets.
+pub fn misnamed(s: &Settings, output: Option<&Path>) -> Option<String> {
+    let name = output?.file_name()?.to_str()?;
+    let mixture = Mixture::parse(said_dtype(s).filter(|_| s.target == Family::Gguf)?.as_str()).ok()?;
+    let word = |w: &&str| Mixture::ALL.iter().any(|m| m.name().eq_ignore_ascii_case(w));
+    let words: Vec<&str> = name.split(['-', '.', ' ']).filter(word).collect();
+    let other = words.iter().find(|w| !w.eq_ignore_ascii_case(mixture.name()))?;
+    let right = words.iter().any(|w| w.eq_ignore_ascii_case(mixture.name()));
+    (!right).then(|| format!("the output is called {other} and is quantized to {mixture}; --dtype {other} makes it so"))
+}
+
+/// The dtype that holds where nothing else is said.
+pub fn said_dtype(s: &Settings) -> Option<Dtype> {
+    s.defaults.dtype.clone().or_else(|| Some(target::get(s.target).default_dtype()))
+}
+
+/// What is wrong with a dtype's name, and whose name it is.
+pub fn elsewhere(error: Error, family: Family, name: &str) -> Error {
+    let knows = |f: &Family| *f != family && target::get(*f).parse_dtype(name).is_ok();
+    match Family::ALL.into_iter().find(knows) {
+        Some(other) => Error::usage(format!("{error}; {other} has it: say --to {other}")),
+        None => error,
+    }
+}
+
 /// Refuses a flag that the target has no use for.
 pub fn require(family: Family, knob: Knob, flag: &str) -> Result<()> {
     target::get(family).has(knob).map_err(|why| {
         let others: Vec<&str> =
             Family::ALL.into_iter().filter(|f| target::get(*f).has(knob).is_ok()).map(Family::name).collect();
         let has = if others.len() == 1 { "has" } else { "have" };
-        Error::usage(format!("{flag}: {why}; {} {has} it", others.join(", ")))
+        let how = if let [other] = others[..] { format!(": say --to {other}") } else { String::new() };
+        Error::usage(format!("{flag}: {why}; {} {has} it{how}", others.join(", ")))
     })
 }
 
@@ -208,6 +235,12 @@ fn retarget(s: &mut Settings, family: Family) {
         *patch = keep_only(patch);
     }
     s.overrides.retain(|_, p| !p.is_empty());
+    if target::get(family).has(Knob::Mixtures).is_err() {
+        s.gguf = GgufOptions::default();
+    }
+    if target::get(family).has(Knob::Importance).is_err() {
+        (s.imatrix, s.importance) = (None, None);
+    }
 }
 
 /// llama-quantize's form: entries `PATTERN=DTYPE`, separated by white space, matched in lower case, the first match

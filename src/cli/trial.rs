@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use super::args::{Global, TrialArgs};
 use super::report::Report;
-use super::{print_bytes, print_json, signals};
+use super::{print_bytes, print_json, settings, signals};
 use crate::core::Result;
 use crate::core::plan::Row;
 use crate::core::rules::Pattern;
@@ -39,6 +39,7 @@ pub fn run(global: &Global, args: &TrialArgs) -> Result<u8> {
     let report = Report {
         model: &opened.model,
         plan: &plan,
+        dtype: settings::said_dtype(&profile.settings),
         output: None,
         losses: &losses,
         file_bytes: layout.file_bytes(),

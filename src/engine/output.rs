@@ -19,6 +19,9 @@ pub fn output_kind(opened: &Opened, settings: &Settings, output: &Path, max_shar
     };
     let shards =
         |what: &str| Err(Error::usage(format!("--max-shard-size: a single {what} file has no shards; name a folder")));
+    if is_gguf && settings.gguf.keep_split && max_shard.is_some() {
+        return Err(Error::usage("--keep-split and --max-shard-size ask for different files; say one of them"));
+    }
     match extension.as_deref() {
         Some("safetensors") if is_gguf => wrong(".gguf", "sdnq"),
         Some("gguf") if !is_gguf => wrong(".safetensors", "gguf"),
@@ -34,7 +37,7 @@ pub fn output_kind(opened: &Opened, settings: &Settings, output: &Path, max_shar
 
 /// The form an output has when nobody says otherwise: that of the source.
 pub fn natural_output(opened: &Opened, settings: &Settings, max_shard: Option<u64>) -> Output {
-    let keeps_several = settings.gguf.keep_split && opened.model.files.len() > 1;
+    let keeps_several = settings.target == Family::Gguf && settings.gguf.keep_split && opened.model.files.len() > 1;
     match (&opened.model.origin, max_shard) {
         (Origin::File, None) if !keeps_several => Output::File,
         _ => folder_output(opened, settings, None, max_shard),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use super::check::{Check, Level};
 use super::gguf::mixtures::{self, Hyper, Kind, Mixture, Options, Source};
 use super::gguf::sheet::type_of;
+use super::sdnq::layers;
 use crate::core::model::Encoding;
 use crate::core::{Model, Result, Tensor};
 use crate::format::Opened;
@@ -144,6 +145,8 @@ fn shapes(a: &Model, b: &Model) -> Check {
     let mut wrong = Vec::new();
     for tensor in &a.tensors {
         match b.find(&tensor.name).map(|id| b.tensor(id)) {
+            // What SDNQ's strict loader refuses is left out.
+            None if b.format == "sdnq" && layers::is_leftover(&tensor.name, &tensor.shape) => {}
             None => wrong.push(format!("`{}` is missing", tensor.name)),
             Some(other) if other.shape != tensor.shape => {
                 wrong.push(format!("`{}` is {:?}, was {:?}", tensor.name, other.shape, tensor.shape));
@@ -182,19 +185,34 @@ fn types(b: &Model) -> Check {
 }
 
 fn file_type(b: &Model) -> Check {
-    /// The number was guessed by a tool that did not know.
+    /// The number was guessed, from the types, by a tool that was not told.
     const GUESSED: u64 = 1024;
+    /// No mixture makes it, but a copy of a file may say so.
+    const NVFP4: u64 = 39;
     let name = "file type";
     let Some(number) = b.numbers.get("general.file_type") else {
         return check(name, false, "`general.file_type` is missing");
     };
-    let stated = u32::try_from(number % GUESSED).ok().and_then(Mixture::from_number);
+    if number & GUESSED != 0 || *number == NVFP4 {
+        return check(name, true, format!("{number}: guessed from the tensors' types"));
+    }
+    let stated = u32::try_from(*number).ok().and_then(Mixture::from_number);
     let Some(mixture) = stated else {
         return check(name, false, format!("`general.file_type` is {number}, which llama.cpp does not have"));
     };
-    let expected = match given(b, mixture) {
-        Ok(expected) => expected,
-        Err(e) => return check(name, false, format!("{mixture} ({number}): {e}")),
+    // With `--pure` a file has the same number.
+    let both = [false, true].map(|pure| given(b, mixture, pure));
+    let others = |all: &[(&Tensor, Type)]| all.iter().filter(|(t, ty)| type_of(t).ok() != Some(*ty)).count();
+    let expected = match both {
+        [Ok(mixed), Ok(pure)] => {
+            if others(&pure) < others(&mixed) {
+                pure
+            } else {
+                mixed
+            }
+        }
+        [Ok(expected), Err(_)] | [Err(_), Ok(expected)] => expected,
+        [Err(e), Err(_)] => return check(name, false, format!("{mixture} ({number}): {e}")),
     };
     let others: Vec<&(&Tensor, Type)> = expected.iter().filter(|(t, ty)| type_of(t).ok() != Some(*ty)).collect();
     let (all, fitting) = (expected.len(), expected.len() - others.len());
@@ -207,7 +225,7 @@ fn file_type(b: &Model) -> Check {
 }
 
 /// The types that a mixture gives the tensors it speaks of.
-fn given(b: &Model, mixture: Mixture) -> Result<Vec<(&Tensor, Type)>> {
+fn given(b: &Model, mixture: Mixture, pure: bool) -> Result<Vec<(&Tensor, Type)>> {
     let mut all: Vec<(&Tensor, Source)> = Vec::new();
     for tensor in &b.tensors {
         let from = Some(type_of(tensor)?).filter(|t| !t.holds_weights()).unwrap_or(Type::F32);
@@ -218,8 +236,8 @@ fn given(b: &Model, mixture: Mixture) -> Result<Vec<(&Tensor, Type)>> {
     let (tensors, sources): (Vec<&Tensor>, Vec<Source>) = all.into_iter().unzip();
     let arch = b.metadata().get("general.architecture").copied().unwrap_or_default().to_owned();
     let hyper = Hyper::read(&arch, |key| b.numbers.get(key).copied());
-    let options =
-        Options { has_imatrix: b.numbers.contains_key("quantize.imatrix.entries_count"), ..Options::new(mixture) };
+    let has_imatrix = b.numbers.contains_key("quantize.imatrix.entries_count");
+    let options = Options { pure, has_imatrix, ..Options::new(mixture) };
     let choices = mixtures::choose(&hyper, &sources, &options, &|_| None)?;
     Ok(tensors.into_iter().zip(choices).filter(|(_, c)| c.kind != Kind::Kept).map(|(t, c)| (t, c.ty)).collect())
 }

@@ -48,7 +48,12 @@ impl Target for Gguf {
         if let Ok(ty) = mixtures::rules::parse_type(name) {
             return Ok(Dtype::new(ty.name()));
         }
-        Mixture::parse(name).map(|m| Dtype::new(m.name()))
+        Mixture::parse(name).map(|m| Dtype::new(m.name())).map_err(|_| {
+            let types = self.dtypes();
+            let names = Mixture::ALL.iter().map(|m| m.name());
+            let types = types.iter().map(|d| d.name.as_str()).filter(|t| !names.clone().any(|n| n == *t));
+            super::unknown_dtype(Family::Gguf, name, names.clone().chain(types))
+        })
     }
 
     fn default_dtype(&self) -> Dtype {
@@ -115,8 +120,8 @@ fn about(ty: Type) -> &'static str {
         Type::Q2_K | Type::Q4_K | Type::Q5_K => "super-blocks of 256, scales and minima",
         Type::Q3_K | Type::Q6_K => "super-blocks of 256, scales",
         Type::IQ4_NL | Type::IQ4_XS => "uneven levels",
-        Type::IQ2_XXS | Type::IQ2_XS => "vectors from a grid; needs an importance matrix",
-        Type::IQ2_S | Type::IQ3_XXS | Type::IQ3_S => "vectors from a grid",
+        Type::IQ2_XXS | Type::IQ2_XS | Type::IQ2_S | Type::IQ3_XXS => "vectors from a grid; needs an importance matrix",
+        Type::IQ3_S => "vectors from a grid",
         Type::TQ1_0 | Type::TQ2_0 => "ternary, for models trained so",
         Type::MXFP4 | Type::NVFP4 => "4-bit floats with small scales",
         Type::Q1_0 | Type::Q2_0 => "for models trained so",

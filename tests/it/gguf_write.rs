@@ -122,7 +122,7 @@ fn what_must_not_be_written_is_refused_before_anything_is() {
         &["`blk.0.attn_v.weight`", "needs an importance matrix"],
     );
     check("convert m.gguf -o x.gguf --tensor-type v=iq1_s", 1, &["IQ1_S is read but not written"]);
-    check("convert m.gguf -o x.gguf --dtype Q4_K_X", 2, &["no mixture `Q4_K_X`", "Q4_K_M"]);
+    check("convert m.gguf -o x.gguf --dtype Q4_K_X", 2, &["no dtype `Q4_K_X`", "Q4_K_M"]);
     check("convert m.gguf -o x.gguf --dtype nvfp4", 2, &["--tensor-type"]);
     check("convert m.gguf -o x.gguf --tensor-type v=Q4_K_M", 2, &["no tensor type `Q4_K_M`"]);
     check("convert m.gguf -o x.gguf --tensor-type down=nvfp4", 2, &["`blk.0.ffn_down.weight`", "96"]);
@@ -130,10 +130,12 @@ fn what_must_not_be_written_is_refused_before_anything_is() {
     check("convert m.gguf -o x.gguf --prune-layers 2", 2, &["no layer 2"]);
     check("convert m.gguf -o x.gguf --group-size 64", 2, &["--group-size", "sdnq"]);
     check("convert m.gguf -o x.gguf --max-shard-size 1MB", 2, &["single .gguf file"]);
+    check("convert m.gguf --to gguf -o x --max-shard-size 1MB --keep-split", 2, &["--keep-split and --max-shard-size"]);
+    check("convert m.gguf -o x --dtype q4_k_m", 2, &["--to gguf"]);
     check("convert m.gguf -o x.safetensors --to gguf", 2, &["--to sdnq"]);
     check("convert m.gguf -o x.gguf --to sdnq", 2, &["--to gguf"]);
     check("convert m.gguf -o x.safetensors --pure", 2, &["--pure", "gguf has it"]);
-    check("convert m.gguf -o x.gguf --imatrix m.gguf", 1, &["--imatrix: m.gguf", "not an importance matrix"]);
+    check("convert m.gguf -o x.gguf --imatrix m.gguf", 1, &["importance matrix: m.gguf", "not an importance matrix"]);
     check("convert m.gguf -o m.gguf --force", 1, &["is the model that is being read"]);
     check("convert --demo -o x.gguf", 1, &["GGUF of GGUF"]);
     // A plan tells the same, and goes on.
@@ -169,8 +171,8 @@ fn an_importance_matrix_that_does_not_fit_is_told() {
     let warnings = plan["warnings"].to_string();
     for part in [
         "have no entry in the importance matrix",
-        "zero, or no number",
-        "of the importance matrix are not in this model, `blk.9.attn_v.weight`",
+        "`blk.1.attn_v.weight` has an entry in the importance matrix that is zero, or no number",
+        "`blk.9.attn_v.weight` of the importance matrix is not in this model",
     ] {
         assert!(warnings.contains(part), "`{part}` in {warnings}");
     }
@@ -185,7 +187,7 @@ fn an_importance_matrix_that_does_not_fit_is_told() {
     s.write("wide.dat", legacy(&[("blk.0.attn_v.weight", ones(128))]));
     s.run("plan m.gguf --to gguf --imatrix wide.dat").fails(1, &["128 values", "expected 256"]);
     s.write("cut.dat", &legacy(&[("blk.0.attn_v.weight", ones(128))])[..100]);
-    s.run("plan m.gguf --to gguf --imatrix cut.dat").fails(1, &["--imatrix: cut.dat", "offset"]);
+    s.run("plan m.gguf --to gguf --imatrix cut.dat").fails(1, &["importance matrix: cut.dat", "offset"]);
 }
 
 #[test]
@@ -213,6 +215,43 @@ fn files_of_pattern_and_type_are_read_as_llama_quantize_reads_them() {
     assert_eq!((of("blk.0.attn_v.weight"), of("blk.1.attn_v.weight")), ("Q5_K".into(), "Q8_0".into()));
     s.write("types.txt", "attn_v");
     s.run("plan m.gguf --to gguf --tensor-type-file types.txt").fails(2, &["types.txt", "no `=`"]);
+}
+
+#[test]
+fn a_name_that_promises_another_mixture_is_told() {
+    let s = sandbox();
+    let check = |words: &str, told: bool| {
+        let run = s.run(&format!("plan m.gguf {words}"));
+        assert_eq!(run.stderr().contains("--dtype Q8_0 makes it so"), told, "{words}: {}", run.stderr());
+    };
+    check("-o x-Q8_0.gguf", true);
+    check("-o x-Q8_0.gguf --dtype q8_0", false);
+    check("-o Q8_0-to-Q4_K_M.gguf", false);
+    check("-o x.gguf", false);
+}
+
+#[test]
+fn numbers_that_are_none_and_integers_differ_too() {
+    let s = Sandbox::new();
+    let of = |last: f32, id: i32| {
+        let values: Vec<u8> = [1.0f32, 2.0, 3.0, last].iter().flat_map(|v| v.to_le_bytes()).collect();
+        file(&keys(), &[("a.weight", &[1, 4], "F32", values), ("ids", &[1], "I32", id.to_le_bytes().to_vec())])
+    };
+    s.write("a.gguf", of(4.0, 7));
+    s.write("nan.gguf", of(f32::NAN, 7));
+    s.write("ids.gguf", of(4.0, 9));
+    let check = |a: &str, b: &str, code: i32, part: &str| {
+        let run = s.run(&format!("diff {a} {b} --values"));
+        assert_eq!(run.code(), code, "{a} {b}: {}", run.stdout());
+        assert!(run.stdout().contains(part), "`{part}` in {}", run.stdout());
+    };
+    check("a.gguf", "a.gguf", 0, "no difference");
+    check("nan.gguf", "nan.gguf", 0, "no difference");
+    check("a.gguf", "nan.gguf", 1, "a.weight  some are no numbers");
+    check("nan.gguf", "a.gguf", 1, "a.weight  some are no numbers");
+    check("a.gguf", "ids.gguf", 1, "ids  other bytes");
+    assert!(s.run("diff a.gguf ids.gguf --values --check").stdout().contains("✗ values"));
+    s.run("diff a.gguf").fails(2, &["A and B"]);
 }
 
 #[test]

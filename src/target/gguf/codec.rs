@@ -34,7 +34,7 @@ impl BlockCodec {
         if kind.requires_importance() && recipe.importance.is_none() {
             return Err(Error::failed(format!("{name} needs an importance matrix; give --imatrix")));
         }
-        let all = outer.iter().product::<u64>() * rows;
+        let all = outer.iter().fold(*rows, |n, d| n.saturating_mul(*d));
         let geometry = Geometry::of_rows(all, *cols);
         Ok(Self { kind, geometry, matrix_rows: *rows as usize, importance: recipe.importance.clone() })
     }

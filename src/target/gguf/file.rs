@@ -8,7 +8,7 @@ use super::sheet::{Sheet, type_of};
 use crate::core::plan::{Plan, Row};
 use crate::core::{Error, Loss, Model, Result, Settings};
 use crate::format::gguf::write::{Entry, Limits, Places, places, write_header};
-use crate::format::gguf::{Header, Pair, Type, split};
+use crate::format::gguf::{ALIGNMENT, Header, Pair, Type, split};
 
 /// How many files, and by what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,19 +86,19 @@ pub fn bodies(
     let alignment = crate::format::gguf::alignment(&keys).map_err(Error::failed)?;
     let padded: Vec<u64> = plan.rows.iter().map(|r| r.bytes_after().next_multiple_of(alignment)).collect();
     let files = match division {
-        Division::Kept if !plan.rows.is_empty() => {
+        Division::Kept if headers.len() > 1 => {
             let file = |row: &Row| {
                 let array = row.sources.first().and_then(|id| model.tensor(*id).sole_array())?;
-                model.stored.get(array as usize).map(|s| s.span.file)
+                model.stored.get(array as usize).map(|s| s.span.file as usize)
             };
-            // Rows stand in the order of the source's files.
+            // Rows stand in the order of the source's files, some of which may have none.
             let mut at = 0;
-            let runs = plan.rows.chunk_by(|a, b| file(a) == file(b));
-            let range = |run: &[Row]| {
-                at += run.len();
-                at - run.len()..at
+            let range = |no: usize| {
+                let start = at;
+                at += plan.rows.iter().filter(|row| file(row) == Some(no)).count();
+                start..at
             };
-            runs.map(range).collect()
+            (0..headers.len()).map(range).collect()
         }
         Division::Size(max) => split::plan(&padded, Some(max), None),
         Division::One | Division::Kept => split::plan(&padded, None, None),
@@ -120,6 +120,12 @@ pub fn bodies(
 /// The source's keys with what quantizing changes.
 fn keys_of(sheet: &Sheet, headers: &[Arc<Header>]) -> Result<Vec<Pair>> {
     let mut keys: Vec<Pair> = headers.first().map(|h| h.keys.clone()).unwrap_or_default();
+    // Usually the first file has them all.
+    for pair in headers.iter().skip(1).flat_map(|h| split::without(&h.keys)) {
+        if *pair.key != *ALIGNMENT.as_bytes() && !keys.iter().any(|p| p.key == pair.key) {
+            keys.push(pair);
+        }
+    }
     let arch = sheet.architecture();
     if let Some(pruning) = &sheet.pruning {
         for pair in &mut keys {
@@ -159,15 +165,15 @@ fn entry(row: &Row, model: &Model, names: &[&[u8]]) -> Result<Entry> {
 }
 
 fn about(sheet: &Sheet, plan: &Plan, model: &Model) -> About {
-    let mut bytes: Vec<(String, u64)> = Vec::new();
+    let mut counts: Vec<(String, u64)> = Vec::new();
     for row in &plan.rows {
         let elements = row.elements();
-        match bytes.iter_mut().find(|(from, _)| *from == row.from) {
+        match counts.iter_mut().find(|(from, _)| *from == row.from) {
             Some((_, n)) => *n += elements,
-            None => bytes.push((row.from.clone(), elements)),
+            None => counts.push((row.from.clone(), elements)),
         }
     }
-    let most = bytes.into_iter().max_by_key(|(_, n)| *n).map(|(from, _)| from).unwrap_or_default();
+    let most = counts.into_iter().max_by_key(|(_, n)| *n).map(|(from, _)| from).unwrap_or_default();
     let named = |key: &str| model.metadata().get(key).map(|s| (*s).to_owned());
     About {
         quantized: plan.rows.iter().any(|r| Type::by_name(&r.to).is_some_and(Type::is_quantized)),

@@ -8,7 +8,7 @@ pub struct About {
     pub quantized: bool,
     /// The mixture's name, or the type's with `--pure`.
     pub format: String,
-    /// The type that most of the weights had, in safetensors' words: `BF16`.
+    /// The type that most of the weights had: `BF16`.
     pub original_dtype: String,
     /// mixdown's version.
     pub version: String,

@@ -1,5 +1,5 @@
 //! A GGUF model with a type for each of its tensors: what plan, layout and keys are made from.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::codec::unwritten;
 use super::mixtures::prune::Pruning;
@@ -103,37 +103,51 @@ impl<'a> Sheet<'a> {
     /// The rows of the plan, and what a person should know of them.
     pub fn rows(&self) -> Result<(Vec<Row>, Vec<String>)> {
         let mut rows = Vec::with_capacity(self.tensors.len());
-        let (mut silent, mut without) = (Vec::new(), Vec::new());
+        let (mut silent, mut without, mut odd) = (Vec::new(), Vec::new(), Vec::new());
         for (i, choice) in self.choices.iter().enumerate() {
             let row = self.row(i, choice)?;
             if let (Action::Quantize(recipe), Some(imatrix)) = (&row.action, &self.settings.importance) {
-                let source = &self.model.tensor(self.tensors[i]).name;
+                let (tensor, source) = (self.model.tensor(self.tensors[i]), &self.sources[i]);
                 match &recipe.importance {
                     Some(importance) if importance.silent().0 == 0 => {}
-                    None if !imatrix.entries.contains_key(source) => without.push(row.name.clone()),
+                    None if !imatrix.entries.contains_key(&tensor.name) => without.push(row.name.clone()),
+                    None if imatrix.of(&tensor.name, source.cols(), source.matrices()).is_err() => {
+                        odd.push(row.name.clone());
+                    }
                     _ => silent.push(row.name.clone()),
                 }
             }
             rows.push(row);
         }
         let mut warnings = Vec::new();
-        let mut tell = |names: &[String], what: &str| {
-            if let [first, ..] = names {
-                warnings.push(format!("{} tensors {what}, `{first}` for one", names.len()));
-            }
+        let mut tell = |names: &[String], one: &str, many: &str| match names {
+            [] => {}
+            [name] => warnings.push(format!("`{name}` {one}")),
+            [name, ..] => warnings.push(format!("{} tensors {many}, `{name}` for one", names.len())),
         };
-        tell(&without, "have no entry in the importance matrix and are quantized without");
+        tell(
+            &without,
+            "has no entry in the importance matrix and is quantized without",
+            "have no entry in the importance matrix and are quantized without",
+        );
         tell(
             &silent,
-            "have an entry in the importance matrix that is zero, or no number, for a whole matrix; it counts as none",
+            "has an entry in the importance matrix that is zero, or no number; it counts as none",
+            "have an entry in the importance matrix that is zero, or no number; it counts as none",
+        );
+        tell(
+            &odd,
+            "has an entry of another width in the importance matrix; it is ignored",
+            "have an entry of another width in the importance matrix; it is ignored",
         );
         if let Some(imatrix) = &self.settings.importance {
             let known = |name: &str| self.model.find(name).is_some();
             let strangers: Vec<String> = imatrix.entries.keys().filter(|n| !known(n)).cloned().collect();
-            tell(&strangers, "of the importance matrix are not in this model");
-        }
-        if self.options.mixture.needs_imatrix() && self.settings.importance.is_none() {
-            warnings.push(format!("{} needs an importance matrix; give --imatrix", self.options.mixture));
+            tell(
+                &strangers,
+                "of the importance matrix is not in this model",
+                "of the importance matrix are not in this model",
+            );
         }
         Ok((rows, warnings))
     }
@@ -142,7 +156,7 @@ impl<'a> Sheet<'a> {
         let (id, source, decision) = (self.tensors[i], &self.sources[i], &self.decisions[i]);
         let tensor = self.model.tensor(id);
         let (ty, name) = (choice.ty, source.name.clone());
-        let rows: u64 = source.dims.iter().skip(1).product();
+        let rows = source.dims.iter().skip(1).fold(1u64, |n, d| n.saturating_mul(*d));
         let blocks = |ty: Type| {
             let bytes = ty.row_bytes(source.cols()).ok_or_else(|| {
                 Error::failed(format!("`{name}`: rows of {} are not whole blocks of {ty}", source.cols()))
@@ -192,8 +206,7 @@ impl<'a> Sheet<'a> {
     /// What an importance matrix says of a tensor's columns. It speaks of source names.
     fn importance(&self, tensor: &Tensor, source: &Source) -> Result<Option<Importance>> {
         let Some(imatrix) = &self.settings.importance else { return Ok(None) };
-        let matrices: u64 = source.dims.iter().skip(2).product();
-        match imatrix.of(&tensor.name, source.cols(), matrices) {
+        match imatrix.of(&tensor.name, source.cols(), source.matrices()) {
             // A table of tokens is looked up, not multiplied with; what stands there is of no use.
             Err(_) if source.name == "token_embd.weight" => Ok(None),
             found => Ok(found?.filter(|i| i.silent().0 < i.silent().1)),
@@ -211,15 +224,16 @@ impl<'a> Sheet<'a> {
                 return Err(unwritten(choice.ty.name()).at(format!("`{}`", source.name)));
             }
         }
-        let has = |name: &str| {
-            let original = self.pruning.as_ref().map_or_else(|| name.to_owned(), |p| p.original(name));
-            self.settings.importance.as_ref().is_some_and(|i| i.entries.contains_key(&original))
-        };
-        mixtures::check(&self.sources, &self.choices, &self.options, &has)?;
+        // An entry that says nothing is as good as none.
+        let spoken: HashSet<&str> = (self.tensors.iter().zip(&self.sources))
+            .filter(|(id, source)| matches!(self.importance(self.model.tensor(**id), source), Ok(Some(_))))
+            .map(|(_, source)| source.name.as_str())
+            .collect();
+        mixtures::check(&self.sources, &self.choices, &self.options, &|name| spoken.contains(name))?;
         // Beyond what llama-quantize asks for: there ggml stops the program.
         for (source, choice) in changed() {
             let needs = crate::quant::ggml::Type::named(choice.ty.name()).is_some_and(|t| t.requires_importance());
-            if needs && !has(&source.name) {
+            if needs && !spoken.contains(source.name.as_str()) {
                 let (name, ty) = (&source.name, choice.ty);
                 return Err(Error::usage(format!(
                     "`{name}` to {ty} needs an entry in the importance matrix; name another type for it"

@@ -184,7 +184,9 @@ fn page(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
 fn answer(app: &mut App, asked: Asked, text: &str, fx: &mut Vec<Effect>) {
     if text.is_empty() {
         return app.complain(match asked {
-            Asked::Output => "write where the conversion goes: a folder, or a file that ends in .safetensors",
+            Asked::Output => {
+                "write where the conversion goes: a folder, or a file that ends in .safetensors (GGUF: .gguf)"
+            }
             Asked::Profile => "write a name, or a path that ends in .toml",
         });
     }

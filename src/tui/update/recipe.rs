@@ -8,7 +8,7 @@ use crate::core::rules::hadamard;
 use crate::core::{Dtype, Family, Patch, Recipe, Result, TensorId};
 use crate::session::Edit;
 use crate::tui::app::App;
-use crate::tui::backend::Priority;
+use crate::tui::backend::{DtypeChoice, Priority};
 use crate::tui::board::Board;
 use crate::tui::msg::Effect;
 use crate::tui::overlay::{Choice, Item, Overlay, Picker};
@@ -311,13 +311,15 @@ pub fn pick_dtype(app: &mut App) {
 pub fn pick_default(app: &mut App) {
     let family = app.session.settings().target;
     let all = app.backend.defaults(family).into_iter();
-    let items = all
-        .map(|d| item(d.name.to_string(), format!("{} bit", d.bits), d.about, Choice::Default(d.name.clone())))
-        .collect();
+    // Of a mixture the bits depend on the model.
+    let mixtures = family == Family::Gguf;
+    let bits = |d: &DtypeChoice| if mixtures { String::new() } else { format!("{} bit", d.bits) };
+    let items = all.map(|d| item(d.name.to_string(), bits(&d), d.about, Choice::Default(d.name.clone()))).collect();
+    let title = if mixtures { "Mixture" } else { "Default dtype" };
     let settings = app.session.settings();
     let current = settings.defaults.dtype.clone().or_else(|| app.backend.settings_for(family, settings).defaults.dtype);
     let whose = crate::core::name::clean(&app.session.model.title).into_owned();
-    app.overlays.push(Overlay::Picker(Picker::new("Default dtype", whose, items, current.map(Choice::Default))));
+    app.overlays.push(Overlay::Picker(Picker::new(title, whose, items, current.map(Choice::Default))));
 }
 
 /// `s`

@@ -214,7 +214,7 @@ fn preset(app: &App, shown: &PresetRules, screen: &mut Screen, pen: &mut Pen) ->
 
 fn prompt(prompt: &Prompt, pen: &mut Pen) -> Cursor {
     let (title, about) = match prompt.asked {
-        Asked::Output => ("Convert into", "a folder, or a file that ends in .safetensors"),
+        Asked::Output => ("Convert into", "a folder, or a file that ends in .safetensors (GGUF: .gguf)"),
         Asked::Profile => ("Save the profile as", "a name, or a path that ends in .toml"),
     };
     let width = pen.width().saturating_sub(4).clamp(24, 76);

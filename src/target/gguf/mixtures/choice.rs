@@ -82,6 +82,10 @@ impl Source {
     pub fn cols(&self) -> u64 {
         self.dims.first().copied().unwrap_or(1)
     }
+    /// Its matrices: 1, or its experts.
+    pub fn matrices(&self) -> u64 {
+        self.dims.iter().skip(2).fold(1, |n, d| n.saturating_mul(*d))
+    }
 }
 
 /// What was asked for.
