@@ -160,9 +160,12 @@ impl Backend for Live {
     fn default_output(&self, settings: &Settings) -> PathBuf {
         let model = &self.opened.model;
         let stem = model.root.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-        let dtype = settings.defaults.dtype.as_ref().map_or_else(String::new, |d| format!("-{d}"));
-        let name = format!("{stem}-{}{dtype}", settings.target).to_lowercase();
-        let ending = if settings.target == Family::Gguf { "gguf" } else { "safetensors" };
+        let dtype = settings.defaults.dtype.clone().unwrap_or_else(|| target::get(settings.target).default_dtype());
+        let is_gguf = settings.target == Family::Gguf;
+        let (name, ending) = match is_gguf {
+            true => (gguf_name(&stem, dtype.as_str()), "gguf"),
+            false => (format!("{stem}-{}-{dtype}", settings.target).to_lowercase(), "safetensors"),
+        };
         match output::natural_output(&self.opened, settings, None) {
             target::layout::Output::File => PathBuf::from(format!("{name}.{ending}")),
             target::layout::Output::Folder { .. } => PathBuf::from(name),
@@ -172,6 +175,17 @@ impl Backend for Live {
 
 fn choices(all: Vec<target::DtypeInfo>) -> Vec<DtypeChoice> {
     all.into_iter().map(|d| DtypeChoice { name: d.name, bits: d.bits, about: d.about }).collect()
+}
+
+/// `model-BF16-00001-of-00002` and `Q4_K_M`: `model-Q4_K_M`, as such files are called.
+fn gguf_name(stem: &str, mixture: &str) -> String {
+    let whole = format!("{stem}.gguf");
+    let stem = crate::format::gguf::split::parse_name(&whole).map_or(stem, |(prefix, _, _)| prefix);
+    let cut = ["bf16", "f16", "f32"].into_iter().find_map(|ty| {
+        let (head, tail) = stem.rsplit_once(['-', '.'])?;
+        tail.eq_ignore_ascii_case(ty).then_some(head)
+    });
+    format!("{}-{mixture}", cut.unwrap_or(stem))
 }
 
 /// A path that a person typed, with `~/` as a shell would read it.
@@ -254,5 +268,22 @@ impl Job for Running {
     }
     fn take_losses(&self) -> Vec<(String, Loss)> {
         self.0.progress.take_losses()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gguf_files_are_called_after_their_mixture() {
+        fn check(stem: &str, expected: &str) {
+            assert_eq!(gguf_name(stem, "Q4_K_M"), expected);
+        }
+        check("model", "model-Q4_K_M");
+        check("model-BF16", "model-Q4_K_M");
+        check("model.f16", "model-Q4_K_M");
+        check("Llama-3-8B-F32-00001-of-00003", "Llama-3-8B-Q4_K_M");
+        check("bf16", "bf16-Q4_K_M");
     }
 }
