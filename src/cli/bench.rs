@@ -43,6 +43,9 @@ pub fn run(global: &Global, args: &BenchArgs) -> Result<u8> {
     if args.settings.dtype.is_some() || args.settings.dynamic.is_some() {
         return Err(Error::usage("--modes names the dtypes; --dtype and --dynamic have no place beside it"));
     }
+    if let (None, false, Some(last)) = (&which.model, which.demo, args.modes.last().filter(|m| Path::new(m).exists())) {
+        return Err(Error::usage(format!("`{last}` was taken for a mode: write MODEL before --modes")));
+    }
     let opened = super::open(&which, global)?;
     let profile = settings::profile(&args.settings, &opened, None)?;
     settings::save(&args.settings, &profile, &opened, None)?;

@@ -264,6 +264,10 @@ impl TensorType {
                 "codebook" => {
                     patch.codebook = Some(value.parse().map_err(|_| bad("codebook takes true or false"))?);
                 }
+                // A pattern may have commas and `=` of its own, but not a dtype before them.
+                _ if before.contains('=') && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
+                    return Err(bad(&format!("there is no field `{key}`")));
+                }
                 _ => break,
             }
             rest = before;
@@ -386,5 +390,7 @@ mod tests {
         check("attn=int8,hadamard=2", Err("a power of two from 4"));
         check("attn=int8,hadamard=131072", Err("to 65536"));
         check("attn=int8,codebook=yes", Err("codebook takes true or false"));
+        check("attn=int8,grp=3", Err("there is no field `grp`"));
+        check("to_q,to_k=int8", Ok(("to_q,to_k", "int8", "")));
     }
 }

@@ -343,6 +343,7 @@ fn modes_stand_side_by_side() {
     assert!(text.starts_with("mode") && text.contains("Q4_0"), "{text}");
     s.run("bench m.gguf --to gguf --modes Q4_9").fails(2, &["--modes", "Q4_9"]);
     s.run("bench m.gguf --to gguf --pure --modes IQ2_XS").fails(2, &["IQ2_XS", "importance matrix"]);
+    s.run("bench --to gguf --modes Q4_0 m.gguf").fails(2, &["MODEL before --modes"]);
     s.run("bench m.gguf --to gguf --modes Q4_0 --dtype Q4_1").fails(2, &["--dtype"]);
 }
 
