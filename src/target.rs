@@ -10,6 +10,7 @@ pub mod layout;
 pub mod metadata;
 pub mod parts;
 pub mod pass;
+pub mod prior;
 pub mod sdnq;
 pub mod state_dict;
 pub mod values;
@@ -20,7 +21,7 @@ use crate::core::model::Encoding;
 use crate::core::plan::{Action, Part, Row};
 use crate::core::recipe::Recipe;
 use crate::core::rules::Decision;
-use crate::core::{Dtype, Error, Family, Model, Plan, Result, Settings, Storage, Tensor, TensorId};
+use crate::core::{Dtype, Error, Family, Model, Patch, Plan, Result, Settings, Storage, Tensor, TensorId};
 use crate::format::{self, OpenOptions, Opened};
 use codec::Codec;
 
@@ -58,6 +59,15 @@ pub enum Knob {
     Mixtures,
     /// An importance matrix.
     Importance,
+}
+
+/// Another way to treat a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alternative {
+    /// What is laid over its settings.
+    pub patch: Patch,
+    /// Whether it is among the first things that a person would think of.
+    pub usual: bool,
 }
 
 /// A family of output files.
@@ -101,6 +111,22 @@ pub trait Target: Sync {
             self.row(model, *id, &decision, settings)
         };
         Ok((ids.par_iter().map(row).collect::<Result<_>>()?, Vec::new()))
+    }
+    /// Other ways to treat a tensor that is treated by `recipe`, or that is kept: what is tried first comes first.
+    fn alternatives(&self, recipe: Option<&Recipe>) -> Vec<Alternative>;
+    /// What becomes of each of some tensors when each of some patches is laid over what the settings say of it.
+    fn variants(
+        &self,
+        model: &Model,
+        ids: &[TensorId],
+        settings: &Settings,
+        patches: &[Patch],
+    ) -> Result<Vec<Vec<Row>>> {
+        let of = |id: &TensorId| {
+            let decision = settings.decide(&[model.tensor(*id).name.as_str()]);
+            patches.iter().map(|patch| self.row(model, *id, &decision.with(patch), settings)).collect()
+        };
+        ids.par_iter().map(of).collect()
     }
     /// Refuses what can be planned and must not be written.
     fn obstacles(&self, _: &Model, _: &Settings) -> Result<()> {

@@ -21,6 +21,7 @@ pub mod text;
 mod theme;
 pub mod update;
 mod view;
+pub mod whatif;
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -135,7 +136,7 @@ fn turn(app: &mut App, screen: &mut Screen, events: &Receiver<Event>, waker: &Wa
                         }
                     }
                     Effect::Quit(code) => return Ok(code),
-                    Effect::Request(..) | Effect::Convert { .. } | Effect::Save(_) => {}
+                    Effect::Request(..) | Effect::WhatIf(_) | Effect::Convert { .. } | Effect::Save(_) => {}
                 }
             }
         }

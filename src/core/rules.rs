@@ -206,6 +206,16 @@ impl Decision {
         self.patch.apply(patch);
         self.by = cause;
     }
+    /// The same with a patch laid over it by hand. One that names a dtype means to quantize.
+    pub fn with(&self, patch: &Patch) -> Self {
+        let mut d = self.clone();
+        if patch.dtype.is_some() && patch.keep.is_none() {
+            d.patch.keep = None;
+            d.kept_by = None;
+        }
+        d.say(patch, Cause::Override);
+        d
+    }
     /// Whether the tensor is to be left as it is.
     pub fn keeps(&self) -> bool {
         self.patch.keep == Some(true)

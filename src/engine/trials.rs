@@ -3,7 +3,7 @@
 //! Slots, not a queue: at most one request waits and one answer lies ready per row, so a stalled listener costs
 //! nothing and the newest recipe wins. Large tensors answer twice, first from a sample of their rows.
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -70,6 +70,8 @@ pub struct Answer {
     pub action: Action,
     /// What came of it.
     pub outcome: Outcome,
+    /// Whether it was asked for by [`Trials::what_if`].
+    pub what_if: bool,
 }
 
 /// What is taken first: the highest priority, and of one priority who asked first. Of the cursor's own requests the
@@ -92,8 +94,70 @@ struct State {
     queue: BTreeMap<Rank, String>,
     running: HashMap<String, (Action, Cancel)>,
     done: HashMap<String, Answer>,
+    /// Alternatives that wait, run, and were answered; at most one set of them at a time.
+    alternatives: VecDeque<Row>,
+    trying: Vec<Trying>,
+    tried: Vec<Answer>,
     order: u64,
     stopping: bool,
+}
+
+/// An alternative at work.
+struct Trying {
+    id: u64,
+    name: String,
+    action: Action,
+    cancel: Cancel,
+}
+
+/// What a worker takes.
+struct Task {
+    id: u64,
+    row: Row,
+    cancel: Cancel,
+    histograms: bool,
+    what_if: bool,
+}
+
+impl State {
+    /// The next thing to do: what is under the cursor, then its alternatives, then the rest.
+    fn take(&mut self) -> Option<Task> {
+        // Never two of one row at once: the second would answer for the first.
+        let best = self.queue.iter().find(|(_, name)| !self.running.contains_key(*name)).map(|(rank, _)| *rank);
+        let cancel = Cancel::new();
+        self.order += 1;
+        let id = self.order;
+        if best.is_none_or(|rank| rank.0.0 < Priority::Cursor)
+            && let Some(row) = self.alternatives.pop_front()
+        {
+            let (name, action) = (row.name.clone(), row.action.clone());
+            self.trying.push(Trying { id, name, action, cancel: cancel.clone() });
+            return Some(Task { id, row, cancel, histograms: false, what_if: true });
+        }
+        let name = self.queue.remove(&best?)?;
+        let Request { row, rank } = self.pending.remove(&name)?;
+        self.running.insert(row.name.clone(), (row.action.clone(), cancel.clone()));
+        // They take 80 KB each: for what is looked at, not for every tensor of a model.
+        Some(Task { id, row, cancel, histograms: rank.0.0 >= Priority::Marked, what_if: false })
+    }
+
+    /// Files an answer, unless nobody wants it any more. Only what ends a task frees its slot, in the same moment.
+    fn file(&mut self, task: &Task, outcome: Option<Outcome>, last: bool) {
+        let Task { row, cancel, what_if, .. } = task;
+        if last && *what_if {
+            self.trying.retain(|t| t.id != task.id);
+        } else if last {
+            self.running.remove(&row.name);
+        }
+        let Some(outcome) = outcome.filter(|_| !cancel.is_cancelled()) else { return };
+        let answer =
+            Answer { name: row.name.clone(), action: row.action.clone(), outcome, what_if: *what_if };
+        if *what_if {
+            self.tried.push(answer);
+        } else {
+            self.done.insert(row.name.clone(), answer);
+        }
+    }
 }
 
 struct Shared {
@@ -168,15 +232,41 @@ impl Trials {
         self.shared.changed.notify_one();
     }
 
-    /// Takes what is ready.
-    pub fn drain(&self) -> Vec<Answer> {
-        self.shared.state().done.drain().map(|(_, answer)| answer).collect()
+    /// Asks for the losses of other actions than the rows have, in that order. They replace those that were asked for
+    /// before; a sample is all that a large tensor's answer is made from.
+    pub fn what_if(&self, rows: Vec<Row>) {
+        let mut state = self.shared.state();
+        let mut wanted: VecDeque<Row> = rows.into();
+        for t in &state.trying {
+            let before = wanted.len();
+            // One that was told to stop answers nobody, so it is asked again.
+            wanted.retain(|row| t.cancel.is_cancelled() || (&row.name, &row.action) != (&t.name, &t.action));
+            if wanted.len() == before {
+                t.cancel.cancel();
+            }
+        }
+        state.alternatives = wanted;
+        drop(state);
+        self.shared.changed.notify_all();
     }
 
-    /// Requests that wait or run.
+    /// Takes what is ready.
+    pub fn drain(&self) -> Vec<Answer> {
+        let mut state = self.shared.state();
+        let tried = std::mem::take(&mut state.tried);
+        state.done.drain().map(|(_, answer)| answer).chain(tried).collect()
+    }
+
+    /// Requests that wait or run, alternatives not counted.
     pub fn running(&self) -> usize {
         let state = self.shared.state();
         state.pending.len() + state.running.len()
+    }
+
+    /// Alternatives that wait or run.
+    pub fn trying(&self) -> usize {
+        let state = self.shared.state();
+        state.alternatives.len() + state.trying.len()
     }
 
     /// Drops what waits and stops what runs.
@@ -184,7 +274,8 @@ impl Trials {
         let mut state = self.shared.state();
         state.pending.clear();
         state.queue.clear();
-        for (_, cancel) in state.running.values() {
+        state.alternatives.clear();
+        for cancel in state.running.values().map(|(_, c)| c).chain(state.trying.iter().map(|t| &t.cancel)) {
             cancel.cancel();
         }
     }
@@ -205,36 +296,19 @@ impl Drop for Trials {
 fn work(shared: &Shared) {
     loop {
         let mut state = shared.state();
-        let (row, rank, cancel) = loop {
+        let task = loop {
             if state.stopping {
                 return;
             }
-            // Never two of one row at once: the second would answer for the first.
-            let best = state.queue.iter().find(|(_, name)| !state.running.contains_key(*name)).map(|(rank, _)| *rank);
-            let name = best.and_then(|rank| state.queue.remove(&rank));
-            match name.and_then(|name| state.pending.remove(&name)) {
-                Some(request) => {
-                    let cancel = Cancel::new();
-                    state.running.insert(request.row.name.clone(), (request.row.action.clone(), cancel.clone()));
-                    break (request.row, request.rank, cancel);
-                }
+            match state.take() {
+                Some(task) => break task,
                 None => state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         };
         drop(state);
-        // They take 80 KB each: for what is looked at, not for every tensor of a model.
-        let histograms = rank.0.0 >= Priority::Marked;
-        // Only what ends it frees the slot, in the same moment in which its answer is filed.
+        let Task { row, cancel, histograms, what_if, .. } = &task;
         let answer = |outcome: Option<Outcome>, last: bool| {
-            let mut state = shared.state();
-            if last {
-                state.running.remove(&row.name);
-            }
-            if let Some(outcome) = outcome.filter(|_| !cancel.is_cancelled()) {
-                let answer = Answer { name: row.name.clone(), action: row.action.clone(), outcome };
-                state.done.insert(row.name.clone(), answer);
-            }
-            drop(state);
+            shared.state().file(&task, outcome, last);
             (shared.wake)();
         };
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -242,16 +316,19 @@ fn work(shared: &Shared) {
                 if std::env::var_os("MIXDOWN_TEST_PANIC").is_some_and(|v| v == "trial") {
                     panic!("as MIXDOWN_TEST_PANIC asks");
                 }
-                if worth_sampling(&row)
-                    && let Ok(sampled) = measure(&shared.opened, &row, &cancel, true, histograms)
-                {
-                    answer(Some(Outcome::Sampled(sampled)), false);
+                if worth_sampling(row) {
+                    match measure(&shared.opened, row, cancel, true, *histograms) {
+                        Ok(sampled) if *what_if => return Ok(Outcome::Sampled(sampled)),
+                        Ok(sampled) => answer(Some(Outcome::Sampled(sampled)), false),
+                        // The exact trial says what is wrong.
+                        Err(_) => {}
+                    }
                 }
-                measure(&shared.opened, &row, &cancel, false, histograms)
+                measure(&shared.opened, row, cancel, false, *histograms).map(Outcome::Exact)
             })
         }));
         let outcome = match result {
-            Ok(Ok(measure)) => Some(Outcome::Exact(measure)),
+            Ok(Ok(outcome)) => Some(outcome),
             Ok(Err(e)) if e.kind() == Kind::Interrupted => None,
             Ok(Err(e)) => Some(Outcome::Failed(e.to_string())),
             Err(panic) => Some(Outcome::Failed(panic_message(panic.as_ref()))),
@@ -425,6 +502,34 @@ mod tests {
             let end = answers.last().expect("an answer");
             assert_eq!(end.action, last.action);
             assert!(matches!(end.outcome, Outcome::Exact(_)), "{:?}", end.outcome);
+        }
+    }
+
+    #[test]
+    fn alternatives_answer_each_for_itself_and_the_newest_set_wins() {
+        let (_dir, opened) = opened(64);
+        let trials = Trials::new(opened, Limits::default(), || ()).expect("workers");
+        let ranks = |ranks: std::ops::Range<u32>| ranks.map(|r| row(&[64, 4096], r)).collect::<Vec<_>>();
+        for _ in 0..20 {
+            trials.what_if(ranks(0..40));
+            trials.what_if(ranks(2..5));
+            let mut answers = Vec::new();
+            while trials.trying() > 0 {
+                answers.extend(trials.drain());
+                std::thread::yield_now();
+            }
+            answers.extend(trials.drain());
+            let mut seen: Vec<u32> = answers
+                .iter()
+                .filter_map(|a| match &a.action {
+                    Action::Quantize(r) if a.what_if => Some(r.svd_rank),
+                    _ => None,
+                })
+                .filter(|rank| (2..5).contains(rank))
+                .collect();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen, [2, 3, 4]);
         }
     }
 

@@ -9,10 +9,11 @@ pub mod sheet;
 
 use super::codec::Codec;
 use super::layout;
-use super::{DtypeInfo, Knob, Target};
+use super::{Alternative, DtypeInfo, Knob, Target};
 use crate::core::plan::{Action, Plan, Row};
+use crate::core::recipe::Recipe;
 use crate::core::rules::Decision;
-use crate::core::{Dtype, Error, Family, Model, Result, Settings, Storage, TensorId};
+use crate::core::{Dtype, Error, Family, Model, Patch, Result, Settings, Storage, TensorId};
 use crate::format::gguf::Type;
 use crate::quant::ggml;
 use mixtures::Mixture;
@@ -84,6 +85,22 @@ impl Target for Gguf {
 
     fn rows(&self, model: &Model, settings: &Settings) -> Result<(Vec<Row>, Vec<String>)> {
         Sheet::new(model, settings)?.rows()
+    }
+
+    fn alternatives(&self, _: Option<&Recipe>) -> Vec<Alternative> {
+        let names = self.dtypes().into_iter();
+        names.map(|d| Alternative { patch: Patch { dtype: Some(d.name), ..Patch::default() }, usual: true }).collect()
+    }
+
+    fn variants(
+        &self,
+        model: &Model,
+        ids: &[TensorId],
+        settings: &Settings,
+        patches: &[Patch],
+    ) -> Result<Vec<Vec<Row>>> {
+        let sheet = Sheet::new(model, settings)?;
+        ids.iter().map(|id| sheet.variants(*id, patches)).collect()
     }
 
     fn obstacles(&self, model: &Model, settings: &Settings) -> Result<()> {

@@ -19,14 +19,15 @@ use serde_json::json;
 use super::codec::{Codec, LONGEST_ROW};
 use super::layout::{Context, Description};
 use super::metadata::Facts;
-use super::{DtypeInfo, Knob, Target, kept, row_of};
+use super::{Alternative, DtypeInfo, Knob, Target, kept, row_of};
 use crate::core::dtype::StorageExt;
 use crate::core::model::TensorId;
 use crate::core::plan::{Action, Plan, Row};
 use crate::core::recipe::{Family, Recipe, group_size};
-use crate::core::rules::Decision;
-use crate::core::{Dtype, Error, Model, Result, Settings, Storage};
+use crate::core::rules::{Decision, hadamard};
+use crate::core::{Dtype, Error, Model, Patch, Result, Settings, Storage};
 use code::Code;
+use crate::quant::minifloat::FloatCode;
 use layers::{Quantizable, Surroundings};
 
 /// sdnq quantizes nothing smaller: channels, elements.
@@ -34,6 +35,9 @@ const MIN_CHANNELS: u64 = 32;
 const MIN_ELEMENTS: u64 = 16384;
 /// sdnq's own default for the search of the low-rank branch.
 const SVD_STEPS: u32 = 8;
+
+/// Group sizes that are worth a look, coarse ones first.
+const GROUP_SIZES: [i64; 5] = [group_size::ROW, 256, 128, 64, 32];
 
 /// The target.
 #[derive(Debug)]
@@ -73,6 +77,33 @@ impl Target for Sdnq {
             Knob::Importance => Err("SDNQ weighs all columns alike".into()),
             _ => Ok(()),
         }
+    }
+
+    fn alternatives(&self, recipe: Option<&Recipe>) -> Vec<Alternative> {
+        let whole = |code: &Code| matches!(code, Code::Int(_)) && (2..=8).contains(&code.bits());
+        let native = [FloatCode::E4M3FN, FloatCode::E5M2].map(Code::Float);
+        let dtype = |code: &Code| Patch { dtype: Some(Dtype::new(&code.name())), ..Patch::default() };
+        let alternative = |usual: bool, patch: Patch| Alternative { patch, usual };
+        let codes: Vec<Code> = code::all().collect();
+        let usual: Vec<&Code> = codes.iter().filter(|c| whole(c) || native.contains(c)).collect();
+        let now = recipe.and_then(|r| code_of(&r.dtype).ok());
+        let mut out: Vec<Alternative> = usual.iter().map(|c| alternative(true, dtype(c))).collect();
+        if let (Some(recipe), Some(code)) = (recipe, now) {
+            let mine = |patch: Patch| alternative(true, Patch { dtype: Some(recipe.dtype.clone()), ..patch });
+            out.extend(GROUP_SIZES.map(|n| mine(Patch { group_size: Some(n), ..Patch::default() })));
+            let turned = if recipe.hadamard > 0 { 0 } else { hadamard::DEFAULT };
+            out.push(mine(Patch { hadamard: Some(turned), ..Patch::default() }));
+            if code.takes_codebook() {
+                out.push(mine(Patch { codebook: Some(!recipe.codebook), ..Patch::default() }));
+            }
+            out.extend([0, 16, 32, 64].map(|n| mine(Patch { svd_rank: Some(n), ..Patch::default() })));
+        }
+        for code in usual.iter().filter(|c| now != Some(***c) && !matches!(c, Code::Float(_))) {
+            let grouped = |n| Patch { group_size: Some(n), ..dtype(code) };
+            out.extend(GROUP_SIZES.map(|n| alternative(false, grouped(n))));
+        }
+        out.extend(codes.iter().filter(|c| !usual.contains(c)).map(|c| alternative(false, dtype(c))));
+        out
     }
 
     fn check(&self, settings: &Settings) -> Result<()> {

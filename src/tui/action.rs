@@ -100,6 +100,7 @@ actions! {
     Undo Recipe "recipe.undo" "Undo" ["u"];
     Redo Recipe "recipe.redo" "Redo" ["U", "Ctrl-r"];
 
+    WhatIf Work "work.what_if" "What if: every other way with its size and loss; Enter takes one" ["W"];
     Trial Work "work.trial" "Quantize in memory and measure" ["a"];
     TrialShown Work "work.trial_shown" "Measure everything that is shown" ["A"];
     Convert Work "work.convert" "Convert: see the plan first" ["c"];
@@ -141,7 +142,7 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
         }
     };
     match action {
-        Dtype | Exclude | Mark | MarkShown | Invert | Trial | TrialShown => tree(),
+        Dtype | Exclude | Mark | MarkShown | Invert | Trial | TrialShown | WhatIf => tree(),
         GroupSize => tree().and_then(|()| app.backend.can(family, Knob::GroupSize)),
         SvdRank => tree().and_then(|()| app.backend.can(family, Knob::SvdRank)),
         Hadamard => tree().and_then(|()| app.backend.can(family, Knob::Hadamard)),
@@ -173,6 +174,7 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
         Convert if app.running_job().is_some() => Err("a conversion is running: `w` shows it".into()),
         Convert => tree().or_else(|e| if app.tree.filtered() { Ok(()) } else { Err(e) }),
         Focus if !app.inspector_shown() => Err("there is one pane: `i` opens the inspector".into()),
+        CollapseAll | ExpandAll if app.focus == self::Focus::Inspector => Ok(()),
         Open | Close | CollapseAll | ExpandAll | CollapseBelow | ExpandBelow if app.tree.filtered() => {
             if matches!(action, Open | Close) { Ok(()) } else { Err("the filter holds every group open".into()) }
         }

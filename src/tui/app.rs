@@ -11,6 +11,7 @@ use super::key::Key;
 use super::keymap::Keymap;
 use super::losses::Losses;
 use super::overlay::Overlay;
+use super::whatif::WhatIf;
 use crate::core::plan::Action;
 use crate::core::tree::{NodeId, Tree};
 use crate::core::{Family, Patch, Result, Row, TensorId};
@@ -73,6 +74,8 @@ pub struct Screen {
     pub inspector: (usize, usize),
     /// Places of the topmost list's rows: left, top, width, height, first item.
     pub list: Option<(u16, u16, u16, u16, usize)>,
+    /// The same of the what-if table.
+    pub choices: Option<(u16, u16, u16, u16, usize)>,
 }
 
 /// From this width on, tree and inspector stand side by side.
@@ -92,6 +95,12 @@ pub struct App {
     pub board: Arc<Board>,
     /// What is known of losses.
     pub losses: Losses,
+    /// What the estimate of damage rests on, in words.
+    pub basis: &'static str,
+    /// The what-if table of what is acted on.
+    pub what_if: WhatIf,
+    /// The plan that it was made for.
+    pub what_if_of: Arc<Board>,
     /// Row of the cursor among the tree's visible rows.
     pub cursor: usize,
     /// Which pane the keys go to.
@@ -141,12 +150,16 @@ impl App {
         let totals = backend.totals(&plan);
         let board = Arc::new(Board::new(&session.model, plan, totals, None));
         let tree = Tree::new(&session.model);
-        let mut losses = Losses::default();
+        let prior = backend.prior();
+        let mut losses = Losses::new(prior.alpha);
         losses.refresh(&board, session.model.tensors.len());
         Ok(Self {
             tree,
-            board,
             losses,
+            basis: prior.basis.about(),
+            what_if: WhatIf::default(),
+            what_if_of: Arc::clone(&board),
+            board,
             session,
             backend,
             cursor: 0,

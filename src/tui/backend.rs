@@ -2,10 +2,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::core::plan::Totals;
-use crate::core::{Dtype, Family, Loss, Plan, Result, Row, Settings};
+use crate::core::{Dtype, Family, Loss, Patch, Plan, Result, Row, Settings, TensorId};
 use crate::session::{Profile, TargetChoice};
 
 pub use crate::engine::trials::{Answer, Measure, Outcome, Priority};
+pub use crate::target::prior::{Basis, Prior};
 
 /// What the desk asks of the engine. Queries answer at once and read headers only; trials and conversions run elsewhere.
 pub trait Backend {
@@ -27,6 +28,14 @@ pub trait Backend {
     fn drain(&self) -> Vec<Answer>;
     /// Trials that wait or run.
     fn trials_running(&self) -> usize;
+    /// Other ways to treat some tensors.
+    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>>;
+    /// Asks for the losses of rows as they might be; they replace those asked for before.
+    fn what_if(&self, rows: Vec<Row>);
+    /// Of these, how many wait or run.
+    fn trying(&self) -> usize;
+    /// What an error in each tensor is estimated to cost.
+    fn prior(&self) -> Prior;
     /// Drops the trials that wait and stops those that run.
     fn cancel_trials(&self);
     /// Starts a conversion in the background.
@@ -37,6 +46,17 @@ pub trait Backend {
     fn save_profile(&self, profile: &mut Profile, target: &str) -> Result<PathBuf>;
     /// Where a conversion would go if nobody said.
     fn default_output(&self, settings: &Settings) -> PathBuf;
+}
+
+/// Another way to treat some tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alternative {
+    /// What is laid over their settings.
+    pub patch: Patch,
+    /// Whether it is among the first things that a person would think of.
+    pub usual: bool,
+    /// What becomes of them, in their order.
+    pub rows: Vec<Row>,
 }
 
 /// A dtype that can be chosen.

@@ -3,10 +3,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::backend::{Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Priority, Progress};
+use super::backend::{
+    Alternative, Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Prior, Priority, Progress,
+};
 use crate::core::plan::{Action, Totals};
 use crate::core::recipe::group_size;
-use crate::core::{Error, Family, Loss, Patch, Plan, Result, Row, Settings, units};
+use crate::core::{Error, Family, Loss, Patch, Plan, Result, Row, Settings, TensorId, units};
 use crate::engine::Limits;
 use crate::engine::convert::{self, Request, State};
 use crate::engine::output;
@@ -103,6 +105,50 @@ impl Backend for Live {
 
     fn trials_running(&self) -> usize {
         self.trials.running()
+    }
+
+    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>> {
+        let target = target::get(settings.target);
+        let model = &self.opened.model;
+        let first = ids.first().map_or(&[][..], std::slice::from_ref);
+        let now = target.variants(model, first, settings, &[Patch::default()])?;
+        let recipe = now.iter().flatten().next().and_then(|r| match &r.action {
+            Action::Quantize(recipe) => Some(recipe),
+            _ => None,
+        });
+        let mut list = target.alternatives(recipe);
+        if ids.len() > 1 {
+            // Of many tensors what a person would think of first; of one, everything.
+            list.retain(|a| a.usual);
+        }
+        // Who takes one means these layers, whatever is done otherwise.
+        let included = |patch: Patch| Patch { keep: Some(false), ..patch };
+        let patches: Vec<Patch> =
+            list.iter().map(|a| included(a.patch.clone())).chain([Patch::keep()]).collect();
+        let by_tensor = target.variants(model, ids, settings, &patches)?;
+        let usual = list.iter().map(|a| a.usual).chain([true]);
+        Ok(patches
+            .into_iter()
+            .zip(usual)
+            .enumerate()
+            .map(|(i, (patch, usual))| Alternative {
+                patch,
+                usual,
+                rows: by_tensor.iter().filter_map(|rows| rows.get(i).cloned()).collect(),
+            })
+            .collect())
+    }
+
+    fn what_if(&self, rows: Vec<Row>) {
+        self.trials.what_if(rows);
+    }
+
+    fn trying(&self) -> usize {
+        self.trials.trying()
+    }
+
+    fn prior(&self) -> Prior {
+        Prior::of(&self.opened.model)
     }
 
     fn cancel_trials(&self) {

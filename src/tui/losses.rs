@@ -35,6 +35,8 @@ const MEASURES: usize = 128;
 pub struct Losses {
     known: HashMap<String, Vec<(Family, Action, Known)>>,
     measures: VecDeque<(Family, String, Action, Measure)>,
+    /// α by tensor: what an error there is estimated to cost.
+    alpha: Vec<f32>,
     /// By row of the current plan.
     now: Vec<Option<Known>>,
     sums: Vec<Sums>,
@@ -55,10 +57,13 @@ pub struct Sums {
     pub squared_error: f64,
     /// Σw², of those in which anything was lost.
     pub squared_weight: f64,
+    /// Σα·relative error.
+    pub damage: f64,
 }
 
 impl Sums {
-    fn add(&mut self, loss: &Loss, quality: Quality, elements: u64) {
+    /// Adds a row's loss; `alpha` is what a relative error of 1 there is estimated to cost.
+    pub fn add(&mut self, loss: &Loss, quality: Quality, elements: u64, alpha: f32) {
         let error = loss.mse * elements as f64;
         self.measured += 1;
         self.sampled += u32::from(quality == Quality::Sampled);
@@ -67,6 +72,7 @@ impl Sums {
         if loss.relative_error > 0.0 {
             self.squared_weight += error / loss.relative_error;
         }
+        self.damage += f64::from(alpha) * loss.relative_error;
     }
     /// Σ(w−ŵ)²/Σw².
     pub fn relative_error(&self) -> f64 {
@@ -79,6 +85,16 @@ impl Sums {
 }
 
 impl Losses {
+    /// Nothing is known yet; `alpha` by tensor.
+    pub fn new(alpha: Vec<f32>) -> Self {
+        Self { alpha, ..Self::default() }
+    }
+
+    /// What is known of a row under an action, whatever the plan says.
+    pub fn find(&self, name: &str, action: &Action) -> Option<&Known> {
+        self.known.get(name)?.iter().find(|(_, a, _)| a == action).map(|(.., known)| known)
+    }
+
     /// Takes a trial's answer. It is shown unless the row has another action by now: the one place where staleness is
     /// decided.
     pub fn answer(&mut self, board: &Board, answer: Answer) -> bool {
@@ -95,9 +111,9 @@ impl Losses {
             (Known::Loss(_, new), Some(Some(Known::Loss(_, old)))) => new >= old,
             _ => true,
         };
-        if stale {
-            // Not of what the row is now, but true of what it was: undo brings it back. A sample is not worth keeping.
-            if matches!(known, Known::Loss(_, Quality::Exact)) {
+        if stale || answer.what_if {
+            // Not of what the row is now, but true of what it was, or might be: undo, or taking it, brings it back.
+            if !matches!(known, Known::Failed(_)) || answer.what_if {
                 self.note(family, answer.name, answer.action, known);
             }
             return false;
@@ -131,6 +147,8 @@ impl Losses {
     fn note(&mut self, family: Family, name: String, action: Action, known: Known) {
         let list = self.known.entry(name).or_default();
         match list.iter_mut().find(|(f, a, _)| (*f, a) == (family, &action)) {
+            // A sample does not replace what is known exactly.
+            Some((.., Known::Loss(_, old))) if matches!(&known, Known::Loss(_, new) if new < old) => {}
             Some((.., slot)) => *slot = known,
             None => list.push((family, action, known)),
         }
@@ -152,9 +170,11 @@ impl Losses {
     pub fn sum_up(&mut self, board: &Board, tensors: usize) {
         let mut own = vec![Sums::default(); tensors];
         for (row, known) in board.plan.rows.iter().zip(&self.now) {
-            let Some(sums) = row.sources.first().and_then(|id| own.get_mut(id.index())) else { continue };
+            let Some(id) = row.sources.first().map(|id| id.index()) else { continue };
+            let Some(sums) = own.get_mut(id) else { continue };
+            let alpha = self.alpha.get(id).copied().unwrap_or(1.0);
             match known {
-                Some(Known::Loss(loss, quality)) => sums.add(loss, *quality, row.elements()),
+                Some(Known::Loss(loss, quality)) => sums.add(loss, *quality, row.elements(), alpha),
                 Some(Known::Failed(_)) => sums.failed += 1,
                 None => {}
             }
@@ -169,6 +189,7 @@ impl Losses {
             total.elements += s.elements;
             total.squared_error += s.squared_error;
             total.squared_weight += s.squared_weight;
+            total.damage += s.damage;
             self.sums.push(total);
         }
     }
@@ -182,9 +203,15 @@ impl Losses {
         let mut sums = Sums::default();
         for row in rows {
             let Some(Known::Loss(loss, quality)) = self.of_row(*row as usize) else { return None };
-            sums.add(loss, *quality, board.plan.rows.get(*row as usize)?.elements());
+            sums.add(loss, *quality, board.plan.rows.get(*row as usize)?.elements(), 0.0);
         }
         (!rows.is_empty()).then(|| sums.relative_error())
+    }
+    /// What a tensor's error is estimated to cost, and as a share of what all measured ones do.
+    pub fn damage(&self, r: &Range<usize>) -> Option<(f64, f64)> {
+        let all = self.sums.last()?.damage;
+        let sums = self.sums(r);
+        (sums.measured > 0).then(|| (sums.damage, if all > 0.0 { sums.damage / all } else { 0.0 }))
     }
     /// Sums over a range of tensors.
     pub fn sums(&self, r: &Range<usize>) -> Sums {
@@ -196,6 +223,7 @@ impl Losses {
                 elements: b.elements - a.elements,
                 squared_error: (b.squared_error - a.squared_error).max(0.0),
                 squared_weight: (b.squared_weight - a.squared_weight).max(0.0),
+                damage: (b.damage - a.damage).max(0.0),
             },
             _ => Sums::default(),
         }

@@ -35,6 +35,8 @@ pub enum Msg {
 pub enum Effect {
     /// A trial.
     Request(Box<Row>, Priority),
+    /// Losses of rows as they might be, in place of those asked for before.
+    WhatIf(Vec<Row>),
     /// A conversion.
     Convert {
         /// Where to.

@@ -56,6 +56,12 @@ pub const PARTLY: &str = "◐";
 pub const CLOSED: &str = "▸";
 /// An open group.
 pub const OPENED: &str = "▾";
+/// What holds now, in a list.
+pub const NOW: &str = "•";
+/// A figure that is being found.
+pub const WAITING: &str = "…";
+/// On the line of best trade-offs.
+pub const BEST: &str = "◂";
 /// Kept as it is.
 pub const KEPT: &str = "─";
 /// Eighths of a cell, from nothing to full.

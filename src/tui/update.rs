@@ -7,22 +7,24 @@ pub(crate) mod popup;
 mod preset;
 mod recipe;
 mod trials;
+mod whatif;
 mod work;
 
 pub use work::perform;
 
 use super::action::{self, Action};
-use super::app::{App, Level};
+use super::app::{App, Focus, Level};
 use super::key::{Code, Key, Named};
 use super::keymap::Found;
 use super::msg::{Effect, Msg};
 use super::overlay::{List, Overlay};
+use super::whatif::WhatIf;
 use crate::session::Session;
 
 /// Takes a message.
 pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
     let mut fx = Vec::new();
-    let under = trials::under_cursor(app);
+    let (under, node) = (trials::under_cursor(app), app.node());
     match msg {
         Msg::Opened => trials::opening(app, &mut fx),
         Msg::Key(k) => key(app, k, &mut fx),
@@ -45,6 +47,13 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
     if trials::under_cursor(app) != under {
         app.scroll = 0;
         trials::rest_soon(app);
+    }
+    // What is no longer looked at is no longer measured; what is acted on in the inspector is at once.
+    if app.focus == Focus::Inspector {
+        whatif::refresh(app, &mut fx);
+    } else if app.node() != node && !app.what_if.ids.is_empty() {
+        app.what_if = WhatIf::default();
+        fx.push(Effect::WhatIf(Vec::new()));
     }
     fx
 }
@@ -96,8 +105,11 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         | Action::Top
         | Action::Bottom => moves::go(app, action),
         Action::Open => moves::open(app),
+        Action::Enter if app.focus == Focus::Inspector => whatif::take(app, fx),
         Action::Enter => moves::enter(app),
         Action::Close => moves::close(app),
+        Action::CollapseAll if app.focus == Focus::Inspector => app.what_if.show_all(false),
+        Action::ExpandAll if app.focus == Focus::Inspector => app.what_if.show_all(true),
         Action::CollapseAll => moves::fold(app, None, false),
         Action::ExpandAll => moves::fold(app, None, true),
         Action::CollapseBelow => moves::fold(app, app.node(), false),
@@ -135,6 +147,7 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::Paste => recipe::paste(app, fx),
         Action::Undo => history(app, Session::undo, "undid"),
         Action::Redo => history(app, Session::redo, "did again"),
+        Action::WhatIf => whatif::open(app, fx),
         Action::Trial => trials::targets(app, fx),
         Action::TrialShown => trials::shown(app, fx),
         Action::Convert => work::open_page(app),
@@ -142,8 +155,8 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::Save => work::save(app, fx),
         Action::Focus => {
             app.focus = match app.focus {
-                super::app::Focus::Tree => super::app::Focus::Inspector,
-                super::app::Focus::Inspector => super::app::Focus::Tree,
+                Focus::Tree => Focus::Inspector,
+                Focus::Inspector => Focus::Tree,
             }
         }
         Action::Inspector => moves::toggle_inspector(app),
@@ -161,8 +174,8 @@ fn back(app: &mut App) {
     app.note = None;
     if app.over && !app.two_panes() {
         moves::toggle_inspector(app);
-    } else if app.focus != super::app::Focus::Tree {
-        app.focus = super::app::Focus::Tree;
+    } else if app.focus != Focus::Tree {
+        app.focus = Focus::Tree;
     } else if !app.filter.is_empty() {
         popup::set_filter(app, "");
     } else if !app.session.marks.is_empty() {

@@ -6,6 +6,7 @@ pub mod pen;
 mod popup;
 mod status;
 mod tree;
+mod whatif;
 
 use ratatui::Frame;
 
@@ -29,6 +30,7 @@ pub fn draw(app: &mut App, frame: &mut Frame) {
 /// Draws everything; where the text cursor is, if there is one.
 fn all(app: &App, screen: &mut Screen, pen: &mut Pen) -> Option<(u16, u16)> {
     screen.list = None;
+    screen.choices = None;
     screen.tree = (0, 0, 0, 0);
     let (w, h) = (pen.width(), pen.height());
     if w < SMALLEST.0 || h < SMALLEST.1 {

@@ -203,6 +203,29 @@ impl<'a> Sheet<'a> {
         })
     }
 
+    /// What becomes of one tensor when each of some patches is laid over what was chosen for it. What does not go, and
+    /// what goes only without its own type, is left as it is.
+    pub fn variants(&self, id: TensorId, patches: &[Patch]) -> Result<Vec<Row>> {
+        let Some(i) = self.tensors.iter().position(|t| *t == id) else { return Ok(Vec::new()) };
+        let (source, chosen, said) = (&self.sources[i], &self.choices[i], &self.decisions[i]);
+        let never = chosen.kind == Kind::Kept && !said.keeps();
+        let speaks = self.importance(self.model.tensor(id), source)?.is_some();
+        let needs = |ty: Type| crate::quant::ggml::Type::named(ty.name()).is_some_and(|t| t.requires_importance());
+        let row = |patch: &Patch| {
+            let ty = match &patch.dtype {
+                Some(dtype) if patch.keep != Some(true) && !never => rules::parse_type(dtype.as_str())?,
+                _ => source.from,
+            };
+            let goes = ty.fits(source.cols()) && (speaks || !needs(ty));
+            let choice = match goes && ty != source.from {
+                true => Choice { ty, kind: Kind::Named, why: String::new() },
+                false => Choice { ty: source.from, kind: Kind::Kept, why: String::new() },
+            };
+            Ok(Row { reason: None, cause: Cause::Override, ..self.row(i, &choice)? })
+        };
+        patches.iter().map(row).collect()
+    }
+
     /// What an importance matrix says of a tensor's columns. It speaks of source names.
     fn importance(&self, tensor: &Tensor, source: &Source) -> Result<Option<Importance>> {
         let Some(imatrix) = &self.settings.importance else { return Ok(None) };

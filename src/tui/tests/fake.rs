@@ -8,7 +8,7 @@ use crate::core::dtype::StorageExt;
 use crate::core::histogram::Histogram;
 use crate::core::model::{Encoding, Model, Tensor};
 use crate::core::plan::{Action, Part, Totals};
-use crate::core::{Dtype, Error, Family, Loss, Patch, Plan, Recipe, Result, Row, Settings, Storage};
+use crate::core::{Dtype, Error, Family, Loss, Patch, Plan, Recipe, Result, Row, Settings, Storage, TensorId};
 use crate::session::{Profile, TargetChoice};
 use crate::tui::backend::*;
 
@@ -19,6 +19,8 @@ pub struct State {
     pub asked: RefCell<Vec<(Row, Priority)>>,
     /// Every trial that was ever asked for.
     pub log: RefCell<Vec<String>>,
+    /// Rows that a what-if table asked for and got no answer to yet.
+    pub what_if: RefCell<Vec<Row>>,
     /// Why trials fail, if they do.
     pub broken: RefCell<Option<String>>,
     /// The conversion that was started.
@@ -185,9 +187,40 @@ impl Backend for Fake {
                 errors.add((0..256).map(|i| (i as f32 / 128.0 - 1.0) * 0.01));
                 let measure = Measure { loss: loss(&row.action), weights, errors };
                 let outcome = broken.clone().map_or(Outcome::Exact(measure), Outcome::Failed);
-                Answer { name: row.name, action: row.action, outcome }
+                Answer { name: row.name, action: row.action, outcome, what_if: false }
+            })
+            .chain(self.state.what_if.take().into_iter().map(|row| {
+                let (weights, errors) = Default::default();
+                let outcome = Outcome::Sampled(Measure { loss: loss(&row.action), weights, errors });
+                Answer { name: row.name, action: row.action, outcome, what_if: true }
+            }))
+            .collect()
+    }
+    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>> {
+        let dtypes = self.dtypes(settings.target).into_iter().map(|d| Patch { dtype: Some(d.name), ..Patch::default() });
+        let groups = [32, 128].map(|n| Patch { group_size: Some(n), ..Patch::default() });
+        let all = dtypes.chain(groups).map(|p| (p, true));
+        let odd = Patch { dtype: Some(Dtype::new("int5")), ..Patch::default() };
+        all.chain([(odd, false), (Patch::keep(), true)])
+            .map(|(patch, usual)| {
+                let mut settings = settings.clone();
+                for id in ids {
+                    settings.overrides.entry(self.model.tensor(*id).name.clone()).or_default().apply(&patch);
+                }
+                let plan = self.plan(&settings)?;
+                let rows = ids.iter().map(|id| plan.rows[id.index()].clone()).collect();
+                Ok(Alternative { patch, usual, rows })
             })
             .collect()
+    }
+    fn what_if(&self, rows: Vec<Row>) {
+        *self.state.what_if.borrow_mut() = rows;
+    }
+    fn trying(&self) -> usize {
+        self.state.what_if.borrow().len()
+    }
+    fn prior(&self) -> Prior {
+        Prior { basis: Basis::Size, alpha: self.model.tensors.iter().map(|t| t.elements() as f32 / 4096.0).collect() }
     }
     fn trials_running(&self) -> usize {
         self.state.asked.borrow().len()

@@ -1,5 +1,5 @@
 //! The mouse: a click selects, a click on what is selected opens it, the wheel scrolls.
-use super::{moves, popup};
+use super::{moves, popup, whatif};
 use crate::tui::app::App;
 use crate::tui::msg::Effect;
 
@@ -15,6 +15,17 @@ pub fn click(app: &mut App, x: u16, y: u16, fx: &mut Vec<Effect>) {
             && let Some(row) = inside(x, y, (l, t, w, h))
         {
             popup::choose(app, first + row, fx);
+        }
+        return;
+    }
+    if let Some((l, t, w, h, first)) = app.screen.choices
+        && let Some(row) = inside(x, y, (l, t, w, h))
+    {
+        app.focus = crate::tui::app::Focus::Inspector;
+        if app.what_if.at == first + row {
+            whatif::take(app, fx);
+        } else {
+            app.what_if.at = first + row;
         }
         return;
     }
@@ -42,6 +53,8 @@ pub fn wheel(app: &mut App, x: u16, y: u16, notches: i32) {
         popup::scroll(overlay, notches);
     } else if inside(x, y, app.screen.tree).is_some() {
         app.cursor = step(app.cursor, app.tree.visible().len().saturating_sub(1));
+    } else if app.focus == crate::tui::app::Focus::Inspector && !app.what_if.is_empty() {
+        app.what_if.at = step(app.what_if.at, app.what_if.shown().count().saturating_sub(1));
     } else if app.inspector_shown() {
         app.scroll = step(app.scroll, app.screen.inspector.1);
     }

@@ -6,13 +6,11 @@ use crate::tui::app::{App, Focus};
 /// Moves the cursor, or the inspector's text where that has the focus.
 pub fn go(app: &mut App, action: Action) {
     let page = app.screen.page.max(1);
-    let last = match app.focus {
-        Focus::Tree => app.tree.visible().len().saturating_sub(1),
-        Focus::Inspector => app.screen.inspector.1,
-    };
-    let at = match app.focus {
-        Focus::Tree => app.cursor,
-        Focus::Inspector => app.scroll,
+    let choices = app.what_if.shown().count();
+    let (at, last) = match app.focus {
+        Focus::Tree => (app.cursor, app.tree.visible().len().saturating_sub(1)),
+        Focus::Inspector if choices > 0 => (app.what_if.at, choices - 1),
+        Focus::Inspector => (app.scroll, app.screen.inspector.1),
     };
     let to = match action {
         Action::Down => at.saturating_add(1),
@@ -28,6 +26,7 @@ pub fn go(app: &mut App, action: Action) {
     .min(last);
     match app.focus {
         Focus::Tree => app.cursor = to,
+        Focus::Inspector if choices > 0 => app.what_if.at = to,
         Focus::Inspector => app.scroll = to,
     }
 }
@@ -61,12 +60,11 @@ pub fn enter(app: &mut App) {
     if app.tree.tensor(node).is_none() {
         let open = !app.tree.is_open(node);
         keeping(app, |app| app.tree.set_open(node, open));
-    } else if app.inspector_shown() && !app.two_panes() {
-        toggle_inspector(app);
-    } else if app.inspector_shown() {
-        app.focus = Focus::Inspector;
     } else {
-        toggle_inspector(app);
+        if !app.inspector_shown() {
+            toggle_inspector(app);
+        }
+        app.focus = Focus::Inspector;
     }
 }
 

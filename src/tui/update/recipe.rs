@@ -132,7 +132,7 @@ pub fn exclude(app: &mut App, fx: &mut Vec<Effect>) {
 }
 
 /// The tensors that a recipe is set on: of several, those that are not kept; the kept ones when there are no others.
-fn reach(app: &App) -> (Vec<TensorId>, usize) {
+pub fn reach(app: &App) -> (Vec<TensorId>, usize) {
     let all = app.targets();
     let free: Vec<TensorId> = all.iter().copied().filter(|id| !is_kept(app, *id)).collect();
     let kept = all.len() - free.len();
@@ -203,7 +203,7 @@ pub fn quant_embedding(app: &mut App, fx: &mut Vec<Effect>) {
 }
 
 /// Lays a patch over the overrides of tensors; one that names a dtype means to quantize.
-fn lay(app: &mut App, word: &str, ids: &[TensorId], patch: &Patch, more: &str, fx: &mut Vec<Effect>) {
+pub fn lay(app: &mut App, word: &str, ids: &[TensorId], patch: &Patch, more: &str, fx: &mut Vec<Effect>) {
     let mut edit = app.session.patch(ids.iter().copied(), patch);
     if patch.dtype.is_some() && patch.keep.is_none() {
         let mut after = app.session.settings().clone();

@@ -30,6 +30,7 @@ pub fn rest(app: &mut App, fx: &mut Vec<Effect>) {
         return;
     }
     app.rest_at = None;
+    super::whatif::refresh(app, fx);
     let Some(id) = app.tensor() else { return };
     let Some(row) = app.board.row(id) else { return };
     let failed = matches!(app.board.index(id).and_then(|i| app.losses.of_row(i)), Some(Known::Failed(_)));
@@ -120,9 +121,10 @@ fn say(app: &mut App, ids: &[TensorId], asked: usize) {
 
 /// Takes answers.
 pub fn answers(app: &mut App, answers: Vec<Answer>) {
-    let mut news = false;
+    let (mut news, mut tried) = (false, false);
     for answer in answers {
-        let last = !matches!(answer.outcome, Outcome::Sampled(_));
+        tried |= answer.what_if;
+        let last = !answer.what_if && !matches!(answer.outcome, Outcome::Sampled(_));
         if last && app.asked.get(&answer.name) == Some(&answer.action) {
             app.asked.remove(&answer.name);
         }
@@ -131,6 +133,9 @@ pub fn answers(app: &mut App, answers: Vec<Answer>) {
     // What has come to an end is no longer said to be under way.
     if app.asked.is_empty() && app.note.as_ref().is_some_and(|n| n.text.starts_with(MEASURING)) {
         app.note = None;
+    }
+    if tried || news {
+        app.what_if.refresh(&app.losses);
     }
     if news {
         app.losses.sum_up(&app.board, app.session.model.tensors.len());

@@ -174,6 +174,10 @@ pub fn perform(app: &mut App, effects: Vec<Effect>) -> Vec<Effect> {
                 app.backend.request(&row, priority);
                 continue;
             }
+            Effect::WhatIf(rows) => {
+                app.backend.what_if(rows);
+                continue;
+            }
             Effect::Convert { output, force } => {
                 Msg::Started(app.backend.convert(app.session.settings(), &output, force))
             }

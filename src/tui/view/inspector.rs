@@ -2,7 +2,7 @@
 use ratatui::style::Style;
 
 use super::pen::Pen;
-use super::{histogram, tree};
+use super::{histogram, tree, whatif};
 use crate::core::dtype::StorageExt;
 use crate::core::name::clean;
 use crate::core::plan::Action;
@@ -10,9 +10,11 @@ use crate::core::recipe::group_size;
 use crate::core::rules::Cause;
 use crate::core::tree::NodeId;
 use crate::core::{Family, Loss, Row, TensorId, units};
+use crate::tui::action::Action as Key;
 use crate::tui::app::{App, Focus, Screen};
 use crate::tui::backend::Measure;
 use crate::tui::losses::{Known, Quality};
+use crate::tui::whatif::Choice;
 use crate::tui::{board, text, theme};
 
 /// A line of the inspector.
@@ -21,6 +23,8 @@ enum Line<'a> {
     /// Two words with their figures.
     Pairs(Vec<(&'static str, String)>),
     Head(&'static str),
+    /// A line of the what-if table.
+    Choice(&'a Choice, Option<Style>),
     /// Two histograms, of that height.
     Histograms(&'a Measure, u16),
     Blank,
@@ -48,13 +52,24 @@ pub fn draw(app: &App, screen: &mut Screen, pen: &mut Pen) {
     let w = inside.width();
     let Some(node) = app.node() else { return };
     let lines = match app.tree.tensor(node) {
+        _ if focused_on_marks(app) => marked(app, w),
         Some(id) => tensor(app, id, w, h),
         None => group(app, node, w),
     };
     let tall: usize = lines.iter().map(Line::height).sum();
     let last = tall.saturating_sub(usize::from(h));
-    let first = app.scroll.min(last);
+    let first = first_line(app, &lines, usize::from(h)).min(last);
     screen.inspector = (first, last);
+    let heights = lines.iter().scan(0, |y, line| Some(std::mem::replace(y, *y + line.height())));
+    let choices: Vec<usize> =
+        heights.zip(&lines).filter(|(_, l)| matches!(l, Line::Choice(..))).map(|(y, _)| y).collect();
+    if let Some(top) = choices.first() {
+        // Lines of the table follow each other, so the first of them that is drawn says where all are.
+        let (l, t, ..) = inside.place();
+        let (hidden, below) = (first.saturating_sub(*top), top.saturating_sub(first));
+        let rows = choices.len().saturating_sub(hidden).min(usize::from(h).saturating_sub(below));
+        screen.choices = Some((l, t.saturating_add(below as u16), w, rows as u16, hidden));
+    }
     let mut y = 0usize;
     for line in &lines {
         let next = y + line.height();
@@ -88,12 +103,68 @@ fn put(line: &Line, y: u16, pen: &mut Pen) {
                 pen.right((x + column).saturating_sub(u16::from(i + 1 < pairs.len()) * 2), y, figure, Style::new());
             }
         }
+        Line::Choice(choice, cursor) => whatif::draw(choice, y, *cursor, pen),
         Line::Histograms(measure, height) => {
             let half = w.saturating_sub(2) / 2;
             histogram::draw(&measure.weights, "Weights", &mut pen.part(0, y, half, *height));
             histogram::draw(&measure.errors, "Errors", &mut pen.part(half + 2, y, half, *height));
         }
     }
+}
+
+/// Where the marks are what is looked at, not the cursor's tensor.
+fn focused_on_marks(app: &App) -> bool {
+    app.focus == Focus::Inspector && !app.session.marks.is_empty()
+}
+
+/// The line to begin at: where one has scrolled to or, in the table, where its cursor is in sight.
+fn first_line(app: &App, lines: &[Line], h: usize) -> usize {
+    let mut y = 0usize;
+    for line in lines {
+        if matches!(line, Line::Choice(_, Some(_))) {
+            // With a little of what follows, and from the top as long as that is in sight.
+            return (y + 2).saturating_sub(h.saturating_sub(1));
+        }
+        y += line.height();
+    }
+    app.scroll
+}
+
+/// The what-if table, where there is anything to choose from.
+fn what_if<'a>(app: &'a App, w: u16, lines: &mut Vec<Line<'a>>) {
+    let table = &app.what_if;
+    if table.is_empty() {
+        return;
+    }
+    let focused = app.focus == Focus::Inspector;
+    lines.push(Line::Blank);
+    lines.push(Line::Head("What if"));
+    if table.measured() < table.ids.len() {
+        let text = format!("losses from {} of {}", table.measured(), text::tensors(table.ids.len()));
+        wrapped(lines, &text, w, theme::dim());
+    }
+    for (i, choice) in table.shown().enumerate() {
+        let cursor = (focused && i == table.at).then(theme::cursor);
+        lines.push(Line::Choice(choice, cursor));
+    }
+    let (hidden, key) = (table.hidden(), |a| app.keymap.keys_of(a).unwrap_or_default());
+    if hidden > 0 {
+        lines.push(Line::Text(format!("  {}: {hidden} more", key(Key::ExpandAll)), theme::dim()));
+    }
+}
+
+/// The marked tensors together.
+fn marked(app: &App, w: u16) -> Vec<Line<'_>> {
+    let rows: Vec<&Row> = app.what_if.ids.iter().filter_map(|id| app.board.row(*id)).collect();
+    let (before, after) = (rows.iter().map(|r| r.bytes_before).sum(), rows.iter().map(|r| r.bytes_after()).sum());
+    let mut lines = vec![Line::Text(format!("{} marked", text::tensors(app.session.marks.len())), theme::accent())];
+    let left = app.session.marks.len() - rows.len().min(app.session.marks.len());
+    if left > 0 {
+        wrapped(&mut lines, &format!("{} of them kept as they are", text::tensors(left)), w, theme::dim());
+    }
+    lines.push(Line::Text(sizes(before, after), Style::new()));
+    what_if(app, w, &mut lines);
+    lines
 }
 
 fn wrapped(lines: &mut Vec<Line>, text: &str, w: u16, style: Style) {
@@ -133,6 +204,9 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
         let used: usize = lines.iter().map(Line::height).sum();
         let room = usize::from(h).saturating_sub(used).clamp(5, 9);
         lines.push(Line::Histograms(measure, room as u16));
+    }
+    if app.what_if.ids == [id] {
+        what_if(app, w, &mut lines);
     }
     lines.push(Line::Blank);
     lines.push(Line::Head("Written as"));
@@ -240,6 +314,9 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
             if sums.sampled > 0 { ", some from a sample" } else { "" }
         );
         lines.push(Line::Text(of, theme::dim()));
+    }
+    if app.focus == Focus::Inspector {
+        what_if(app, w, &mut lines);
     }
     lines.push(Line::Blank);
     lines.push(Line::Head("Made of"));

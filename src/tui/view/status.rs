@@ -5,7 +5,7 @@ use super::pen::Pen;
 use crate::core::name::clean;
 use crate::core::units;
 use crate::tui::action::Action;
-use crate::tui::app::{App, Level};
+use crate::tui::app::{App, Focus, Level};
 use crate::tui::key;
 use crate::tui::overlay::Overlay;
 use crate::tui::{text, theme};
@@ -113,7 +113,16 @@ pub fn line(app: &App, pen: &mut Pen) -> Option<(u16, u16)> {
 }
 
 fn hints(app: &App, pen: &mut Pen) {
-    let hints: &[(Action, &str)] = if app.session.marks.is_empty() {
+    let hints: &[(Action, &str)] = if app.focus == Focus::Inspector && !app.what_if.is_empty() {
+        &[
+            (Action::Enter, "take it"),
+            (Action::Undo, "undo"),
+            (Action::ExpandAll, "every dtype"),
+            (Action::CollapseAll, "fewer"),
+            (Action::Back, "to the tree"),
+            (Action::Help, "help"),
+        ]
+    } else if app.session.marks.is_empty() {
         &[
             (Action::Exclude, "exclude"),
             (Action::Dtype, "dtype"),

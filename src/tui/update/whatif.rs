@@ -1,0 +1,77 @@
+//! The what-if table: when it is made, and what taking a line of it does.
+use super::recipe;
+use crate::core::{Row, TensorId};
+use crate::tui::app::{App, Focus};
+use crate::tui::msg::Effect;
+use crate::tui::text::tensors;
+use crate::tui::whatif::WhatIf;
+
+/// Of more tensors than this no table is made: every line would take a plan of its own.
+const MOST: usize = 4096;
+
+/// What the table is about: of one tensor it is made as the cursor rests, of several only for who looks at it.
+fn subject(app: &App) -> Vec<TensorId> {
+    match (app.focus, app.tensor()) {
+        (Focus::Inspector, _) => recipe::reach(app).0,
+        (Focus::Tree, Some(id)) if app.session.marks.is_empty() => vec![id],
+        _ => Vec::new(),
+    }
+}
+
+/// Makes the table anew where it is about something else by now, or was made for another plan.
+pub fn refresh(app: &mut App, fx: &mut Vec<Effect>) {
+    let ids = subject(app);
+    if ids == app.what_if.ids && std::sync::Arc::ptr_eq(&app.board, &app.what_if_of) {
+        return;
+    }
+    let before = std::mem::take(&mut app.what_if);
+    app.what_if_of = std::sync::Arc::clone(&app.board);
+    if ids.is_empty() || ids.len() > MOST {
+        if ids.len() > MOST {
+            app.say(format!("no what-if table of {}: mark at most {MOST}", tensors(ids.len())));
+        }
+        app.what_if = WhatIf::new(ids, &[], Vec::new());
+        return fx.push(Effect::WhatIf(Vec::new()));
+    }
+    let now: Vec<&Row> = ids.iter().filter_map(|id| app.board.row(*id)).collect();
+    if now.len() != ids.len() {
+        return;
+    }
+    let mut table = match app.backend.alternatives(app.session.settings(), &ids) {
+        Ok(alternatives) => WhatIf::new(ids.clone(), &now, alternatives),
+        Err(e) => {
+            let why = e.to_string();
+            return app.complain(why);
+        }
+    };
+    table.refresh(&app.losses);
+    if before.ids == table.ids {
+        table.show_all(before.all);
+    }
+    fx.push(Effect::WhatIf(table.wanted(&app.losses)));
+    app.what_if = table;
+}
+
+/// `W`: to the table, wherever it is.
+pub fn open(app: &mut App, fx: &mut Vec<Effect>) {
+    if !app.inspector_shown() {
+        super::moves::toggle_inspector(app);
+    }
+    app.focus = Focus::Inspector;
+    refresh(app, fx);
+}
+
+/// Enter: takes the line under the cursor.
+pub fn take(app: &mut App, fx: &mut Vec<Effect>) {
+    let Some(line) = app.what_if.line() else { return };
+    if line.now {
+        return app.say("that is what holds now");
+    }
+    let (word, mut patch, ids) = (line.label.clone(), line.patch.clone(), app.what_if.ids.clone());
+    // To include what is included already need not be said.
+    let kept = ids.iter().any(|id| app.board.row(*id).is_none_or(|r| r.excluded));
+    if patch.keep == Some(false) && !kept {
+        patch.keep = None;
+    }
+    recipe::lay(app, &word, &ids, &patch, "", fx);
+}

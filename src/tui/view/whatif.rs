@@ -1,0 +1,47 @@
+//! The lines of the what-if table.
+use ratatui::style::Style;
+
+use super::pen::Pen;
+use crate::core::units;
+use crate::tui::whatif::{Choice, Figure};
+use crate::tui::{text, theme};
+
+/// Columns of the figures: size, MSE, relative error, and the sign of the best.
+const FIGURES: u16 = 8 + 9 + 9 + 2;
+
+/// Draws a line: what it is, its size and loss, and whether it is the best of its size. From narrow ones the MSE goes.
+pub fn draw(choice: &Choice, y: u16, cursor: Option<Style>, pen: &mut Pen) {
+    let w = pen.width();
+    let mse = w >= FIGURES + 14;
+    let figures = if mse { FIGURES } else { FIGURES - 9 };
+    let names = usize::from(w.saturating_sub(figures + 2));
+    if choice.now {
+        pen.put(1, y, theme::NOW, theme::mark());
+    }
+    pen.put(2, y, &text::cut(&choice.label, names), theme::accent());
+    let mut x = w.saturating_sub(figures) + 8;
+    pen.right(x, y, &units::size_short(choice.bytes), Style::new());
+    let dim = theme::dim();
+    let (error, relative, sign) = match choice.figure {
+        None => (String::new(), theme::WAITING.to_owned(), ""),
+        Some(Figure::Failed) => (String::new(), "failed".to_owned(), "!"),
+        Some(Figure::Loss { relative_error, .. }) if relative_error == 0.0 => (String::new(), theme::KEPT.to_owned(), ""),
+        Some(Figure::Loss { relative_error, mse, sampled }) => {
+            (units::error(mse), units::percent(relative_error), if sampled { "~" } else { "" })
+        }
+    };
+    if mse {
+        x += 9;
+        pen.right(x, y, &error, dim);
+    }
+    x += 9;
+    pen.right(x, y, &relative, Style::new());
+    pen.put(x, y, sign, dim);
+    if choice.best {
+        pen.put(x + 1, y, theme::BEST, theme::good());
+    }
+    if let Some(style) = cursor {
+        pen.put(0, y, theme::CURSOR, Style::new());
+        pen.style_row(y, style);
+    }
+}

@@ -1,0 +1,263 @@
+//! The what-if table: other ways to treat what is acted on, each with its size and its loss.
+use std::collections::HashSet;
+
+use super::backend::Alternative;
+use super::losses::{Known, Losses, Sums};
+use crate::core::plan::Action;
+use crate::core::recipe::group_size;
+use crate::core::{Patch, Row, TensorId};
+
+/// Of a set of more tensors than this, so many are measured, spread over all of it.
+pub const MEASURED: usize = 16;
+
+/// A line of the table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// `uint4 g64 r32`.
+    pub label: String,
+    /// What taking it says.
+    pub patch: Patch,
+    /// Whether it is among the first things that a person would think of.
+    pub usual: bool,
+    /// Bytes of all the tensors then.
+    pub bytes: u64,
+    /// Rows whose losses make up its loss.
+    rows: Vec<Row>,
+    /// Whether it is what holds now.
+    pub now: bool,
+    /// Its loss, as far as it is known.
+    pub figure: Option<Figure>,
+    /// Whether no mixture of two others is both smaller and better: a corner of the line of best trade-offs.
+    pub best: bool,
+}
+
+/// A loss in the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Figure {
+    /// Relative error and MSE; whether they come from a sample.
+    Loss {
+        /// Σ(w−ŵ)²/Σw².
+        relative_error: f64,
+        /// mean((w−ŵ)²).
+        mse: f64,
+        /// From a sample of rows.
+        sampled: bool,
+    },
+    /// It could not be measured.
+    Failed,
+}
+
+/// The table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WhatIf {
+    /// What it is about.
+    pub ids: Vec<TensorId>,
+    /// Its lines, the largest first.
+    choices: Vec<Choice>,
+    /// The line under the cursor, among the shown ones.
+    pub at: usize,
+    /// Whether every line is shown, not only the usual ones and the best.
+    pub all: bool,
+}
+
+impl WhatIf {
+    /// A table of alternatives, each with a row for each of `ids`; `now` has the rows that hold.
+    pub fn new(ids: Vec<TensorId>, now: &[&Row], alternatives: Vec<Alternative>) -> Self {
+        let step = ids.len().div_ceil(MEASURED).max(1);
+        let mut seen: HashSet<Vec<Action>> = HashSet::new();
+        let mut choices = Vec::new();
+        let stays: Vec<&Action> = now.iter().map(|r| &r.action).collect();
+        let held = Alternative { patch: Patch::default(), usual: true, rows: now.iter().map(|r| (*r).clone()).collect() };
+        for Alternative { patch, usual, rows } in std::iter::once(held).chain(alternatives) {
+            let keeps = patch.keep == Some(true);
+            // Where it changes nothing it is not offered: the layer stays as it is for some reason.
+            if rows.is_empty() || (!keeps && !patch.is_empty() && rows.iter().all(|r| r.excluded)) {
+                continue;
+            }
+            if !seen.insert(rows.iter().map(|r| r.action.clone()).collect()) {
+                continue;
+            }
+            choices.push(Choice {
+                label: label(&rows, &patch),
+                usual,
+                bytes: rows.iter().map(Row::bytes_after).sum(),
+                now: rows.iter().map(|r| &r.action).eq(stays.iter().copied()),
+                rows: rows.into_iter().step_by(step).collect(),
+                patch,
+                figure: None,
+                best: false,
+            });
+        }
+        choices.sort_by_key(|c| std::cmp::Reverse(c.bytes));
+        let mut table = Self { ids, choices, at: 0, all: false };
+        let now = table.shown().position(|c| c.now);
+        table.at = now.unwrap_or(0);
+        table
+    }
+
+    /// How many of the tensors the losses come from.
+    pub fn measured(&self) -> usize {
+        self.choices.first().map_or(0, |c| c.rows.len())
+    }
+
+    /// Rows whose losses are not known yet, the usual ones first.
+    pub fn wanted(&self, losses: &Losses) -> Vec<Row> {
+        let missing = |usual: bool| {
+            let choices = self.choices.iter().filter(move |c| c.usual == usual && !c.now);
+            let rows = choices.flat_map(|c| &c.rows);
+            rows.filter(|r| r.is_lossy() && losses.find(&r.name, &r.action).is_none()).cloned()
+        };
+        missing(true).chain(missing(false)).collect()
+    }
+
+    /// Takes what is known of losses by now.
+    pub fn refresh(&mut self, losses: &Losses) {
+        let at = self.line().map(|c| c.patch.clone());
+        for choice in &mut self.choices {
+            choice.figure = figure(&choice.rows, losses);
+        }
+        let points: Vec<Option<(u64, f64)>> = self.choices.iter().map(|c| Some((c.bytes, c.relative_error()?))).collect();
+        for (choice, best) in self.choices.iter_mut().zip(corners(&points)) {
+            choice.best = best;
+        }
+        // A line that became one of the best is shown from now on; the cursor stays where it was.
+        let at = at.and_then(|patch| self.shown().position(|c| c.patch == patch));
+        self.at = at.unwrap_or(self.at);
+    }
+
+    /// The lines to show.
+    pub fn shown(&self) -> impl Iterator<Item = &Choice> {
+        self.choices.iter().filter(|c| self.all || c.usual || c.best || c.now)
+    }
+    /// The line under the cursor.
+    pub fn line(&self) -> Option<&Choice> {
+        self.shown().nth(self.at)
+    }
+    /// How many there are besides.
+    pub fn hidden(&self) -> usize {
+        self.choices.len() - self.shown().count()
+    }
+    /// Shows every line, or only the usual ones and the best. The cursor stays at its line where that is shown.
+    pub fn show_all(&mut self, all: bool) {
+        let at = self.line().map(|c| c.patch.clone());
+        self.all = all;
+        let now = self.shown().position(|c| c.now);
+        let kept = at.and_then(|patch| self.shown().position(|c| c.patch == patch));
+        self.at = kept.or(now).unwrap_or(0);
+    }
+    /// Whether there is anything to choose from.
+    pub fn is_empty(&self) -> bool {
+        self.choices.iter().all(|c| c.now)
+    }
+}
+
+impl Choice {
+    /// Its relative error, where it is known.
+    pub fn relative_error(&self) -> Option<f64> {
+        match self.figure? {
+            Figure::Loss { relative_error, .. } => Some(relative_error),
+            Figure::Failed => None,
+        }
+    }
+}
+
+fn figure(rows: &[Row], losses: &Losses) -> Option<Figure> {
+    let mut sums = Sums::default();
+    for row in rows.iter().filter(|r| r.is_lossy()) {
+        match losses.find(&row.name, &row.action)? {
+            Known::Loss(loss, quality) => sums.add(loss, *quality, row.elements(), 0.0),
+            Known::Failed(_) => return Some(Figure::Failed),
+        }
+    }
+    let (relative_error, mse) = (sums.relative_error(), sums.mse());
+    Some(Figure::Loss { relative_error, mse, sampled: sums.sampled > 0 })
+}
+
+/// Which points are corners of the lower convex hull of bytes and error: a plan made of these is never worse than one
+/// made of others of the same size.
+fn corners(points: &[Option<(u64, f64)>]) -> Vec<bool> {
+    let mut by_size: Vec<(u64, f64, usize)> =
+        points.iter().enumerate().filter_map(|(i, p)| p.map(|(bytes, error)| (bytes, error, i))).collect();
+    by_size.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let mut hull: Vec<(u64, f64, usize)> = Vec::new();
+    for p in by_size {
+        // What is larger must be better.
+        if hull.last().is_some_and(|last| p.1 >= last.1) {
+            continue;
+        }
+        while let [.., a, b] = hull[..] {
+            let (ab, ap) = ((b.0 - a.0) as f64, (p.0 - a.0) as f64);
+            if (b.1 - a.1) * ap < (p.1 - a.1) * ab {
+                break;
+            }
+            hull.pop();
+        }
+        hull.push(p);
+    }
+    let mut out = vec![false; points.len()];
+    for (.., i) in hull {
+        out[i] = true;
+    }
+    out
+}
+
+/// `uint4 g64 r32`; of several tensors what is said of all of them.
+fn label(rows: &[Row], patch: &Patch) -> String {
+    let [row] = rows else {
+        if patch.is_empty() {
+            return "as it is now".into();
+        }
+        let said = Patch { keep: patch.keep.filter(|keep| *keep), ..patch.clone() };
+        return said.to_string();
+    };
+    let recipe = match &row.action {
+        Action::Copy => return "keep".into(),
+        Action::Cast(storage) => {
+            use crate::core::dtype::StorageExt;
+            return storage.name();
+        }
+        Action::Quantize(recipe) => recipe,
+    };
+    let mut text = recipe.dtype.to_string();
+    match row.group_size() {
+        None => {}
+        Some(group_size::ROW) => text.push_str(" row"),
+        Some(group_size::TENSOR) => text.push_str(" tensor"),
+        Some(n) => text.push_str(&format!(" g{n}")),
+    }
+    if recipe.svd_rank > 0 {
+        text.push_str(&format!(" r{}", recipe.svd_rank));
+    }
+    if recipe.hadamard > 0 {
+        text.push_str(&format!(" h{}", recipe.hadamard));
+    }
+    text.push_str(if recipe.codebook { " codebook" } else { "" });
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn best_trade_offs_are_corners() {
+        fn check(points: &[(u64, f64)], best: &str) {
+            let points: Vec<_> = points.iter().map(|p| Some(*p)).collect();
+            let got: String = corners(&points).into_iter().map(|b| if b { '◂' } else { '.' }).collect();
+            assert_eq!(got, best);
+        }
+        // Smaller and better beats; what lies above the line between two others does not count.
+        check(&[(10, 0.0), (8, 0.1), (6, 0.3), (4, 1.0)], "◂◂◂◂");
+        check(&[(10, 0.0), (8, 0.6), (6, 0.3), (4, 1.0)], "◂.◂◂");
+        check(&[(10, 0.0), (8, 0.4), (6, 0.3), (4, 1.0)], "◂.◂◂");
+        check(&[(10, 0.0), (10, 0.1)], "◂.");
+        check(&[(10, 0.2), (8, 0.2)], ".◂");
+        check(&[(10, 0.2)], "◂");
+        check(&[], "");
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_corner() {
+        assert_eq!(corners(&[Some((10, 0.0)), None, Some((4, 1.0))]), [true, false, true]);
+    }
+}
