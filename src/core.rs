@@ -11,6 +11,7 @@ pub mod model;
 pub mod name;
 pub mod options;
 pub mod plan;
+pub mod profile;
 pub mod recipe;
 pub mod rules;
 pub mod tree;

@@ -1,8 +1,10 @@
 //! What the person has chosen: a profile over a model, marks, and a history in which every edit has its inverse.
 //!
 //! Text in, text out: nothing here opens a file or starts a thread.
+pub mod command;
 pub mod exchange;
 pub mod history;
+pub mod kinds;
 pub mod marks;
 pub mod preset;
 pub mod profile;
@@ -32,6 +34,10 @@ pub enum Edit {
     Preset(Vec<Rule>),
     /// The list of exclusions.
     Exclude(Vec<Pattern>),
+    /// The list of inclusions.
+    Include(Vec<Pattern>),
+    /// Several at once, in that order.
+    All(Vec<Edit>),
     /// Whether convolutions are quantized too.
     QuantConv(bool),
     /// Whether embedding tables are quantized too.
@@ -96,6 +102,12 @@ impl Edit {
             Self::Rules(rules) => Self::Rules(replace(&mut s.rules, rules)),
             Self::Preset(rules) => Self::Preset(replace(&mut s.preset, rules)),
             Self::Exclude(list) => Self::Exclude(replace(&mut s.exclude, list)),
+            Self::Include(list) => Self::Include(replace(&mut s.include, list)),
+            Self::All(edits) => {
+                let mut inverse: Vec<Self> = edits.into_iter().map(|e| e.apply(s)).collect();
+                inverse.reverse();
+                Self::All(inverse)
+            }
             Self::QuantConv(on) => Self::QuantConv(replace(&mut s.quant_conv, on)),
             Self::QuantEmbedding(on) => Self::QuantEmbedding(replace(&mut s.quant_embedding, on)),
         }
@@ -112,12 +124,14 @@ pub struct Session {
     /// What is marked.
     pub marks: Marks,
     history: History,
+    saved: Profile,
 }
 
 impl Session {
     /// A session without history.
     pub fn new(model: Arc<Model>, profile: Profile) -> Self {
-        Self { model, profile, marks: Marks::default(), history: History::default() }
+        let saved = profile.clone();
+        Self { model, profile, marks: Marks::default(), history: History::default(), saved }
     }
     /// The choices.
     pub fn settings(&self) -> &Settings {
@@ -148,8 +162,13 @@ impl Session {
     pub fn is_dirty(&self) -> bool {
         self.history.is_dirty()
     }
+    /// The choices as they were last saved, loaded, or begun with.
+    pub fn saved(&self) -> &Profile {
+        &self.saved
+    }
     /// Says that what stands now was saved.
     pub fn mark_saved(&mut self) {
+        self.saved = self.profile.clone();
         self.history.mark_saved();
     }
     /// Says that what stands now differs from the profile's file.
@@ -217,14 +236,15 @@ mod tests {
             ..Patch::default()
         });
         let names = prop::collection::vec(("[a-c]", prop::option::of(patch.clone())), 0..4);
-        prop_oneof![
+        let one = prop_oneof![
             names.prop_map(Edit::Overrides),
             patch.clone().prop_map(Edit::Defaults),
             any::<bool>().prop_map(Edit::QuantConv),
             any::<bool>().prop_map(Edit::QuantEmbedding),
             prop::collection::vec("[a-c]", 0..3)
                 .prop_map(|l| Edit::Exclude(l.iter().filter_map(|p| Pattern::new(p).ok()).collect())),
-        ]
+        ];
+        prop_oneof![4 => one.clone(), 1 => prop::collection::vec(one, 0..4).prop_map(Edit::All)]
     }
 
     proptest! {

@@ -4,12 +4,14 @@ pub mod action;
 pub mod app;
 pub mod backend;
 pub mod board;
+pub mod diff;
 pub mod event;
 pub mod filter;
 pub mod key;
 pub mod keymap;
 mod live;
 pub mod losses;
+pub mod map;
 pub mod msg;
 pub mod overlay;
 mod terminal;
@@ -135,6 +137,7 @@ fn turn(app: &mut App, screen: &mut Screen, events: &Receiver<Event>, waker: &Wa
                             app.complain(why);
                         }
                     }
+                    Effect::Copy(text) => screen.copy(&text)?,
                     Effect::Quit(code) => return Ok(code),
                     Effect::Request(..) | Effect::WhatIf(_) | Effect::Convert { .. } | Effect::Save(_) => {}
                 }

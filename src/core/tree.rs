@@ -36,6 +36,8 @@ pub struct Tree {
     visible: Vec<NodeId>,
     /// Prefix counts of tensors that the filter shows; empty without a filter.
     hits: Vec<u32>,
+    /// Leaves in the order of a list; empty while it is a tree.
+    list: Vec<NodeId>,
 }
 
 impl Tree {
@@ -68,7 +70,7 @@ impl Tree {
             previous = name;
         }
         close(&mut nodes, &mut stack, 0, model.tensors.len());
-        let mut tree = Self { nodes, visible: Vec::new(), hits: Vec::new() };
+        let mut tree = Self { nodes, ..Self::default() };
         tree.open_first_levels(model);
         tree
     }
@@ -114,6 +116,9 @@ impl Tree {
     }
     /// The row that shows a node, if any does.
     pub fn row_of(&self, node: NodeId) -> Option<usize> {
+        if self.is_list() {
+            return self.visible.iter().position(|n| *n == node);
+        }
         self.visible.binary_search(&node).ok()
     }
     /// The row of a node or, where it is folded away, of its nearest visible ancestor.
@@ -125,10 +130,17 @@ impl Tree {
             }
             at = self.parent(n);
         }
+        if self.is_list() {
+            return 0;
+        }
         self.visible.partition_point(|n| *n < node).min(self.visible.len().saturating_sub(1))
     }
-    /// The node's label: one segment of the name, or what follows it where the tensor has no group to itself.
+    /// The node's label: one segment of the name, or what follows it where the tensor has no group to itself; in a list
+    /// the whole name.
     pub fn label<'m>(&self, node: NodeId, model: &'m Model) -> &'m str {
+        if self.is_list() {
+            return self.path(node, model);
+        }
         let n = &self.nodes[node.index()];
         let name = &model.tensors[n.tensors.start as usize].name;
         // Labels are cut at dots, so the range ends on character boundaries.
@@ -165,8 +177,11 @@ impl Tree {
         }
         self.nodes.get(low).filter(|n| n.leaf && n.tensors.start == id.0).map(|_| NodeId(low as u32))
     }
-    /// How deep it lies; 0 at the top.
+    /// How deep it lies; 0 at the top, and in a list.
     pub fn depth(&self, node: NodeId) -> usize {
+        if self.is_list() {
+            return 0;
+        }
         self.nodes[node.index()].depth.into()
     }
     /// The group it lies in.
@@ -236,9 +251,24 @@ impl Tree {
         self.hits.is_empty() || self.hits[id.index() + 1] > self.hits[id.index()]
     }
 
+    /// Shows tensors as a list in that order, or, with `None`, the tree again.
+    pub fn arrange(&mut self, order: Option<&[TensorId]>) {
+        self.list = order.unwrap_or_default().iter().filter_map(|id| self.leaf_of(*id)).collect();
+        self.refresh();
+    }
+    /// Whether it is shown as a list.
+    pub fn is_list(&self) -> bool {
+        !self.list.is_empty()
+    }
+
     fn refresh(&mut self) {
         self.visible.clear();
         let filtered = !self.hits.is_empty();
+        if self.is_list() {
+            let shows = |n: &&NodeId| self.tensor(**n).is_some_and(|id| self.shows(id));
+            self.visible = self.list.iter().filter(shows).copied().collect();
+            return;
+        }
         let mut i = 0;
         while i < self.nodes.len() {
             let n = &self.nodes[i];
@@ -325,6 +355,25 @@ mod tests {
         assert_eq!(tree.shown(), 2);
         tree.filter(None);
         assert_eq!(tree.shown(), 7);
+    }
+
+    #[test]
+    fn a_list_has_an_order_of_its_own_and_whole_names() {
+        let model = example();
+        let mut tree = Tree::new(&model);
+        let before = draw(&tree, &model);
+        tree.arrange(Some(&[TensorId(5), TensorId(1), TensorId(3)]));
+        assert_eq!(
+            draw(&tree, &model),
+            " model.embed 1\n model.blocks.0.mlp.weight 1\n model.blocks.2.mlp.weight 1\n"
+        );
+        tree.filter(Some(&|id| model.tensor(id).name.contains("mlp")));
+        assert_eq!(tree.visible().len(), 2);
+        let leaf = tree.leaf_of(TensorId(3)).expect("a leaf");
+        assert_eq!((tree.row_of(leaf), tree.row_near(leaf)), (Some(1), 1));
+        tree.filter(None);
+        tree.arrange(None);
+        assert_eq!(draw(&tree, &model), before);
     }
 
     #[test]

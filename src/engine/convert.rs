@@ -506,7 +506,7 @@ impl Work<'_> {
     }
 
     fn pass<'p>(&'p self, row: usize, codec: &'p dyn Codec, values: &'p dyn Values, sink: &'p RowSink<'p>) -> Pass<'p> {
-        Pass { name: &self.plan.rows[row].name, codec, values, sink, cancel: self.cancel, histograms: false }
+        Pass { name: &self.plan.rows[row].name, codec, values, sink, cancel: self.cancel, detail: false }
     }
 
     fn sink(&self, row: usize) -> RowSink<'_> {

@@ -160,7 +160,7 @@ impl Layer<'_> {
             values,
             sink: &Nowhere,
             cancel: self.cancel,
-            histograms: false,
+            detail: false,
         };
         let most = bound * row.elements() as f64;
         let (lost, hopeless) = (Mutex::new(0.0f64), AtomicBool::new(false));

@@ -15,18 +15,19 @@ use super::{Limits, panic_message, pool};
 use crate::core::error::Kind;
 use crate::core::histogram::Histogram;
 use crate::core::plan::{Action, Row};
+use crate::core::profile::ErrorProfile;
 use crate::core::{Cancel, Error, Loss, Result};
 use crate::format::Opened;
 use crate::target;
 use crate::target::codec::{Geometry, Values};
-use crate::target::pass::{Measured, Nowhere, Pass};
+use crate::target::pass::{Detail, Measured, Nowhere, Pass};
 
 /// Tensors above this many elements are sampled first; below it the exact answer comes within milliseconds.
 const SAMPLE_ABOVE: usize = 1 << 21;
 /// Elements of a sample.
 const SAMPLE: usize = 1 << 19;
 
-/// What is worked on first. Histograms are made for the two highest only.
+/// What is worked on first. Histograms and profiles are made for the two highest only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Everything else.
@@ -59,6 +60,8 @@ pub struct Measure {
     pub weights: Histogram,
     /// Of decoded value minus weight.
     pub errors: Histogram,
+    /// Where the errors lie.
+    pub profile: ErrorProfile,
 }
 
 /// An answer, with what it answers: it is stale when the row's action is another by now.
@@ -115,7 +118,7 @@ struct Task {
     id: u64,
     row: Row,
     cancel: Cancel,
-    histograms: bool,
+    detail: bool,
     what_if: bool,
 }
 
@@ -132,13 +135,13 @@ impl State {
         {
             let (name, action) = (row.name.clone(), row.action.clone());
             self.trying.push(Trying { id, name, action, cancel: cancel.clone() });
-            return Some(Task { id, row, cancel, histograms: false, what_if: true });
+            return Some(Task { id, row, cancel, detail: false, what_if: true });
         }
         let name = self.queue.remove(&best?)?;
         let Request { row, rank } = self.pending.remove(&name)?;
         self.running.insert(row.name.clone(), (row.action.clone(), cancel.clone()));
         // They take 80 KB each: for what is looked at, not for every tensor of a model.
-        Some(Task { id, row, cancel, histograms: rank.0.0 >= Priority::Marked, what_if: false })
+        Some(Task { id, row, cancel, detail: rank.0.0 >= Priority::Marked, what_if: false })
     }
 
     /// Files an answer, unless nobody wants it any more. Only what ends a task frees its slot, in the same moment.
@@ -306,7 +309,7 @@ fn work(shared: &Shared) {
             }
         };
         drop(state);
-        let Task { row, cancel, histograms, what_if, .. } = &task;
+        let Task { row, cancel, detail, what_if, .. } = &task;
         let answer = |outcome: Option<Outcome>, last: bool| {
             shared.state().file(&task, outcome, last);
             (shared.wake)();
@@ -317,14 +320,14 @@ fn work(shared: &Shared) {
                     panic!("as MIXDOWN_TEST_PANIC asks");
                 }
                 if worth_sampling(row) {
-                    match measure(&shared.opened, row, cancel, true, *histograms) {
+                    match measure(&shared.opened, row, cancel, true, *detail) {
                         Ok(sampled) if *what_if => return Ok(Outcome::Sampled(sampled)),
                         Ok(sampled) => answer(Some(Outcome::Sampled(sampled)), false),
                         // The exact trial says what is wrong.
                         Err(_) => {}
                     }
                 }
-                measure(&shared.opened, row, cancel, false, *histograms).map(Outcome::Exact)
+                measure(&shared.opened, row, cancel, false, *detail).map(Outcome::Exact)
             })
         }));
         let outcome = match result {
@@ -353,14 +356,14 @@ fn sample_rows(rows: usize, cols: usize) -> usize {
 }
 
 /// The loss of a row, on the current pool. `sampled`: of some of its rows only.
-fn measure(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, histograms: bool) -> Result<Measure> {
-    let measured = run(opened, row, cancel, sampled, histograms)?;
-    let (weights, errors) = measured.histograms.map(|h| *h).unwrap_or_default();
-    Ok(Measure { loss: measured.sums.loss(), weights, errors })
+fn measure(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, detail: bool) -> Result<Measure> {
+    let measured = run(opened, row, cancel, sampled, detail)?;
+    let Detail { weights, errors, profile } = measured.detail.map(|d| *d).unwrap_or_default();
+    Ok(Measure { loss: measured.sums.loss(), weights, errors, profile })
 }
 
 /// One row through its codec, with nothing written.
-fn run(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, histograms: bool) -> Result<Measured> {
+fn run(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, detail: bool) -> Result<Measured> {
     let id = row.sources.first().copied().ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))?;
     // Every target makes casts alike; what is quantized is its own.
     let family = match &row.action {
@@ -376,7 +379,7 @@ fn run(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, histogra
         values = Box::new(sample);
     }
     let pass =
-        Pass { name: &row.name, codec: codec.as_ref(), values: values.as_ref(), sink: &Nowhere, cancel, histograms };
+        Pass { name: &row.name, codec: codec.as_ref(), values: values.as_ref(), sink: &Nowhere, cancel, detail };
     pass.run(&|_| ())
 }
 

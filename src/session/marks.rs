@@ -20,6 +20,10 @@ impl Marks {
         }
         !all
     }
+    /// Marks all of them.
+    pub fn extend(&mut self, ids: impl IntoIterator<Item = TensorId>) {
+        self.0.extend(ids);
+    }
     /// Whether a tensor is marked.
     pub fn contains(&self, id: TensorId) -> bool {
         self.0.contains(&id)

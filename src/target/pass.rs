@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::codec::{Codec, Prepared, Values, room};
 use crate::core::histogram::Histogram;
+use crate::core::profile::ErrorProfile;
 use crate::core::{Cancel, Error, LossSums, Result};
 use crate::quant::affine::first_non_finite;
 use crate::quant::compare;
@@ -30,18 +31,30 @@ impl Sink for Nowhere {
 pub struct Measured {
     /// The loss.
     pub sums: LossSums,
-    /// The weights and the errors, when asked for.
-    pub histograms: Option<Box<(Histogram, Histogram)>>,
+    /// More than that, when asked for.
+    pub detail: Option<Box<Detail>>,
+}
+
+/// How the weights and the errors are distributed.
+#[derive(Clone, Debug, Default)]
+pub struct Detail {
+    /// The weights.
+    pub weights: Histogram,
+    /// Decoded values minus weights.
+    pub errors: Histogram,
+    /// Where the errors lie.
+    pub profile: ErrorProfile,
 }
 
 impl Measured {
     /// Adds the next slab.
     pub fn merge(&mut self, other: Self) {
         self.sums.merge(&other.sums);
-        match (&mut self.histograms, other.histograms) {
+        match (&mut self.detail, other.detail) {
             (Some(mine), Some(theirs)) => {
-                mine.0.merge(&theirs.0);
-                mine.1.merge(&theirs.1);
+                mine.weights.merge(&theirs.weights);
+                mine.errors.merge(&theirs.errors);
+                mine.profile.merge(theirs.profile);
             }
             (mine @ None, theirs) => *mine = theirs,
             (Some(_), None) => {}
@@ -74,8 +87,8 @@ pub struct Pass<'a> {
     pub sink: &'a dyn Sink,
     /// Asks it to stop.
     pub cancel: &'a Cancel,
-    /// Whether histograms are wanted.
-    pub histograms: bool,
+    /// Whether more than the loss is wanted.
+    pub detail: bool,
 }
 
 impl Pass<'_> {
@@ -167,13 +180,14 @@ impl Pass<'_> {
                 )));
             }
         }
-        let histograms = self.histograms.then(|| {
-            let mut both = Box::new((Histogram::new(), Histogram::new()));
-            both.0.add(weights.iter().copied());
-            both.1.add(weights.iter().zip(&*decoded).map(|(w, d)| d - w));
-            both
+        let detail = self.detail.then(|| {
+            let mut detail = Box::<Detail>::default();
+            detail.weights.add(weights.iter().copied());
+            detail.errors.add(weights.iter().zip(&*decoded).map(|(w, d)| d - w));
+            detail.profile = ErrorProfile::of(cols, weights, decoded);
+            detail
         });
-        Ok(Measured { sums, histograms })
+        Ok(Measured { sums, detail })
     }
 
     /// The whole row, its slabs side by side on the current pool; `done` hears of the elements of each.

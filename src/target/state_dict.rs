@@ -69,7 +69,7 @@ pub fn convert_state_dict(tensors: BTreeMap<String, Array>, settings: &Settings)
                 values: values.as_ref(),
                 sink: &sink,
                 cancel: &cancel,
-                histograms: false,
+                detail: false,
             };
             let loss = pass.run(&|_| ())?.sums.loss();
             if let Some(facts) = of_row.map(|f| f(row, model)).filter(|f| !f.is_empty() && !row.excluded) {

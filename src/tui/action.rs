@@ -78,9 +78,16 @@ actions! {
     CollapseBelow Move "tree.collapse_below" "Close the group and all below it" ["Shift-Left"];
     ExpandBelow Move "tree.expand_below" "Open the group and all below it" ["Shift-Right"];
 
+    NextWorst Move "move.next_worst" "To the next tensor by estimated damage, the worst first" ["] e"];
+    PreviousWorst Move "move.previous_worst" "To the one before" ["[ e"];
+
     Mark Select "select.mark" "Mark, and move down" ["Space"];
     MarkShown Select "select.mark_shown" "Mark everything that is shown" ["Ctrl-a"];
     Invert Select "select.invert" "Mark what is not marked, of what is shown" ["*"];
+    Range Select "select.range" "Mark a range: move, then again to end it" ["v"];
+    Kind Select "select.kind" "Mark the same kind in every block" ["."];
+    MarkRegex Select "select.regex" "Mark names that match a regular expression" ["+"];
+    MarkWorst Select "select.worst" "Mark the worst by estimated damage" ["#"];
     Filter Select "select.filter" "Show only names that match; `re:` for a regular expression" ["/"];
 
     Exclude Recipe "recipe.exclude" "Exclude: keep as it is; again: include" ["x"];
@@ -94,7 +101,9 @@ actions! {
     Copy Recipe "recipe.copy" "Copy the recipe" ["y"];
     Paste Recipe "recipe.paste" "Paste the recipe" ["p"];
     Target Recipe "recipe.target" "Choose the target: the family of files to write" ["T"];
+    Rules Recipe "recipe.rules" "The rules in their order: what each matches and decides" ["E"];
     Preset Recipe "recipe.preset" "The preset's rules: why layers are kept" ["P"];
+    Generalise Recipe "recipe.generalise" "Make a rule of the marks, or of what was set by hand" ["Ctrl-g"];
     QuantConv Recipe "recipe.quant_conv" "Quantize convolutions too; again: leave them" [];
     QuantEmbedding Recipe "recipe.quant_embedding" "Quantize embedding tables too; again: leave them" [];
     Undo Recipe "recipe.undo" "Undo" ["u"];
@@ -105,10 +114,22 @@ actions! {
     TrialShown Work "work.trial_shown" "Measure everything that is shown" ["A"];
     Convert Work "work.convert" "Convert: see the plan first" ["c"];
     Jobs Work "work.jobs" "Conversions and trials" ["w"];
+    Command Work "work.command" "The choices as a command line, on the clipboard" ["Y"];
     Save Work "work.save" "Save the profile" ["Ctrl-s"];
 
     Focus View "view.focus" "To the other pane" ["Tab", "Shift-Tab"];
     Inspector View "view.inspector" "Show or hide the inspector" ["i"];
+    List View "view.list" "A list of everything; again: the tree" ["`"];
+    SortDamage View "view.sort_damage" "A list by estimated damage" ["o d"];
+    SortError View "view.sort_error" "A list by error" ["o e"];
+    SortGain View "view.sort_gain" "A list by estimated damage per byte: where bytes gain most" ["o g"];
+    SortSize View "view.sort_size" "A list by size" ["o s"];
+    SortName View "view.sort_name" "A list by name" ["o n"];
+    SortTree View "view.sort_tree" "The tree again" ["o o"];
+    Map View "view.map" "A map of the whole model: blocks across, kinds of layers down" ["M"];
+    Differences View "view.differences" "What differs from the saved profile, or from what was pinned" ["d"];
+    Pin View "view.pin" "Pin the present choices, to compare with" ["B"];
+    Scale View "view.scale" "Histograms by root, linear or logarithmic" ["L"];
     Redraw View "view.redraw" "Draw the screen anew" ["Ctrl-l"];
     Help Program "program.help" "What can be done here; Enter does it" ["?", "F1"];
     Palette Program "program.palette" "Find a command" [":", "Ctrl-p"];
@@ -142,7 +163,8 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
         }
     };
     match action {
-        Dtype | Exclude | Mark | MarkShown | Invert | Trial | TrialShown | WhatIf => tree(),
+        Dtype | Exclude | Mark | MarkShown | Invert | Range | Kind | Trial | TrialShown | WhatIf => tree(),
+        Generalise => super::update::select::can_generalise(app),
         GroupSize => tree().and_then(|()| app.backend.can(family, Knob::GroupSize)),
         SvdRank => tree().and_then(|()| app.backend.can(family, Knob::SvdRank)),
         Hadamard => tree().and_then(|()| app.backend.can(family, Knob::Hadamard)),
@@ -177,6 +199,9 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
         CollapseAll | ExpandAll if app.focus == self::Focus::Inspector => Ok(()),
         Open | Close | CollapseAll | ExpandAll | CollapseBelow | ExpandBelow if app.tree.filtered() => {
             if matches!(action, Open | Close) { Ok(()) } else { Err("the filter holds every group open".into()) }
+        }
+        Open | Close | CollapseAll | ExpandAll | CollapseBelow | ExpandBelow if app.tree.is_list() => {
+            Err(format!("it is a list: {} shows the tree", app.keymap.keys_of(List).unwrap_or_default()))
         }
         CollapseBelow | ExpandBelow if app.focus == self::Focus::Inspector => Err("go to the tree first".into()),
         _ => Ok(()),

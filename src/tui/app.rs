@@ -11,11 +11,12 @@ use super::key::Key;
 use super::keymap::Keymap;
 use super::losses::Losses;
 use super::overlay::Overlay;
+use super::update::{Range, Sort};
 use super::whatif::WhatIf;
 use crate::core::plan::Action;
 use crate::core::tree::{NodeId, Tree};
 use crate::core::{Family, Patch, Result, Row, TensorId};
-use crate::session::Session;
+use crate::session::{Profile, Session};
 
 /// Which pane the keys go to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,37 @@ pub enum Focus {
     Tree,
     /// The inspector.
     Inspector,
+}
+
+/// How high the columns of a histogram are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// By the square root of the count: the shape and the tails.
+    #[default]
+    Root,
+    /// By the count.
+    Linear,
+    /// By its logarithm: single values too.
+    Log,
+}
+
+impl Scale {
+    /// The one after it.
+    pub fn next(self) -> Self {
+        match self {
+            Self::Root => Self::Linear,
+            Self::Linear => Self::Log,
+            Self::Log => Self::Root,
+        }
+    }
+    /// In a heading; the usual one goes without saying.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Root => "",
+            Self::Linear => " (linear)",
+            Self::Log => " (log)",
+        }
+    }
 }
 
 /// How a message is meant.
@@ -59,6 +91,17 @@ pub struct Conversion {
     pub cancelling: bool,
 }
 
+/// Where the map's cells are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cells {
+    /// Left, top, width, height.
+    pub place: (u16, u16, u16, u16),
+    /// Columns of a cell.
+    pub each: u16,
+    /// Row and column of the first.
+    pub first: (usize, usize),
+}
+
 /// What is on the screen, filled in by drawing: sizes for paging, places for clicks.
 #[derive(Clone, Debug, Default)]
 pub struct Screen {
@@ -74,6 +117,8 @@ pub struct Screen {
     pub inspector: (usize, usize),
     /// Places of the topmost list's rows: left, top, width, height, first item.
     pub list: Option<(u16, u16, u16, u16, usize)>,
+    /// The map's cells.
+    pub cells: Option<Cells>,
     /// The same of the what-if table.
     pub choices: Option<(u16, u16, u16, u16, usize)>,
 }
@@ -113,6 +158,14 @@ pub struct App {
     pub scroll: usize,
     /// Popups; the topmost gets the keys.
     pub overlays: Vec<Overlay>,
+    /// The choices that were pinned.
+    pub pinned: Option<Profile>,
+    /// How histograms are drawn.
+    pub scale: Scale,
+    /// The order of the rows.
+    pub sort: Sort,
+    /// A range of marks that grows with the cursor.
+    pub range: Option<Range>,
     /// The filter's text.
     pub filter: String,
     /// The filter, compiled.
@@ -168,6 +221,10 @@ impl App {
             over: false,
             scroll: 0,
             overlays: Vec::new(),
+            pinned: None,
+            scale: Scale::default(),
+            sort: Sort::Tree,
+            range: None,
             filter: String::new(),
             query: None,
             note: None,

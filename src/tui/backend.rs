@@ -18,6 +18,8 @@ pub trait Backend {
     fn dtypes(&self, family: Family) -> Vec<DtypeChoice>;
     /// The dtypes that a whole file can have: mixtures, where a family has them.
     fn defaults(&self, family: Family) -> Vec<DtypeChoice>;
+    /// The canonical spelling of a dtype; an unknown name lists the near ones.
+    fn parse_dtype(&self, family: Family, name: &str) -> Result<Dtype>;
     /// Whether a family has this knob; if not, why.
     fn can(&self, family: Family, knob: Knob) -> Result<(), String>;
     /// Everything that changes when this family is chosen.
@@ -44,6 +46,8 @@ pub trait Backend {
     fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage>;
     /// Saves the choices under a name, or as the file `….toml`; where they went.
     fn save_profile(&self, profile: &mut Profile, target: &str) -> Result<PathBuf>;
+    /// The model as words of a command line.
+    fn model_words(&self) -> Vec<String>;
     /// Where a conversion would go if nobody said.
     fn default_output(&self, settings: &Settings) -> PathBuf;
 }

@@ -8,7 +8,7 @@ use super::backend::{
 };
 use crate::core::plan::{Action, Totals};
 use crate::core::recipe::group_size;
-use crate::core::{Error, Family, Loss, Patch, Plan, Result, Row, Settings, TensorId, units};
+use crate::core::{Dtype, Error, Family, Loss, Patch, Plan, Result, Row, Settings, TensorId, units};
 use crate::engine::Limits;
 use crate::engine::convert::{self, Request, State};
 use crate::engine::output;
@@ -57,6 +57,10 @@ impl Backend for Live {
         let target = target::get(family);
         let mixtures = target.mixtures();
         choices(if mixtures.is_empty() { target.dtypes() } else { mixtures })
+    }
+
+    fn parse_dtype(&self, family: Family, name: &str) -> Result<Dtype> {
+        target::get(family).parse_dtype(name)
     }
 
     fn can(&self, family: Family, knob: Knob) -> Result<(), String> {
@@ -201,6 +205,10 @@ impl Backend for Live {
         // The name is what the next save goes to: a path stays one.
         profile.name = Some(name.to_owned());
         Ok(path)
+    }
+
+    fn model_words(&self) -> Vec<String> {
+        vec![self.opened.model.label.clone()]
     }
 
     fn default_output(&self, settings: &Settings) -> PathBuf {

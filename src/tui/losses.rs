@@ -95,6 +95,11 @@ impl Losses {
         self.known.get(name)?.iter().find(|(_, a, _)| a == action).map(|(.., known)| known)
     }
 
+    /// What a relative error of 1 in a tensor is estimated to cost.
+    pub fn alpha_of(&self, id: Option<&crate::core::TensorId>) -> f32 {
+        id.and_then(|id| self.alpha.get(id.index())).copied().unwrap_or(1.0)
+    }
+
     /// Takes a trial's answer. It is shown unless the row has another action by now: the one place where staleness is
     /// decided.
     pub fn answer(&mut self, board: &Board, answer: Answer) -> bool {

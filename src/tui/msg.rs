@@ -46,6 +46,8 @@ pub enum Effect {
     },
     /// The profile saved, under that name or as that file.
     Save(String),
+    /// A text on the clipboard.
+    Copy(String),
     /// The whole screen drawn anew.
     Redraw,
     /// The program stopped until the shell resumes it.

@@ -5,8 +5,10 @@ use tui_input::{Input, InputRequest};
 
 use super::action::{Action, TABLE};
 use super::backend::ConvertPage;
+use super::diff::DiffPage;
 use super::filter::{Finder, Query};
 use super::key::{Code, Key, Named};
+use super::map::Map;
 use crate::core::recipe::group_size;
 use crate::core::rules::hadamard;
 use crate::core::{Dtype, Family};
@@ -26,8 +28,14 @@ pub enum Overlay {
     Prompt(Prompt),
     /// Conversions and trials.
     Jobs,
-    /// The preset's rules.
-    Preset(PresetRules),
+    /// The rules.
+    Rules(RulesPage),
+    /// The map of the model.
+    Map(Map),
+    /// What differs from other choices.
+    Diff(DiffPage),
+    /// The choices as a command line.
+    Command(String),
     /// A question about what cannot be undone.
     Confirm(Confirm),
 }
@@ -187,19 +195,34 @@ fn is_subsequence(text: &str, of: &str) -> bool {
     text.chars().all(|c| chars.any(|d| d == c))
 }
 
-/// The preset's rules, as the settings have them.
+/// A line of the rules' page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A rule of the preset.
+    Preset(usize),
+    /// An entry of `include`.
+    Include(usize),
+    /// An entry of `exclude`.
+    Exclude(usize),
+    /// A rule of the profile.
+    Rule(usize),
+    /// Everything that was set by hand.
+    ByHand,
+}
+
+/// Rules in the order in which they speak.
 #[derive(Debug)]
-pub struct PresetRules {
-    /// How many tensors each of them matches.
-    pub matches: Vec<usize>,
+pub struct RulesPage {
+    /// Of each line, how many tensors it matches, and of how many it has the last word.
+    pub counts: Vec<(usize, usize)>,
     /// The one under the cursor.
     pub at: usize,
 }
 
-impl PresetRules {
+impl RulesPage {
     /// Moves. Whether the key meant that.
     pub fn key(&mut self, key: Key) -> bool {
-        let last = self.matches.len().saturating_sub(1);
+        let last = self.counts.len().saturating_sub(1);
         let at = match (key.code, key.text()) {
             (Code::Named(Named::Down), _) | (_, Some('j')) => self.at.saturating_add(1),
             (Code::Named(Named::Up), _) | (_, Some('k')) => self.at.saturating_sub(1),
@@ -236,6 +259,12 @@ pub enum Asked {
     Output,
     /// The name of the profile.
     Profile,
+    /// An expression of names to mark.
+    MarkRegex,
+    /// How many of the worst to mark.
+    MarkWorst,
+    /// A rule, in place of a line or as the last.
+    Rule(Option<Line>),
 }
 
 /// A line of text.

@@ -92,6 +92,10 @@ impl Screen {
         let (w, h) = crossterm::terminal::size()?;
         self.terminal.resize(Rect::new(0, 0, w, h))
     }
+    /// Puts a text on the clipboard of whoever sits at the terminal, where that allows it (OSC 52).
+    pub fn copy(&mut self, text: &str) -> io::Result<()> {
+        execute!(self.terminal.backend_mut(), crossterm::clipboard::CopyToClipboard::to_clipboard_from(text))
+    }
     /// Gives the terminal back to the shell until it resumes us. `Err` says why that cannot be.
     pub fn suspend(&mut self) -> Result<(), String> {
         #[cfg(unix)]

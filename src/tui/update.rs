@@ -1,15 +1,20 @@
 //! What happens to the desk: `update` takes a message, changes the state, and says what is to be done outside.
 //!
 //! Queries of the backend are made here; whatever acts on the outside is an [`Effect`].
+mod arrange;
 mod mouse;
 mod moves;
 pub(crate) mod popup;
-mod preset;
+mod pages;
 mod recipe;
+pub(crate) mod rules;
+pub(crate) mod select;
 mod trials;
 mod whatif;
 mod work;
 
+pub use arrange::Sort;
+pub use select::Range;
 pub use work::perform;
 
 use super::action::{self, Action};
@@ -17,7 +22,7 @@ use super::app::{App, Focus, Level};
 use super::key::{Code, Key, Named};
 use super::keymap::Found;
 use super::msg::{Effect, Msg};
-use super::overlay::{List, Overlay};
+use super::overlay::{Asked, Line, List, Overlay};
 use super::whatif::WhatIf;
 use crate::session::Session;
 
@@ -47,6 +52,9 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
     if trials::under_cursor(app) != under {
         app.scroll = 0;
         trials::rest_soon(app);
+    }
+    if app.node() != node {
+        select::grow(app);
     }
     // What is no longer looked at is no longer measured; what is acted on in the inspector is at once.
     if app.focus == Focus::Inspector {
@@ -115,6 +123,7 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::CollapseBelow => moves::fold(app, app.node(), false),
         Action::ExpandBelow => moves::fold(app, app.node(), true),
         Action::Mark => {
+            app.range = None;
             if let Some(node) = app.node() {
                 let ids = app.shown_below(node);
                 app.session.marks.toggle(ids);
@@ -130,6 +139,21 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
                 app.session.marks.toggle([id]);
             }
         }
+        Action::Range => select::range(app),
+        Action::Kind => select::kind(app),
+        Action::MarkRegex => select::ask(app, Asked::MarkRegex, ""),
+        Action::MarkWorst => select::ask(app, Asked::MarkWorst, "10"),
+        Action::NextWorst => arrange::next_worst(app, true),
+        Action::PreviousWorst => arrange::next_worst(app, false),
+        Action::List => arrange::toggle(app),
+        Action::SortName => arrange::arrange(app, Sort::Name),
+        Action::SortSize => arrange::arrange(app, Sort::Size),
+        Action::SortError => arrange::arrange(app, Sort::Error),
+        Action::SortDamage => arrange::arrange(app, Sort::Damage),
+        Action::SortGain => arrange::arrange(app, Sort::Gain),
+        Action::SortTree => arrange::arrange(app, Sort::Tree),
+        Action::Generalise => select::generalise(app),
+        Action::Rules => rules::open(app, |_, line, _| matches!(line, Line::Rule(_) | Line::Exclude(_) | Line::ByHand)),
         Action::Filter => app.overlays.push(Overlay::Filter(app.filter.clone().into())),
         Action::Exclude => recipe::exclude(app, fx),
         Action::Dtype => recipe::pick_dtype(app),
@@ -139,7 +163,9 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::DefaultDtype => recipe::pick_default(app),
         Action::Codebook => recipe::codebook(app, fx),
         Action::Target => recipe::pick_target(app),
-        Action::Preset => preset::open(app),
+        Action::Preset => rules::open(app, |app, line, hits| {
+            hits > 0 && matches!(line, Line::Preset(_)) && !app.session.settings().preset.is_empty()
+        }),
         Action::QuantConv => recipe::quant_conv(app, fx),
         Action::QuantEmbedding => recipe::quant_embedding(app, fx),
         Action::Reset => recipe::reset(app, fx),
@@ -160,6 +186,11 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
             }
         }
         Action::Inspector => moves::toggle_inspector(app),
+        Action::Map => pages::open_map(app),
+        Action::Differences => pages::open_diff(app),
+        Action::Pin => pages::pin(app),
+        Action::Command => pages::command(app, fx),
+        Action::Scale => app.scale = app.scale.next(),
         Action::Redraw => fx.push(Effect::Redraw),
         Action::Help | Action::Palette => app.overlays.push(Overlay::Help(List::default())),
         Action::Back => back(app),
@@ -172,7 +203,8 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
 /// One step back: the inspector that lies over the tree, the focus, the filter, the marks.
 fn back(app: &mut App) {
     app.note = None;
-    if app.over && !app.two_panes() {
+    if select::give_up_range(app) {
+    } else if app.over && !app.two_panes() {
         moves::toggle_inspector(app);
     } else if app.focus != Focus::Tree {
         app.focus = Focus::Tree;

@@ -1,9 +1,12 @@
 //! What the desk looks like. Reads the state; writes the screen, and into [`Screen`] what is where.
+mod diff;
 mod header;
 mod histogram;
 mod inspector;
+mod map;
 pub mod pen;
 mod popup;
+mod rules;
 mod status;
 mod tree;
 mod whatif;
@@ -31,6 +34,7 @@ pub fn draw(app: &mut App, frame: &mut Frame) {
 fn all(app: &App, screen: &mut Screen, pen: &mut Pen) -> Option<(u16, u16)> {
     screen.list = None;
     screen.choices = None;
+    screen.cells = None;
     screen.tree = (0, 0, 0, 0);
     let (w, h) = (pen.width(), pen.height());
     if w < SMALLEST.0 || h < SMALLEST.1 {

@@ -8,6 +8,7 @@ use crate::core::dtype::StorageExt;
 use crate::core::histogram::Histogram;
 use crate::core::model::{Encoding, Model, Tensor};
 use crate::core::plan::{Action, Part, Totals};
+use crate::core::profile::ErrorProfile;
 use crate::core::{Dtype, Error, Family, Loss, Patch, Plan, Recipe, Result, Row, Settings, Storage, TensorId};
 use crate::session::{Profile, TargetChoice};
 use crate::tui::backend::*;
@@ -149,6 +150,10 @@ impl Backend for Fake {
     fn defaults(&self, family: Family) -> Vec<DtypeChoice> {
         self.dtypes(family)
     }
+    fn parse_dtype(&self, _: Family, name: &str) -> Result<Dtype> {
+        let known = ["int8", "int6", "int5", "uint4", "int4", "float16"].contains(&name);
+        if known { Ok(Dtype::new(name)) } else { Err(Error::usage(format!("there is no dtype `{name}`"))) }
+    }
     fn can(&self, family: Family, knob: Knob) -> Result<(), String> {
         match (family, knob) {
             (Family::Float, Knob::SvdRank) => Err("float has no low-rank branch".into()),
@@ -185,13 +190,19 @@ impl Backend for Fake {
                 let (mut weights, mut errors) = (Histogram::new(), Histogram::new());
                 weights.add((0..256).map(|i| (i as f32 / 128.0 - 1.0).powi(3)));
                 errors.add((0..256).map(|i| (i as f32 / 128.0 - 1.0) * 0.01));
-                let measure = Measure { loss: loss(&row.action), weights, errors };
+                let profile = ErrorProfile { rows: vec![1.0, 1.0, 8.0, 1.0], cols: (1..=64).map(|i| i as f32).collect() };
+                let measure = Measure { loss: loss(&row.action), weights, errors, profile };
                 let outcome = broken.clone().map_or(Outcome::Exact(measure), Outcome::Failed);
                 Answer { name: row.name, action: row.action, outcome, what_if: false }
             })
             .chain(self.state.what_if.take().into_iter().map(|row| {
-                let (weights, errors) = Default::default();
-                let outcome = Outcome::Sampled(Measure { loss: loss(&row.action), weights, errors });
+                let measure = Measure {
+                    loss: loss(&row.action),
+                    weights: Histogram::new(),
+                    errors: Histogram::new(),
+                    profile: ErrorProfile::default(),
+                };
+                let outcome = Outcome::Sampled(measure);
                 Answer { name: row.name, action: row.action, outcome, what_if: true }
             }))
             .collect()
@@ -279,6 +290,9 @@ impl Backend for Fake {
         self.state.saved.borrow_mut().push(target.into());
         profile.name = Some(target.into());
         Ok(PathBuf::from(format!("{target}.toml")))
+    }
+    fn model_words(&self) -> Vec<String> {
+        vec!["test.safetensors".into()]
     }
     fn default_output(&self, s: &Settings) -> PathBuf {
         PathBuf::from(format!("./test-{}.safetensors", s.target))

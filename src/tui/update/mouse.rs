@@ -10,6 +10,18 @@ fn inside(x: u16, y: u16, (left, top, width, height): (u16, u16, u16, u16)) -> O
 
 /// A press.
 pub fn click(app: &mut App, x: u16, y: u16, fx: &mut Vec<Effect>) {
+    if let (Some(cells), Some(crate::tui::overlay::Overlay::Map(map))) = (app.screen.cells, app.overlays.last_mut()) {
+        if let Some(row) = inside(x, y, cells.place) {
+            let at = (cells.first.0 + row, cells.first.1 + usize::from((x - cells.place.0) / cells.each.max(1)));
+            if map.kinds.get(at.0).is_some_and(|k| at.1 < k.cells.len()) {
+                if at == map.at {
+                    return super::pages::map_key(app, crate::tui::key::Key::named(crate::tui::key::Named::Enter));
+                }
+                map.at = at;
+            }
+        }
+        return;
+    }
     if !app.overlays.is_empty() {
         if let Some((l, t, w, h, first)) = app.screen.list
             && let Some(row) = inside(x, y, (l, t, w, h))

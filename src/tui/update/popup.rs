@@ -1,5 +1,5 @@
 //! Keys in popups. The topmost gets them; Esc closes it.
-use super::{moves, preset, recipe, run, work};
+use super::{moves, pages, recipe, rules, run, select, work};
 use crate::core::TensorId;
 use crate::tui::app::App;
 use crate::tui::filter::{Finder, Query};
@@ -66,16 +66,39 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
             }
             _ => {}
         },
-        Overlay::Preset(rules) => {
-            let at = rules.at;
-            if key.is(Named::Enter) || matches!(key.text(), Some(' ' | 'x')) {
-                preset::toggle(app, at, fx);
-            } else if matches!(key.text(), Some('q' | 'P')) {
-                app.overlays.pop();
-            } else {
-                rules.key(key);
+        Overlay::Rules(page) => match key.text() {
+            Some(' ') => rules::toggle(app, fx),
+            Some('x') => rules::remove(app, fx),
+            Some('J') => rules::shift(app, true, fx),
+            Some('K') => rules::shift(app, false, fx),
+            Some('e') => rules::edit(app, false),
+            Some('n') => rules::edit(app, true),
+            Some('u') => {
+                super::history(app, crate::session::Session::undo, "undid");
+                rules::refresh(app);
             }
-        }
+            Some('U') => {
+                super::history(app, crate::session::Session::redo, "did again");
+                rules::refresh(app);
+            }
+            Some('q' | 'P' | 'E') => {
+                app.overlays.pop();
+            }
+            _ if key.is(Named::Delete) => rules::remove(app, fx),
+            _ if key.is(Named::Enter) => rules::show(app),
+            _ => {
+                page.key(key);
+            }
+        },
+        Overlay::Map(_) => pages::map_key(app, key),
+        Overlay::Diff(_) => pages::diff_key(app, key),
+        Overlay::Command(line) => match key.text() {
+            Some('y' | 'Y') => fx.push(Effect::Copy(line.clone())),
+            Some('q') => {
+                app.overlays.pop();
+            }
+            _ => {}
+        },
         Overlay::Confirm(what) => {
             let again = match what {
                 Confirm::StopJob => 'y',
@@ -123,7 +146,17 @@ pub fn choose(app: &mut App, at: usize, fx: &mut Vec<Effect>) {
                 recipe::set(app, &item.choice, fx);
             }
         }
-        Some(Overlay::Preset(_)) => preset::toggle(app, at, fx),
+        Some(Overlay::Diff(_)) => {
+            if let Some(Overlay::Diff(page)) = app.overlays.last_mut() {
+                page.at = at.min(page.changes.len().saturating_sub(1));
+            }
+        }
+        Some(Overlay::Rules(_)) => {
+            if let Some(Overlay::Rules(page)) = app.overlays.last_mut() {
+                page.at = at.min(page.counts.len().saturating_sub(1));
+            }
+            rules::toggle(app, fx);
+        }
         _ => {}
     }
 }
@@ -140,8 +173,13 @@ pub fn scroll(overlay: &mut Overlay, notches: i32) {
             let len = picker.shown().len();
             picker.list.key(key, len);
         }
-        Overlay::Preset(rules) => {
-            rules.key(key);
+        Overlay::Rules(page) => {
+            page.key(key);
+        }
+        Overlay::Map(map) => map.go(notches as isize, 0),
+        Overlay::Diff(page) => {
+            let last = page.changes.len().saturating_sub(1);
+            page.at = page.at.saturating_add_signed(notches as isize).min(last);
         }
         Overlay::Page(page) if notches < 0 => page.scroll = page.scroll.saturating_sub(1),
         Overlay::Page(page) => page.scroll = page.scroll.saturating_add(1),
@@ -188,10 +226,24 @@ fn answer(app: &mut App, asked: Asked, text: &str, fx: &mut Vec<Effect>) {
                 "write where the conversion goes: a folder, or a file that ends in .safetensors (GGUF: .gguf)"
             }
             Asked::Profile => "write a name, or a path that ends in .toml",
+            Asked::MarkRegex => "write a regular expression, as attn.*to_q",
+            Asked::MarkWorst => "write how many",
+            Asked::Rule(_) => "write PATTERN=DTYPE, or PATTERN=keep",
         });
+    }
+    // A rule that cannot be read stays to be put right.
+    if let Asked::Rule(place) = asked {
+        let prompt = app.overlays.pop();
+        if !rules::set(app, place, text, fx) {
+            app.overlays.extend(prompt);
+        }
+        return;
     }
     app.overlays.pop();
     match asked {
+        Asked::Rule(_) => {}
+        Asked::MarkRegex => select::mark_regex(app, text),
+        Asked::MarkWorst => select::mark_worst(app, text),
         Asked::Output => work::set_output(app, text),
         Asked::Profile => fx.push(Effect::Save(text.to_owned())),
     }

@@ -6,12 +6,14 @@ use super::{histogram, tree, whatif};
 use crate::core::dtype::StorageExt;
 use crate::core::name::clean;
 use crate::core::plan::Action;
+use crate::core::profile::ErrorProfile;
 use crate::core::recipe::group_size;
 use crate::core::rules::Cause;
 use crate::core::tree::NodeId;
 use crate::core::{Family, Loss, Row, TensorId, units};
 use crate::tui::action::Action as Key;
 use crate::tui::app::{App, Focus, Screen};
+use crate::tui::app::Scale;
 use crate::tui::backend::Measure;
 use crate::tui::losses::{Known, Quality};
 use crate::tui::whatif::Choice;
@@ -26,14 +28,17 @@ enum Line<'a> {
     /// A line of the what-if table.
     Choice(&'a Choice, Option<Style>),
     /// Two histograms, of that height.
-    Histograms(&'a Measure, u16),
+    Histograms(&'a Measure, u16, Scale),
+    /// The error by row and by column.
+    Profile(&'a ErrorProfile),
     Blank,
 }
 
 impl Line<'_> {
     fn height(&self) -> usize {
         match self {
-            Self::Histograms(_, h) => usize::from(*h),
+            Self::Histograms(_, h, _) => usize::from(*h),
+            Self::Profile(_) => usize::from(histogram::PROFILE),
             _ => 1,
         }
     }
@@ -104,10 +109,15 @@ fn put(line: &Line, y: u16, pen: &mut Pen) {
             }
         }
         Line::Choice(choice, cursor) => whatif::draw(choice, y, *cursor, pen),
-        Line::Histograms(measure, height) => {
+        Line::Profile(profile) => {
             let half = w.saturating_sub(2) / 2;
-            histogram::draw(&measure.weights, "Weights", &mut pen.part(0, y, half, *height));
-            histogram::draw(&measure.errors, "Errors", &mut pen.part(half + 2, y, half, *height));
+            histogram::profile("Rows", &profile.rows, &mut pen.part(0, y, half, histogram::PROFILE));
+            histogram::profile("Columns", &profile.cols, &mut pen.part(half + 2, y, half, histogram::PROFILE));
+        }
+        Line::Histograms(measure, height, scale) => {
+            let half = w.saturating_sub(2) / 2;
+            histogram::draw(&measure.weights, "Weights", *scale, &mut pen.part(0, y, half, *height));
+            histogram::draw(&measure.errors, "Errors", *scale, &mut pen.part(half + 2, y, half, *height));
         }
     }
 }
@@ -203,7 +213,10 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
         lines.push(Line::Blank);
         let used: usize = lines.iter().map(Line::height).sum();
         let room = usize::from(h).saturating_sub(used).clamp(5, 9);
-        lines.push(Line::Histograms(measure, room as u16));
+        lines.push(Line::Histograms(measure, room as u16, app.scale));
+        if !measure.profile.rows.is_empty() {
+            lines.push(Line::Profile(&measure.profile));
+        }
     }
     if app.what_if.ids == [id] {
         what_if(app, w, &mut lines);
@@ -248,6 +261,13 @@ fn recipe(row: &Row, w: u16) -> Vec<String> {
     if more.is_empty() || text::width(&all) <= usize::from(w) { vec![all] } else { vec![usual, more.join("   ")] }
 }
 
+/// What an error costs the model: an estimate, and what it rests on.
+fn damage(app: &App, range: &std::ops::Range<usize>, lines: &mut Vec<Line>) {
+    if let Some((damage, share)) = app.losses.damage(range) {
+        lines.push(Line::Pairs(vec![("damage", units::error(damage)), ("of all", units::percent(share))]));
+    }
+}
+
 fn figures(loss: &Loss, lines: &mut Vec<Line>) {
     let sqnr = if loss.sqnr_db.is_finite() { format!("{:.1} dB", loss.sqnr_db) } else { "lossless".into() };
     lines.push(Line::Pairs(vec![("MSE", units::error(loss.mse)), ("SQNR", sqnr)]));
@@ -266,12 +286,13 @@ fn loss(app: &App, id: TensorId, row: &Row, w: u16, lines: &mut Vec<Line>) {
         _ if !row.is_lossy() => lines.push(Line::Text("nothing is lost: it is kept".into(), theme::dim())),
         Some(Known::Loss(loss, quality)) => {
             figures(loss, lines);
+            damage(app, &(id.index()..id.index() + 1), lines);
             let how = match quality {
                 Quality::Sampled => "~ from a sample of its rows; exact figures follow",
                 Quality::Exact => "from every value",
                 Quality::Written => "of what was written",
             };
-            wrapped(lines, how, w, theme::dim());
+            wrapped(lines, &format!("{how}; damage estimated {}", app.basis), w, theme::dim());
         }
         Some(Known::Failed(why)) => wrapped(lines, &format!("the trial failed: {why}"), w, theme::bad()),
         None if waiting => lines.push(Line::Text("measuring…".into(), theme::dim())),
@@ -308,12 +329,14 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
             ("MSE", units::error(sums.mse())),
             ("relative", units::percent(sums.relative_error())),
         ]));
+        damage(app, &range, &mut lines);
         let of = format!(
-            "of {} of {quantized}{}",
+            "of {} of {quantized}{}; damage estimated {}",
             sums.measured,
-            if sums.sampled > 0 { ", some from a sample" } else { "" }
+            if sums.sampled > 0 { ", some from a sample" } else { "" },
+            app.basis
         );
-        lines.push(Line::Text(of, theme::dim()));
+        wrapped(&mut lines, &of, w, theme::dim());
     }
     if app.focus == Focus::Inspector {
         what_if(app, w, &mut lines);
@@ -329,7 +352,7 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
     let worst = worst(app, node);
     if !worst.is_empty() {
         lines.push(Line::Blank);
-        lines.push(Line::Head("Worst"));
+        lines.push(Line::Head("Most damage, of all"));
         let prefix = app.tree.path(node, &app.session.model).len() + 1;
         for (id, relative) in worst {
             let name = app.session.model.tensor(id).name.get(prefix..).unwrap_or_default();
@@ -376,7 +399,7 @@ fn worst(app: &App, node: NodeId) -> Vec<(TensorId, f64)> {
         .tree
         .tensors(node)
         .filter_map(|id| match app.losses.of_row(app.board.index(id)?)? {
-            Known::Loss(loss, _) => Some((id, loss.relative_error)),
+            Known::Loss(..) => app.losses.damage(&(id.index()..id.index() + 1)).map(|(_, share)| (id, share)),
             Known::Failed(_) => None,
         })
         .collect();

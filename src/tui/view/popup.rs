@@ -2,16 +2,17 @@
 use ratatui::style::Style;
 
 use super::pen::Pen;
-use super::status;
+use super::{diff, map, rules, status};
 use crate::core::name::clean;
 use crate::core::units;
 use crate::tui::action::{self, Group};
 use crate::tui::app::{App, Screen};
 use crate::tui::backend::{ConvertPage, JobState};
-use crate::tui::overlay::{self, Asked, Confirm, List, Overlay, Page, Picker, PresetRules, Prompt};
+use crate::tui::overlay::{self, Asked, Confirm, List, Overlay, Page, Picker, Prompt};
+use crate::tui::update::{rules as update_rules, select};
 use crate::tui::{text, theme};
 
-type Cursor = Option<(u16, u16)>;
+pub(super) type Cursor = Option<(u16, u16)>;
 
 /// Draws a popup; where its text cursor is, if it has one.
 pub fn draw(app: &App, overlay: &Overlay, screen: &mut Screen, pen: &mut Pen) -> Cursor {
@@ -20,14 +21,17 @@ pub fn draw(app: &App, overlay: &Overlay, screen: &mut Screen, pen: &mut Pen) ->
         Overlay::Help(list) => help(app, list, screen, pen),
         Overlay::Picker(picker) => self::picker(picker, screen, pen),
         Overlay::Page(page) => self::page(app, page, pen),
-        Overlay::Prompt(prompt) => self::prompt(prompt, pen),
+        Overlay::Prompt(prompt) => self::prompt(app, prompt, pen),
         Overlay::Jobs => jobs(app, pen),
-        Overlay::Preset(rules) => preset(app, rules, screen, pen),
+        Overlay::Rules(page) => rules::draw(app, page, screen, pen),
+        Overlay::Map(map) => map::draw(app, map, screen, pen),
+        Overlay::Diff(page) => diff::draw(app, page, screen, pen),
+        Overlay::Command(line) => command(line, pen),
         Overlay::Confirm(what) => confirm(app, *what, pen),
     }
 }
 
-fn frame<'a>(pen: &'a mut Pen, width: u16, height: u16, title: &str, foot: &str) -> (Pen<'a>, u16, u16) {
+pub(super) fn frame<'a>(pen: &'a mut Pen, width: u16, height: u16, title: &str, foot: &str) -> (Pen<'a>, u16, u16) {
     // A second borrow of the same rectangle is needed for the frame and for what is inside of it.
     let (w, h) = (width.min(pen.width()), height.min(pen.height()));
     let (x, y) = ((pen.width() - w) / 2, (pen.height() - h) / 2);
@@ -53,7 +57,7 @@ fn field(pen: &mut Pen, x: u16, y: u16, input: &tui_input::Input) -> Cursor {
 }
 
 /// The first item to draw so that `at` is in sight.
-fn first(at: usize, rows: usize) -> usize {
+pub(super) fn first(at: usize, rows: usize) -> usize {
     at.saturating_sub(rows.saturating_sub(1))
 }
 
@@ -150,76 +154,24 @@ fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
     cursor
 }
 
-/// A row for each rule, and below them the reason of the one under the cursor.
-fn preset(app: &App, shown: &PresetRules, screen: &mut Screen, pen: &mut Pen) -> Cursor {
-    /// Lines of the reason, with the one above them.
-    const BELOW: u16 = 3;
-    const TENSORS: &str = "tensors";
-    let settings = app.session.settings();
-    let rules = &settings.preset;
-    let width = pen.width().saturating_sub(4).clamp(20, 116);
-    let name = settings.preset_name.as_deref().unwrap_or("preset");
-    let height = (rules.len().min(usize::from(u16::MAX) / 2) as u16) + 1 + BELOW + 2;
-    let title = format!("Preset {}", clean(name));
-    let (mut pen, w, h) = frame(pen, width, height, &title, "Space on or off · Esc closes");
-    let below = if h > BELOW { BELOW } else { 0 };
-    let top = u16::from(h > BELOW + 2);
-    let rows = usize::from(h - below - top);
-    let first = first(shown.at, rows);
-    let (l, t, ..) = pen.place();
-    screen.list = Some((l, t.saturating_add(top), w, h - below - top, first));
-    let longest = rules.iter().map(|r| text::width(r.pattern.as_str())).max().unwrap_or(0);
-    let count = TENSORS.len();
-    // The box, the pattern, how many tensors, and the beginning of the reason where there is room for one.
-    let pattern = longest.min(usize::from(w).saturating_sub(6 + 1 + count));
-    let end = 6 + pattern + 1 + count;
-    let reason = usize::from(w).saturating_sub(end + 2);
-    if top > 0 {
-        pen.put(2, 0, "on  rule", theme::dim());
-        pen.right(end.min(usize::from(w)) as u16, 0, TENSORS, theme::dim());
-        if reason >= 16 {
-            pen.put((end + 2) as u16, 0, "why", theme::dim());
-        }
-    }
-    for (i, rule) in rules.iter().enumerate().skip(first).take(rows) {
-        let y = top + (i - first) as u16;
-        let style = if rule.enabled { Style::new() } else { theme::dim() };
-        pen.put(2, y, if rule.enabled { "[x]" } else { "[ ]" }, style);
-        pen.put(6, y, &text::cut(&clean(rule.pattern.as_str()), pattern), theme::accent().patch(style));
-        let figure = shown.matches.get(i).copied().unwrap_or(0).to_string();
-        pen.right(end.min(usize::from(w)) as u16, y, &figure, style);
-        if reason >= 16 {
-            let why = clean(rule.reason.as_deref().unwrap_or_default());
-            pen.put((end + 2) as u16, y, &text::cut(&why, reason), theme::dim());
-        }
-        if i == shown.at {
-            pen.put(0, y, theme::CURSOR, Style::new());
-            pen.style_row(y, theme::cursor());
-        }
-    }
-    if let (Some(rule), true) = (rules.get(shown.at), below > 0) {
-        let matched = text::tensors(shown.matches.get(shown.at).copied().unwrap_or(0));
-        let why = rule.reason.as_deref().unwrap_or("no reason is given");
-        let state = if rule.enabled { "" } else { "off: " };
-        let lines = text::wrap(&format!("{matched} · {state}{}", clean(why)), usize::from(w));
-        let last = usize::from(BELOW) - 1;
-        for (y, line) in lines.iter().take(last).enumerate() {
-            let more = if y + 1 == last && lines.len() > last { "…" } else { "" };
-            let line = text::cut(&format!("{line}{more}"), usize::from(w));
-            pen.put(0, h - below + 1 + y as u16, &line, theme::dim());
-        }
-    }
-    None
-}
-
-fn prompt(prompt: &Prompt, pen: &mut Pen) -> Cursor {
+fn prompt(app: &App, prompt: &Prompt, pen: &mut Pen) -> Cursor {
     let (title, about) = match prompt.asked {
         Asked::Output => ("Convert into", "a folder, or a file that ends in .safetensors (GGUF: .gguf)"),
         Asked::Profile => ("Save the profile as", "a name, or a path that ends in .toml"),
+        Asked::MarkRegex => ("Mark names that match", "a regular expression, searched in names: attn.*to_q"),
+        Asked::MarkWorst => ("Mark the worst", "how many, by estimated damage"),
+        Asked::Rule(_) => ("Rule", "PATTERN=DTYPE[,group_size=N][,svd_rank=N]…, or PATTERN=keep"),
     };
-    let width = pen.width().saturating_sub(4).clamp(24, 76);
+    let text = prompt.input.value();
+    let preview = match prompt.asked {
+        Asked::MarkRegex => select::preview(app, text),
+        Asked::Rule(_) => update_rules::preview(app, text),
+        _ => None,
+    };
+    let about = preview.as_deref().unwrap_or(about);
+    let width = pen.width().saturating_sub(4).clamp(24, 96);
     let (mut pen, w, _) = frame(pen, width, 4, title, "Enter · Esc");
-    pen.put(0, 1, &text::cut(about, usize::from(w)), theme::dim());
+    pen.put(0, 1, &text::cut(&clean(about), usize::from(w)), theme::dim());
     field(&mut pen, 0, 0, &prompt.input)
 }
 
@@ -245,6 +197,20 @@ fn confirm(app: &App, what: Confirm, pen: &mut Pen) -> Cursor {
     let (mut pen, w, _) = frame(pen, 60, 5, title, "");
     pen.put(0, 0, &text::cut(&question, usize::from(w)), Style::new());
     pen.put(0, 2, &text::cut(answers, usize::from(w)), theme::accent());
+    None
+}
+
+/// The command line, wrapped; nothing stands beside it, so that it can be selected with the mouse.
+fn command(line: &str, pen: &mut Pen) -> Cursor {
+    let width = pen.width().saturating_sub(4).clamp(24, 100);
+    let lines = text::wrap(&clean(line), usize::from(width.saturating_sub(4)));
+    let title = "The same on the command line";
+    let (mut pen, w, h) = frame(pen, width, lines.len() as u16 + 4, title, "y copies it again · Esc closes");
+    for (y, line) in lines.iter().enumerate() {
+        pen.put(0, y as u16, line, theme::accent());
+    }
+    let about = "copied, where the terminal lets programs use the clipboard";
+    pen.put(0, h.saturating_sub(1), &text::cut(about, usize::from(w)), theme::dim());
     None
 }
 

@@ -18,6 +18,7 @@ struct Columns {
     to: u16,
     size: u16,
     loss: u16,
+    damage: u16,
 }
 
 /// Makes the columns narrower by one step.
@@ -28,15 +29,16 @@ impl Columns {
     fn fit(app: &App, width: u16) -> Self {
         let to = app.board.label_width.clamp(5, 14) as u16;
         let from = app.board.from_width.clamp(4, 8) as u16;
-        let mut c = Self { shape: 12, from: from + 1, to: to + 1, size: 13, loss: 10 };
-        let sum = |c: &Self| c.shape + c.from + c.to + c.size + c.loss;
-        let narrower: [(u16, Narrow); 7] = [
+        let mut c = Self { shape: 12, from: from + 1, to: to + 1, size: 13, loss: 10, damage: DAMAGE + 1 };
+        let sum = |c: &Self| c.shape + c.from + c.to + c.size + c.loss + c.damage;
+        let narrower: [(u16, Narrow); 8] = [
             (22, |c| c.shape = 0),
             (22, |c| c.from = 0),
             (18, |c| c.size = 7),
             (14, |c| c.to = c.to.min(8)),
             (14, |c| c.size = 0),
             (10, |c| c.to = 0),
+            (10, |c| c.damage = 0),
             (10, |c| c.loss = 0),
         ];
         for (name, narrow) in narrower {
@@ -47,14 +49,20 @@ impl Columns {
         c
     }
     fn sum(&self) -> u16 {
-        self.shape + self.from + self.to + self.size + self.loss
+        self.shape + self.from + self.to + self.size + self.loss + self.damage
     }
 }
 
 /// Draws it.
 pub fn draw(app: &App, screen: &mut Screen, pen: &mut Pen) {
     let focused = app.focus == Focus::Tree && app.overlays.is_empty();
-    let title = if app.filter.is_empty() { "Tensors".to_owned() } else { format!("Tensors /{}", clean(&app.filter)) };
+    let mut title = "Tensors".to_owned();
+    if app.tree.is_list() {
+        title.push_str(&format!(" by {}", app.sort.word()));
+    }
+    if !app.filter.is_empty() {
+        title.push_str(&format!(" /{}", clean(&app.filter)));
+    }
     let mut foot = format!("{}/{}", app.tree.shown(), app.session.model.tensors.len());
     if !app.session.marks.is_empty() {
         foot.push_str(&format!(" · {} marked", app.session.marks.len()));
@@ -105,6 +113,7 @@ fn heads(c: &Columns, pen: &mut Pen) {
         (c.to, "to", false),
         (c.size, "size", true),
         (c.loss, "error ", true),
+        (c.damage, "damage", false),
     ] {
         if width > 0 {
             if right {
@@ -158,6 +167,27 @@ fn row(app: &App, c: &Columns, node: NodeId, finder: &mut Finder, pen: &mut Pen)
         pen.right(x - 2, 0, &figure, style);
         pen.put(x - 2, 0, sign, style);
     }
+    if c.damage > 0
+        && let Some((_, share)) = app.losses.damage(&range)
+    {
+        pen.put(x, 0, &bar(share), theme::accent());
+    }
+}
+
+/// Columns of the bar of damage.
+const DAMAGE: u16 = 6;
+/// The share of the whole at which it is empty; decades from there to all of it are of equal length.
+const LEAST: f64 = 1e-4;
+
+/// A share of the whole on a log scale. The inspector has the figure.
+fn bar(share: f64) -> String {
+    let length = if share > LEAST { 1.0 - share.log10() / LEAST.log10() } else { 0.0 };
+    let eighths = (length.min(1.0) * f64::from(DAMAGE) * 8.0).round() as usize;
+    let mut out = theme::LEFT_EIGHTHS[8].repeat(eighths / 8);
+    if !eighths.is_multiple_of(8) {
+        out.push_str(theme::LEFT_EIGHTHS[eighths % 8]);
+    }
+    out
 }
 
 /// The relative error, and the sign that says how far to trust it.
@@ -217,12 +247,18 @@ fn name(app: &App, node: NodeId, finder: &mut Finder, pen: &mut Pen) {
     };
     let x = pen.put(indent, 0, glyph, theme::dim());
     let label = app.tree.label(node, model);
-    let shown = text::cut(&clean(label), usize::from(pen.width().saturating_sub(x + 1)));
+    let room = usize::from(pen.width().saturating_sub(x + 1));
+    let label_ = clean(label);
+    // Of a whole name the end tells more; the tree has what stands before it above.
+    let shown = if app.tree.is_list() { text::cut_left(&label_, room) } else { text::cut(&label_, room) };
     let style = if app.tree.tensor(node).is_none() { Style::new().add_modifier(Modifier::BOLD) } else { Style::new() };
     pen.put(x + 1, 0, &shown, style);
     let (Some(query), Some(id)) = (&app.query, app.tree.tensor(node)) else { return };
     let full = &model.tensor(id).name;
-    let before = full.chars().count().saturating_sub(label.chars().count());
+    let mut before = full.chars().count().saturating_sub(label.chars().count());
+    if app.tree.is_list() {
+        before += label.chars().count().saturating_sub(shown.chars().count());
+    }
     let letters = finder.letters(query, full);
     let mut at = x + 1;
     for (i, c) in shown.chars().enumerate() {
@@ -246,6 +282,19 @@ pub fn shape(shape: &[u64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bars_of_damage() {
+        fn check(share: f64, expected: &str) {
+            assert_eq!(bar(share), expected, "{share}");
+        }
+        check(1.0, "██████");
+        check(0.1, "████▌");
+        check(0.01, "███");
+        check(0.001, "█▌");
+        check(0.0001, "");
+        check(0.0, "");
+    }
 
     #[test]
     fn the_cursor_stays_in_sight() {

@@ -1,0 +1,195 @@
+//! The choices as a command line, so that what was done by hand becomes a script.
+use crate::core::rules::Pattern;
+use crate::core::{Family, Patch, Settings};
+
+/// What cannot be said on a command line, and needs the profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeedsProfile(pub &'static str);
+
+/// `mixdown convert MODEL … -o OUTPUT`. `profile` is where the choices are saved as they stand; then it says them all.
+///
+/// # Errors
+/// Where a choice has no flag and there is no such profile.
+pub fn line(settings: &Settings, model: &[String], output: &str, profile: Option<&str>) -> Result<String, NeedsProfile> {
+    let mut words = vec!["mixdown".to_owned(), "convert".to_owned()];
+    words.extend(model.iter().cloned());
+    match profile {
+        Some(name) => words.extend(["--profile".to_owned(), name.to_owned()]),
+        None => words.extend(flags(settings)?),
+    }
+    words.extend(["-o".to_owned(), output.to_owned()]);
+    Ok(words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" "))
+}
+
+fn flags(s: &Settings) -> Result<Vec<String>, NeedsProfile> {
+    let mut out = vec!["--to".to_owned(), s.target.name().to_owned()];
+    let mut add = |flag: &str, value: Option<String>| {
+        if let Some(value) = value {
+            out.extend([flag.to_owned(), value]);
+        }
+    };
+    let d = &s.defaults;
+    add("--dtype", d.dtype.as_ref().map(ToString::to_string));
+    add("--group-size", d.group_size.map(|n| n.to_string()));
+    add("--svd-rank", d.svd_rank.map(|n| n.to_string()));
+    add("--svd-steps", d.svd_steps.map(|n| n.to_string()));
+    add("--imatrix", s.imatrix.clone());
+    if let Some(size) = d.hadamard {
+        out.push(if size > 0 { format!("--hadamard={size}") } else { "--no-hadamard".into() });
+    }
+    if let Some(on) = d.codebook {
+        out.push(if on { "--codebook" } else { "--no-codebook" }.into());
+    }
+    for (on, flag) in [(s.quant_conv, "--quant-conv"), (s.quant_embedding, "--quant-embedding")] {
+        if on {
+            out.push(flag.into());
+        }
+    }
+    if s.preset.iter().any(|r| !r.enabled) {
+        return Err(NeedsProfile("a rule of the preset is off"));
+    }
+    if s.target == Family::Gguf && s.gguf != Default::default() {
+        return Err(NeedsProfile("GGUF's own options are set"));
+    }
+    if s.metadata_tensors.is_some() {
+        return Err(NeedsProfile("where the self-description goes is set"));
+    }
+    for pattern in &s.include {
+        out.extend(["--include".to_owned(), pattern.to_string()]);
+    }
+    // What is kept stays kept whatever dtype is named for it beside, so the order of the two does not matter.
+    let mut excluded: Vec<String> = s.exclude.iter().map(Pattern::to_string).collect();
+    let mut typed = Vec::new();
+    let by_rule = s.rules.iter().filter(|r| r.enabled).map(|r| (r.pattern.to_string(), &r.patch));
+    let by_hand = s.overrides.iter().map(|(name, patch)| (format!("^{}$", regex::escape(name)), patch));
+    for (pattern, patch) in by_rule.chain(by_hand) {
+        match said(patch)? {
+            Said::Keep => excluded.push(pattern),
+            Said::Type(text) => typed.push(format!("{pattern}={text}")),
+        }
+    }
+    for pattern in excluded {
+        out.extend(["--exclude".to_owned(), pattern]);
+    }
+    for text in typed {
+        out.extend(["--tensor-type".to_owned(), text]);
+    }
+    Ok(out)
+}
+
+enum Said {
+    Keep,
+    Type(String),
+}
+
+fn said(patch: &Patch) -> Result<Said, NeedsProfile> {
+    if patch.keep == Some(true) {
+        return Ok(Said::Keep);
+    }
+    let Some(dtype) = &patch.dtype else {
+        return Err(NeedsProfile(match patch.keep {
+            Some(_) => "something is included that a rule keeps",
+            None => "a group size or rank is set without a dtype",
+        }));
+    };
+    let mut text = dtype.to_string();
+    let numbers = [
+        ("group_size", patch.group_size.map(|n| n.to_string())),
+        ("svd_rank", patch.svd_rank.map(|n| n.to_string())),
+        ("svd_steps", patch.svd_steps.map(|n| n.to_string())),
+        ("hadamard", patch.hadamard.map(|n| n.to_string())),
+        ("codebook", patch.codebook.map(|on| on.to_string())),
+    ];
+    for (key, value) in numbers {
+        if let Some(value) = value {
+            text.push_str(&format!(",{key}={value}"));
+        }
+    }
+    Ok(Said::Type(text))
+}
+
+/// A word as a POSIX shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Dtype, Rule};
+
+    fn uint4() -> Patch {
+        Patch { dtype: Some(Dtype::new("uint4")), ..Patch::default() }
+    }
+
+    fn rule(pattern: &str, patch: Patch) -> Rule {
+        Rule { pattern: Pattern::new(pattern).expect("a pattern"), patch, reason: None, enabled: true }
+    }
+
+    #[test]
+    fn choices_as_flags() {
+        fn check(change: impl Fn(&mut Settings), expected: Result<&str, &'static str>) {
+            let mut s = Settings::new(Family::Sdnq);
+            change(&mut s);
+            let got = line(&s, &["m.safetensors".into()], "out dir", None);
+            let expected = expected.map(|flags| format!("mixdown convert m.safetensors --to sdnq{flags} -o 'out dir'"));
+            assert_eq!(got, expected.map_err(NeedsProfile));
+        }
+        check(|_| (), Ok(""));
+        check(
+            |s| s.defaults = Patch { group_size: Some(-1), svd_rank: Some(8), ..uint4() },
+            Ok(" --dtype uint4 --group-size -1 --svd-rank 8"),
+        );
+        check(|s| s.exclude = vec![Pattern::new("norm|out").expect("a pattern")], Ok(" --exclude 'norm|out'"));
+        check(
+            |s| s.rules = vec![rule("to_[qk]", Patch { group_size: Some(64), ..uint4() })],
+            Ok(" --tensor-type 'to_[qk]=uint4,group_size=64'"),
+        );
+        check(
+            |s| {
+                s.overrides.insert("a.weight".into(), Patch::keep());
+                s.overrides.insert("b.weight".into(), uint4());
+            },
+            Ok(r" --exclude '^a\.weight$' --tensor-type '^b\.weight$=uint4'"),
+        );
+        check(
+            |s| {
+                s.rules = vec![rule("a", uint4()), rule("b", Patch::keep())];
+                s.overrides.insert("a.weight".into(), Patch::keep());
+            },
+            Ok(r" --exclude b --exclude '^a\.weight$' --tensor-type a=uint4"),
+        );
+        check(
+            |s| {
+                s.overrides.insert("a.weight".into(), Patch { keep: Some(false), ..Patch::default() });
+            },
+            Err("something is included that a rule keeps"),
+        );
+    }
+
+    #[test]
+    fn a_saved_profile_says_it_all() {
+        let mut s = Settings::new(Family::Sdnq);
+        s.overrides.insert("a.weight".into(), Patch { keep: Some(false), ..Patch::default() });
+        assert_eq!(
+            line(&s, &["--demo".into()], "o", Some("my profile")).expect("a line"),
+            "mixdown convert --demo --profile 'my profile' -o o"
+        );
+    }
+
+    #[test]
+    fn words_for_a_shell() {
+        fn check(word: &str, expected: &str) {
+            assert_eq!(quoted(word), expected);
+        }
+        check("a.safetensors", "a.safetensors");
+        check("", "''");
+        check("it's", r"'it'\''s'");
+        check("~/x", "'~/x'");
+        check("$(x)", "'$(x)'");
+    }
+}

@@ -1,0 +1,190 @@
+//! Two sets of choices side by side: what differs, and what it costs.
+use std::collections::HashMap;
+
+use super::app::App;
+use super::board;
+use super::losses::{Known, Sums};
+use crate::core::plan::Totals;
+use crate::core::{Plan, Result, Row, Settings, TensorId};
+use crate::session::Profile;
+
+/// What the present choices are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// As they were last saved, loaded, or begun with.
+    Saved,
+    /// As they were when they were pinned.
+    Pinned,
+}
+
+/// One side of the table.
+#[derive(Clone, Debug, Default)]
+pub struct Side {
+    /// Sums over the plan.
+    pub totals: Totals,
+    /// Losses, as far as they are known.
+    pub sums: Sums,
+}
+
+/// Tensors that change alike.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What they were made into, and are now.
+    pub labels: (String, String),
+    /// Them.
+    pub ids: Vec<TensorId>,
+    /// Their bytes.
+    pub bytes: (u64, u64),
+    /// Their losses.
+    pub sums: (Sums, Sums),
+}
+
+/// The page.
+#[derive(Clone, Debug)]
+pub struct DiffPage {
+    /// What is compared with.
+    pub against: Against,
+    /// Then and now.
+    pub sides: (Side, Side),
+    /// What changes, the most bytes first.
+    pub changes: Vec<Change>,
+    /// Lines that the profile's text loses (`false`) and gains (`true`).
+    pub text: Vec<(bool, String)>,
+    /// The one under the cursor.
+    pub at: usize,
+}
+
+fn sums(app: &App, plan: &Plan) -> Sums {
+    let mut sums = Sums::default();
+    for row in plan.rows.iter().filter(|r| r.is_lossy()) {
+        match app.losses.find(&row.name, &row.action) {
+            Some(Known::Loss(loss, quality)) => {
+                sums.add(loss, *quality, row.elements(), app.losses.alpha_of(row.sources.first()));
+            }
+            Some(Known::Failed(_)) => sums.failed += 1,
+            None => {}
+        }
+    }
+    sums
+}
+
+impl DiffPage {
+    /// Compares the present choices with others.
+    pub fn new(app: &App, against: Against, then: &Profile) -> Result<Self> {
+        let settings: &Settings = &then.settings;
+        let plan = app.backend.plan(settings)?;
+        let now = &app.board.plan;
+        let mut changes: Vec<Change> = Vec::new();
+        // Two plans over one model have a row for the same sources, whatever their order.
+        let befores: HashMap<&[TensorId], &Row> = plan.rows.iter().map(|r| (&r.sources[..], r)).collect();
+        for row in &now.rows {
+            let Some(id) = row.sources.first() else { continue };
+            let Some(before) = befores.get(&row.sources[..]).copied() else { continue };
+            if before.action == row.action {
+                continue;
+            }
+            let labels = (label(before), label(row));
+            let change = match changes.iter_mut().find(|c| c.labels == labels) {
+                Some(change) => change,
+                None => {
+                    let empty = Change { labels, ids: Vec::new(), bytes: (0, 0), sums: Default::default() };
+                    changes.push(empty);
+                    match changes.last_mut() {
+                        Some(change) => change,
+                        None => continue,
+                    }
+                }
+            };
+            change.ids.push(*id);
+            change.bytes.0 += before.bytes_after();
+            change.bytes.1 += row.bytes_after();
+            let alpha = app.losses.alpha_of(Some(id));
+            for (row, sums) in [(before, &mut change.sums.0), (row, &mut change.sums.1)] {
+                if let Some(Known::Loss(loss, quality)) = app.losses.find(&row.name, &row.action) {
+                    sums.add(loss, *quality, row.elements(), alpha);
+                } else if !row.is_lossy() {
+                    sums.measured += 1;
+                }
+            }
+        }
+        changes.sort_by_key(|c| std::cmp::Reverse(c.bytes.0.max(c.bytes.1)));
+        let side = |plan: &Plan| Side { totals: app.backend.totals(plan), sums: sums(app, plan) };
+        let sides = (side(&plan), side(now));
+        let text = lines(&then.to_text(), &app.session.profile.to_text());
+        Ok(Self { against, sides, changes, text, at: 0 })
+    }
+}
+
+fn label(row: &Row) -> String {
+    use crate::core::plan::Action;
+    let Action::Quantize(recipe) = &row.action else { return board::label(row).to_owned() };
+    let mut text = board::label(row).to_owned();
+    match row.group_size() {
+        None => {}
+        Some(crate::core::recipe::group_size::ROW) => text.push_str(" row"),
+        Some(crate::core::recipe::group_size::TENSOR) => text.push_str(" tensor"),
+        Some(n) => text.push_str(&format!(" g{n}")),
+    }
+    if recipe.svd_rank > 0 {
+        text.push_str(&format!(" r{}", recipe.svd_rank));
+    }
+    text
+}
+
+/// What one text has and the other has not, in the order of the texts: the longest common run of lines stays out.
+fn lines(before: &str, after: &str) -> Vec<(bool, String)> {
+    let (a, b): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    let head = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
+    let tail = a[head..].iter().rev().zip(b[head..].iter().rev()).take_while(|(x, y)| x == y).count();
+    let (a, b) = (&a[head..a.len() - tail], &b[head..b.len() - tail]);
+    let mut out = Vec::new();
+    // A table of all pairs would be too much of a profile with a line for each of thousands of tensors.
+    if a.len().saturating_mul(b.len()) > 1 << 22 {
+        out.extend(a.iter().map(|l| (false, (*l).to_owned())));
+        out.extend(b.iter().map(|l| (true, (*l).to_owned())));
+        return out;
+    }
+    let width = b.len() + 1;
+    let mut longest = vec![0u32; (a.len() + 1) * width];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            longest[i * width + j] = if a[i] == b[j] {
+                longest[(i + 1) * width + j + 1] + 1
+            } else {
+                longest[(i + 1) * width + j].max(longest[i * width + j + 1])
+            };
+        }
+    }
+    let (mut i, mut j) = (0, 0);
+    while i < a.len() || j < b.len() {
+        if i < a.len() && j < b.len() && a[i] == b[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if j == b.len() || i < a.len() && longest[(i + 1) * width + j] >= longest[i * width + j + 1] {
+            out.push((false, a[i].to_owned()));
+            i += 1;
+        } else {
+            out.push((true, b[j].to_owned()));
+            j += 1;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_come_and_go() {
+        fn check(before: &str, after: &str, expected: &str) {
+            let got: Vec<String> =
+                lines(before, after).iter().map(|(new, l)| format!("{}{l}", if *new { '+' } else { '-' })).collect();
+            assert_eq!(got.join(" "), expected);
+        }
+        check("a\nb\nc", "a\nb\nc", "");
+        check("a\nb\nc", "a\nc", "-b");
+        check("a\nc", "a\nb\nc", "+b");
+        check("a\nb\nc\nd", "a\nx\nc\ny", "-b +x -d +y");
+        check("", "a", "+a");
+    }
+}

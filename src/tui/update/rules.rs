@@ -1,0 +1,306 @@
+//! The rules: in which order they speak, what each of them matches and decides, and changing them.
+use rayon::prelude::*;
+
+use super::{popup, recipe, select};
+use crate::core::rules::{Cause, Pattern, TensorType};
+use crate::core::{Patch, Rule};
+use crate::session::{Edit, kinds};
+use crate::tui::app::App;
+use crate::tui::msg::Effect;
+use crate::tui::overlay::{Asked, Line, Overlay, RulesPage};
+use crate::tui::text::tensors;
+
+/// What a rule says that leaves the dtype open.
+pub const ANY: &str = "*";
+/// What a rule says that keeps a tensor as it is.
+pub const KEEP: &str = "keep";
+/// What a rule says that includes a tensor again.
+pub const QUANTIZE: &str = "quantize";
+
+/// What a rule says, as it is typed: `uint4,group_size=64`, `keep`.
+pub fn write(patch: &Patch) -> String {
+    let mut out = match (patch.keep, &patch.dtype) {
+        (Some(true), _) => return KEEP.into(),
+        (_, Some(dtype)) => dtype.to_string(),
+        (Some(false), None) => QUANTIZE.into(),
+        (None, None) => ANY.into(),
+    };
+    let mut add = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            out.push_str(&format!(",{key}={value}"));
+        }
+    };
+    add("group_size", patch.group_size.map(|n| n.to_string()));
+    add("svd_rank", patch.svd_rank.map(|n| n.to_string()));
+    add("svd_steps", patch.svd_steps.map(|n| n.to_string()));
+    add("hadamard", patch.hadamard.map(|n| n.to_string()));
+    add("codebook", patch.codebook.map(|on| on.to_string()));
+    out
+}
+
+/// Reads a rule as it is typed: `PATTERN=DTYPE[,group_size=N]…`, `PATTERN=keep`.
+pub fn read(app: &App, text: &str) -> Result<(Pattern, Patch), String> {
+    let read = TensorType::parse(text).map_err(|e| e.to_string())?;
+    let mut patch = read.patch;
+    match read.dtype.as_str() {
+        KEEP => patch = Patch::keep(),
+        QUANTIZE => patch.keep = Some(false),
+        ANY => {}
+        dtype => {
+            let family = app.session.settings().target;
+            patch.dtype = Some(app.backend.parse_dtype(family, dtype).map_err(|e| e.to_string())?);
+        }
+    }
+    if patch.is_empty() {
+        return Err(format!("`{text}` says nothing: name a dtype, or `{KEEP}`"));
+    }
+    Ok((read.pattern, patch))
+}
+
+/// The lines of the page, in the order in which they speak.
+pub fn lines(app: &App) -> Vec<Line> {
+    let s = app.session.settings();
+    let preset = (0..s.preset.len()).map(Line::Preset);
+    let include = (0..s.include.len()).map(Line::Include);
+    let exclude = (0..s.exclude.len()).map(Line::Exclude);
+    let rules = (0..s.rules.len()).map(Line::Rule);
+    let by_hand = (!s.overrides.is_empty()).then_some(Line::ByHand);
+    preset.chain(include).chain(exclude).chain(rules).chain(by_hand).collect()
+}
+
+/// The pattern of a line.
+pub fn pattern(app: &App, line: Line) -> Option<&Pattern> {
+    let s = app.session.settings();
+    match line {
+        Line::Preset(i) => s.preset.get(i).map(|r| &r.pattern),
+        Line::Include(i) => s.include.get(i),
+        Line::Exclude(i) => s.exclude.get(i),
+        Line::Rule(i) => s.rules.get(i).map(|r| &r.pattern),
+        Line::ByHand => None,
+    }
+}
+
+fn cause(line: Line) -> Cause {
+    match line {
+        Line::Preset(i) => Cause::Preset(i),
+        Line::Include(_) => Cause::NotIncluded,
+        Line::Exclude(i) => Cause::Exclude(i),
+        Line::Rule(i) => Cause::Rule(i),
+        Line::ByHand => Cause::Override,
+    }
+}
+
+/// What each line matches, and of how many tensors it has the last word.
+fn count(app: &App) -> Vec<(usize, usize)> {
+    let tensors = &app.session.model.tensors;
+    let overrides = app.session.settings().overrides.len();
+    lines(app)
+        .into_iter()
+        .map(|line| {
+            let matched = match pattern(app, line) {
+                Some(p) => tensors.par_iter().filter(|t| p.hits(&[&t.name])).count(),
+                None => overrides,
+            };
+            let cause = cause(line);
+            (matched, app.board.plan.rows.iter().filter(|r| r.cause == cause).count())
+        })
+        .collect()
+}
+
+/// Opens the page, at a line.
+pub fn open(app: &mut App, at: impl Fn(&App, Line, usize) -> bool) {
+    let counts = count(app);
+    let at = lines(app).into_iter().zip(&counts).position(|(line, (matched, _))| at(app, line, *matched)).unwrap_or(0);
+    app.overlays.push(Overlay::Rules(RulesPage { counts, at }));
+}
+
+/// Counts anew and keeps the cursor inside.
+pub fn refresh(app: &mut App) {
+    let counts = count(app);
+    if let Some(Overlay::Rules(page)) = app.overlays.iter_mut().find(|o| matches!(o, Overlay::Rules(_))) {
+        page.at = page.at.min(counts.len().saturating_sub(1));
+        page.counts = counts;
+    }
+}
+
+fn at(app: &App) -> Option<(Line, usize)> {
+    let Some(Overlay::Rules(page)) = app.overlays.last() else { return None };
+    lines(app).get(page.at).map(|line| (*line, page.at))
+}
+
+fn go(app: &mut App, to: usize) {
+    if let Some(Overlay::Rules(page)) = app.overlays.last_mut() {
+        page.at = to;
+    }
+}
+
+/// Switches a line off, or on again.
+pub fn toggle(app: &mut App, fx: &mut Vec<Effect>) {
+    let s = app.session.settings();
+    let (mut rules, is_preset, i) = match at(app) {
+        Some((Line::Preset(i), _)) => (s.preset.clone(), true, i),
+        Some((Line::Rule(i), _)) => (s.rules.clone(), false, i),
+        Some((Line::ByHand, _)) => return app.complain("what was set by hand has no switch: x goes back to the rules"),
+        Some(_) => return app.complain("it has no switch: x removes it, and undo brings it back"),
+        None => return,
+    };
+    let Some(rule) = rules.get_mut(i) else { return };
+    rule.enabled = !rule.enabled;
+    let word = if is_preset { "preset rule" } else { "rule" };
+    let title = format!("{word} {} {}", rule.pattern, if rule.enabled { "on" } else { "off" });
+    recipe::change_all(app, title, if is_preset { Edit::Preset(rules) } else { Edit::Rules(rules) }, fx);
+    refresh(app);
+}
+
+/// Removes a line.
+pub fn remove(app: &mut App, fx: &mut Vec<Effect>) {
+    let Some((line, _)) = at(app) else { return };
+    let s = app.session.settings();
+    let name = pattern(app, line).map(ToString::to_string).unwrap_or_default();
+    let edit = match line {
+        Line::Preset(_) => return app.complain("the preset's rules stay in the list: Space switches one off"),
+        Line::Include(i) => Edit::Include(without(&s.include, i)),
+        Line::Exclude(i) => Edit::Exclude(without(&s.exclude, i)),
+        Line::Rule(i) => Edit::Rules(without(&s.rules, i)),
+        Line::ByHand => Edit::Overrides(s.overrides.keys().map(|n| (n.clone(), None)).collect()),
+    };
+    let title = match line {
+        Line::ByHand => "back to the rules everywhere".to_owned(),
+        _ => format!("remove rule {name}"),
+    };
+    recipe::change_all(app, title, edit, fx);
+    refresh(app);
+}
+
+fn without<T: Clone>(list: &[T], i: usize) -> Vec<T> {
+    list.iter().enumerate().filter(|(k, _)| *k != i).map(|(_, t)| t.clone()).collect()
+}
+
+/// Moves a rule up or down: the last word counts.
+pub fn shift(app: &mut App, down: bool, fx: &mut Vec<Effect>) {
+    let Some((Line::Rule(i), row)) = at(app) else {
+        return app.complain("only the profile's rules have an order that can be changed");
+    };
+    let mut rules = app.session.settings().rules.clone();
+    let to = if down { i + 1 } else { i.wrapping_sub(1) };
+    if to >= rules.len() {
+        return app.say(if down { "it has the last word already" } else { "it speaks first already" });
+    }
+    rules.swap(i, to);
+    let title = format!("rule {} {}", rules[to].pattern, if down { "later" } else { "earlier" });
+    recipe::change_all(app, title, Edit::Rules(rules), fx);
+    go(app, if down { row + 1 } else { row - 1 });
+    refresh(app);
+}
+
+/// Opens a line's text to be changed, or a new one.
+pub fn edit(app: &mut App, new: bool) {
+    let s = app.session.settings();
+    let line = at(app).map(|(line, _)| line);
+    let (asked, text) = match line {
+        _ if new => (Asked::Rule(None), String::new()),
+        Some(Line::Rule(i)) => match s.rules.get(i) {
+            Some(r) => (Asked::Rule(Some(Line::Rule(i))), format!("{}={}", r.pattern, write(&r.patch))),
+            None => return,
+        },
+        Some(line @ Line::Exclude(_)) => {
+            let text = pattern(app, line).map(|p| format!("{p}={KEEP}")).unwrap_or_default();
+            (Asked::Rule(Some(line)), text)
+        }
+        Some(Line::Preset(_)) => {
+            return app.complain("the preset's rules cannot be changed: Space switches one off, n adds one of your own");
+        }
+        Some(Line::Include(_)) => return app.complain("change `include` in the profile's file, or remove it with x"),
+        Some(Line::ByHand) => return select::generalise(app),
+        None => (Asked::Rule(None), String::new()),
+    };
+    select::ask(app, asked, &text);
+}
+
+/// What a prompt's text would do, said while it is typed.
+pub fn preview(app: &App, text: &str) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    Some(match read(app, text) {
+        Ok((pattern, patch)) => {
+            let n = app.session.model.tensors.iter().filter(|t| pattern.hits(&[&t.name])).count();
+            format!("matches {}: {patch}", tensors(n))
+        }
+        Err(why) => why,
+    })
+}
+
+/// Takes a rule as it was typed, in place of a line or as the last. Whether it could be read.
+pub fn set(app: &mut App, place: Option<Line>, text: &str, fx: &mut Vec<Effect>) -> bool {
+    let (pattern, patch) = match read(app, text) {
+        Ok(rule) => rule,
+        Err(why) => {
+            app.complain(why);
+            return false;
+        }
+    };
+    let s = app.session.settings();
+    // What it says of tensors by rule need not be said by hand any more.
+    let told: Vec<(String, Option<Patch>)> = s
+        .overrides
+        .iter()
+        .filter(|(name, by_hand)| pattern.hits(&[name.as_str()]) && says_no_more(by_hand, &patch))
+        .map(|(name, _)| (name.clone(), None))
+        .collect();
+    let title = format!("rule {pattern}={}", write(&patch));
+    let mut rules = s.rules.clone();
+    let mut edits = Vec::new();
+    match place {
+        Some(Line::Rule(i)) if i < rules.len() => rules[i] = Rule { pattern, patch, ..rules[i].clone() },
+        Some(Line::Exclude(i)) if patch == Patch::keep() => {
+            let mut list = s.exclude.clone();
+            if let Some(slot) = list.get_mut(i) {
+                *slot = pattern;
+            }
+            edits.push(Edit::Exclude(list));
+        }
+        place => {
+            if let Some(Line::Exclude(i)) = place {
+                edits.push(Edit::Exclude(without(&s.exclude, i)));
+            }
+            rules.push(Rule { pattern, patch, reason: None, enabled: true });
+        }
+    }
+    if rules != s.rules {
+        edits.push(Edit::Rules(rules));
+    }
+    if !told.is_empty() {
+        edits.push(Edit::Overrides(told));
+    }
+    app.session.marks.clear();
+    recipe::change_all(app, title, Edit::All(edits), fx);
+    refresh(app);
+    true
+}
+
+fn says_no_more(by_hand: &Patch, rule: &Patch) -> bool {
+    let mut both = rule.clone();
+    both.apply(by_hand);
+    // To include what the rule quantizes anyway.
+    if by_hand.keep == Some(false) && rule.dtype.is_some() {
+        both.keep = rule.keep;
+    }
+    both == *rule
+}
+
+/// Enter: shows what a line matches.
+pub fn show(app: &mut App) {
+    let Some((line, _)) = at(app) else { return };
+    let text = match pattern(app, line) {
+        Some(pattern) => format!("re:{pattern}"),
+        None => {
+            let names: Vec<&str> = app.session.model.tensors.iter().map(|t| t.name.as_str()).collect();
+            let set = &app.session.settings().overrides;
+            let marked = (0..names.len()).filter(|i| set.contains_key(names[*i])).collect();
+            format!("re:{}", kinds::generalise(&names, &marked))
+        }
+    };
+    app.overlays.pop();
+    popup::set_filter(app, &text);
+}
