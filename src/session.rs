@@ -12,6 +12,7 @@ pub mod profile;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::core::imatrix::Imatrix;
 use crate::core::rules::Pattern;
 use crate::core::{Family, Model, Patch, Rule, Settings, TensorId};
 
@@ -36,6 +37,8 @@ pub enum Edit {
     Exclude(Vec<Pattern>),
     /// The list of inclusions.
     Include(Vec<Pattern>),
+    /// The importance matrix: its file, and what it holds.
+    Importance(Option<String>, Option<Arc<Imatrix>>),
     /// Several at once, in that order.
     All(Vec<Edit>),
     /// Whether convolutions are quantized too.
@@ -103,6 +106,9 @@ impl Edit {
             Self::Preset(rules) => Self::Preset(replace(&mut s.preset, rules)),
             Self::Exclude(list) => Self::Exclude(replace(&mut s.exclude, list)),
             Self::Include(list) => Self::Include(replace(&mut s.include, list)),
+            Self::Importance(file, held) => {
+                Self::Importance(replace(&mut s.imatrix, file), replace(&mut s.importance, held))
+            }
             Self::All(edits) => {
                 let mut inverse: Vec<Self> = edits.into_iter().map(|e| e.apply(s)).collect();
                 inverse.reverse();
@@ -149,6 +155,10 @@ impl Session {
     /// Makes the change again that was taken back last.
     pub fn redo(&mut self) -> Option<String> {
         self.history.redo(&mut self.profile.settings)
+    }
+    /// What was changed, and how much of it holds now.
+    pub fn history(&self) -> &History {
+        &self.history
     }
     /// Whether there is a change to take back.
     pub fn can_undo(&self) -> bool {

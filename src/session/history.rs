@@ -65,8 +65,16 @@ impl History {
         self.touched = true;
         self.saved = None;
     }
-    /// Titles of what can be undone, the latest last.
+    /// Titles of every change in their order, those that were taken back too.
     pub fn titles(&self) -> impl Iterator<Item = &str> {
-        self.past.iter().map(|s| s.title.as_str())
+        self.past.iter().chain(self.future.iter().rev()).map(|s| s.title.as_str())
+    }
+    /// How many of these hold now.
+    pub fn at(&self) -> usize {
+        self.past.len()
+    }
+    /// How many of these held at the last save, where that state can still be reached.
+    pub fn saved_at(&self) -> Option<usize> {
+        if self.touched { self.saved } else { Some(0) }
     }
 }

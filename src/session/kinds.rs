@@ -98,7 +98,7 @@ fn words(names: &[&str]) -> Vec<String> {
     let Some(first) = names.first() else { return Vec::new() };
     first
         .split(|c: char| !c.is_ascii_alphabetic())
-        .filter(|word| word.len() > 1 && names.iter().all(|n| n.contains(*word)))
+        .filter(|word| word.len() > 2 && names.iter().all(|n| n.contains(*word)))
         .flat_map(|word| [word.to_owned(), format!(r"\.{word}"), format!(r"{word}\.")])
         .collect()
 }
@@ -204,7 +204,7 @@ mod tests {
         }
         check(|n| n.contains("to_q"), "to_q");
         check(|n| n.contains("norm"), "norm");
-        check(|n| n.contains("norm") && n.contains("blocks"), "norm[12]");
+        check(|n| n.contains("norm") && n.contains("blocks"), r"\.norm");
         check(|n| n.contains("to_q") || n.contains("to_k") || n.contains("to_v"), "to_[kqv]");
         check(|n| n.contains("attn"), "attn");
         check(|n| n == "proj_out.weight", "proj");

@@ -104,10 +104,12 @@ actions! {
     Rules Recipe "recipe.rules" "The rules in their order: what each matches and decides" ["E"];
     Preset Recipe "recipe.preset" "The preset's rules: why layers are kept" ["P"];
     Generalise Recipe "recipe.generalise" "Make a rule of the marks, or of what was set by hand" ["Ctrl-g"];
+    Imatrix Recipe "recipe.imatrix" "Weigh errors by an importance matrix: its file" ["I"];
     QuantConv Recipe "recipe.quant_conv" "Quantize convolutions too; again: leave them" [];
     QuantEmbedding Recipe "recipe.quant_embedding" "Quantize embedding tables too; again: leave them" [];
     Undo Recipe "recipe.undo" "Undo" ["u"];
     Redo Recipe "recipe.redo" "Redo" ["U", "Ctrl-r"];
+    History Recipe "recipe.history" "Every change, to go back or forth to" ["Z"];
 
     WhatIf Work "work.what_if" "What if: every other way with its size and loss; Enter takes one" ["W"];
     Trial Work "work.trial" "Quantize in memory and measure" ["a"];
@@ -169,6 +171,7 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
         SvdRank => tree().and_then(|()| app.backend.can(family, Knob::SvdRank)),
         Hadamard => tree().and_then(|()| app.backend.can(family, Knob::Hadamard)),
         Codebook => tree().and_then(|()| app.backend.can(family, Knob::Codebook)),
+        Imatrix => app.backend.can(family, Knob::Importance),
         QuantConv => app.backend.can(family, Knob::QuantConv),
         QuantEmbedding => app.backend.can(family, Knob::QuantEmbedding),
         Preset if app.session.settings().preset.is_empty() => Err(match app.session.profile.preset {
@@ -191,6 +194,7 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
             Some((f, _)) if *f != family => Err(format!("the copied recipe is one of {f}")),
             Some(_) => Ok(()),
         }),
+        History if !app.session.can_undo() && !app.session.can_redo() => Err("nothing was changed yet".into()),
         Undo if !app.session.can_undo() => Err("nothing to undo".into()),
         Redo if !app.session.can_redo() => Err("nothing to redo".into()),
         Convert if app.running_job().is_some() => Err("a conversion is running: `w` shows it".into()),

@@ -1,5 +1,5 @@
 //! The state of the desk. What was chosen lies in the session; here is what is on the screen and how it came there.
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use super::board::Board;
 use super::filter::Query;
 use super::key::Key;
 use super::keymap::Keymap;
-use super::losses::Losses;
+use super::losses::{Losses, Quality, Sums};
 use super::overlay::Overlay;
 use super::update::{Range, Sort};
 use super::whatif::WhatIf;
 use crate::core::plan::Action;
 use crate::core::tree::{NodeId, Tree};
-use crate::core::{Family, Patch, Result, Row, TensorId};
+use crate::core::{Family, Loss, Patch, Result, Row, TensorId};
 use crate::session::{Profile, Session};
 
 /// Which pane the keys go to.
@@ -89,6 +89,49 @@ pub struct Conversion {
     pub progress: Progress,
     /// Whether it was asked to stop.
     pub cancelling: bool,
+    /// Losses that became final, the latest last.
+    pub written: VecDeque<(String, Loss)>,
+    /// Their sums.
+    pub sums: Sums,
+    /// The worst of them: name, and what is estimated that it costs.
+    pub worst: Vec<(String, f64)>,
+    /// Who loads the result.
+    pub loads_with: String,
+}
+
+impl Conversion {
+    /// Lines that are held of what was written.
+    const LINES: usize = 200;
+    /// How many of the worst are named.
+    const WORST: usize = 3;
+
+    /// A conversion that has just been started.
+    pub fn new(job: Box<dyn Job>, board: Arc<Board>, loads_with: String) -> Self {
+        let progress = job.progress();
+        Self {
+            job: Some(job),
+            board,
+            progress,
+            cancelling: false,
+            written: VecDeque::new(),
+            sums: Sums::default(),
+            worst: Vec::new(),
+            loads_with,
+        }
+    }
+
+    /// Takes a loss that has become final; `alpha` is what a relative error of 1 there is estimated to cost.
+    pub fn note(&mut self, row: &Row, loss: Loss, alpha: f32) {
+        self.sums.add(&loss, Quality::Written, row.elements(), alpha);
+        let damage = f64::from(alpha) * loss.relative_error;
+        let at = self.worst.partition_point(|(_, d)| *d >= damage);
+        self.worst.insert(at, (row.name.clone(), damage));
+        self.worst.truncate(Self::WORST);
+        self.written.push_back((row.name.clone(), loss));
+        if self.written.len() > Self::LINES {
+            self.written.pop_front();
+        }
+    }
 }
 
 /// Where the map's cells are drawn.
@@ -150,6 +193,10 @@ pub struct App {
     pub cursor: usize,
     /// Which pane the keys go to.
     pub focus: Focus,
+    /// Columns of the inspector beside the tree, where somebody dragged the edge between them.
+    pub side: Option<u16>,
+    /// Whether that edge is being dragged.
+    pub dragging: bool,
     /// Whether the inspector stands beside the tree, where there is room.
     pub beside: bool,
     /// Whether the inspector lies over the tree, where there is none.
@@ -217,6 +264,8 @@ impl App {
             backend,
             cursor: 0,
             focus: Focus::Tree,
+            side: None,
+            dragging: false,
             beside: true,
             over: false,
             scroll: 0,
@@ -276,6 +325,15 @@ impl App {
     /// Whether the inspector is on the screen.
     pub fn inspector_shown(&self) -> bool {
         if self.two_panes() { self.beside } else { self.over }
+    }
+    /// Columns of the inspector beside the tree.
+    pub fn side(&self) -> u16 {
+        let w = self.screen.size.0;
+        match self.side {
+            // Neither pane is pushed out of sight.
+            Some(side) => side.clamp(24, w.saturating_sub(40).max(24)),
+            None => (w * 2 / 5).clamp(44, 64),
+        }
     }
     /// Whether there is room for two panes.
     pub fn two_panes(&self) -> bool {

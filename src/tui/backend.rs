@@ -1,6 +1,8 @@
 //! The desk's only door to heavy work: tests put a stepped fake behind it, the program the engine.
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::core::imatrix::Imatrix;
 use crate::core::plan::Totals;
 use crate::core::{Dtype, Family, Loss, Patch, Plan, Result, Row, Settings, TensorId};
 use crate::session::{Profile, TargetChoice};
@@ -24,6 +26,8 @@ pub trait Backend {
     fn can(&self, family: Family, knob: Knob) -> Result<(), String>;
     /// Everything that changes when this family is chosen.
     fn settings_for(&self, family: Family, from: &Settings) -> TargetChoice;
+    /// Reads an importance matrix.
+    fn imatrix(&self, path: &str) -> Result<Arc<Imatrix>>;
     /// Asks for a trial; the newest request of a row wins.
     fn request(&self, row: &Row, priority: Priority);
     /// Takes the trials that have come to an end, or to a first estimate.
@@ -89,6 +93,8 @@ pub enum Knob {
     QuantConv,
     /// Quantizing embedding tables.
     QuantEmbedding,
+    /// An importance matrix.
+    Importance,
 }
 
 /// What is shown before a conversion is started.
@@ -102,6 +108,8 @@ pub struct ConvertPage {
     pub free_bytes: Option<u64>,
     /// What a person should know before.
     pub warnings: Vec<String>,
+    /// Whether something stands there already that would be replaced.
+    pub occupied: bool,
     /// What is done, put together by kind.
     pub groups: Vec<PageGroup>,
 }

@@ -90,6 +90,8 @@ pub fn message(event: term::Event) -> Option<Msg> {
         term::Event::Resize(w, h) => Some(Msg::Resize(w, h)),
         term::Event::Mouse(m) => match m.kind {
             MouseEventKind::Down(MouseButton::Left) => Some(Msg::Click(m.column, m.row)),
+            MouseEventKind::Drag(MouseButton::Left) => Some(Msg::Drag(m.column, m.row)),
+            MouseEventKind::Up(MouseButton::Left) => Some(Msg::Release),
             MouseEventKind::ScrollDown => Some(Msg::Wheel(m.column, m.row, 1)),
             MouseEventKind::ScrollUp => Some(Msg::Wheel(m.column, m.row, -1)),
             _ => None,

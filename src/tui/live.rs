@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::backend::{
     Alternative, Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Prior, Priority, Progress,
 };
+use crate::core::imatrix::Imatrix;
 use crate::core::plan::{Action, Totals};
 use crate::core::recipe::group_size;
 use crate::core::{Dtype, Error, Family, Loss, Patch, Plan, Result, Row, Settings, TensorId, units};
@@ -71,6 +72,7 @@ impl Backend for Live {
             Knob::Codebook => target::Knob::Codebook,
             Knob::QuantConv => target::Knob::QuantConv,
             Knob::QuantEmbedding => target::Knob::QuantEmbedding,
+            Knob::Importance => target::Knob::Importance,
         })
     }
 
@@ -97,6 +99,10 @@ impl Backend for Live {
             quant_conv: back && self.began.quant_conv,
             quant_embedding: back && self.began.quant_embedding,
         }
+    }
+
+    fn imatrix(&self, path: &str) -> Result<Arc<Imatrix>> {
+        crate::format::imatrix::open(Path::new(&at_home(path))).map(Arc::new)
     }
 
     fn request(&self, row: &Row, priority: Priority) {
@@ -175,11 +181,9 @@ impl Backend for Live {
         let layout = target::layout::Layout::new(&plan, &context)?;
         let mut warnings = plan.warnings.clone();
         // What stands in the way is said before anybody presses Enter; `force` is asked for on its own.
-        if let Err(e) = save::check_target(output, is_folder, true, &self.opened) {
-            warnings.push(e.to_string());
-        } else if save::check_target(output, is_folder, false, &self.opened).is_err() {
-            warnings.push(format!("{} stands there already: f replaces it", output.display()));
-        }
+        let barred = save::check_target(output, is_folder, true, &self.opened).err();
+        let occupied = barred.is_none() && save::check_target(output, is_folder, false, &self.opened).is_err();
+        warnings.extend(barred.map(|e| e.to_string()));
         if let Err(e) = save::check_space(output, layout.file_bytes()) {
             warnings.push(e.to_string());
         }
@@ -188,6 +192,7 @@ impl Backend for Live {
             file_bytes: layout.file_bytes(),
             free_bytes: save::free_space(output),
             warnings,
+            occupied,
             groups: groups(&plan),
         })
     }

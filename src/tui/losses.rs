@@ -30,11 +30,16 @@ pub enum Known {
 /// Histograms take 80 KB a tensor, so only those of the latest trials are held.
 const MEASURES: usize = 128;
 
+/// So many tensors' alternatives are remembered.
+const TABLES: usize = 256;
+
 /// Losses, and the histograms of the latest.
 #[derive(Debug, Default)]
 pub struct Losses {
     known: HashMap<String, Vec<(Family, Action, Known)>>,
     measures: VecDeque<(Family, String, Action, Measure)>,
+    /// Whose alternatives are remembered, the latest last.
+    tried: VecDeque<String>,
     /// α by tensor: what an error there is estimated to cost.
     alpha: Vec<f32>,
     /// By row of the current plan.
@@ -118,6 +123,9 @@ impl Losses {
         };
         if stale || answer.what_if {
             // Not of what the row is now, but true of what it was, or might be: undo, or taking it, brings it back.
+            if answer.what_if {
+                self.remember(&answer.name);
+            }
             if !matches!(known, Known::Failed(_)) || answer.what_if {
                 self.note(family, answer.name, answer.action, known);
             }
@@ -147,6 +155,22 @@ impl Losses {
             *slot = Some(known.clone());
         }
         self.note(family, name, action, known);
+    }
+
+    /// Notes whose alternatives were looked at last. Of others only what is known exactly is kept: a table has hundreds of
+    /// lines, and a model thousands of tensors.
+    fn remember(&mut self, name: &str) {
+        if self.tried.back().is_some_and(|last| last == name) {
+            return;
+        }
+        self.tried.retain(|n| n != name);
+        self.tried.push_back(name.to_owned());
+        if self.tried.len() > TABLES
+            && let Some(oldest) = self.tried.pop_front()
+            && let Some(list) = self.known.get_mut(&oldest)
+        {
+            list.retain(|(.., known)| matches!(known, Known::Loss(_, quality) if *quality >= Quality::Exact));
+        }
     }
 
     fn note(&mut self, family: Family, name: String, action: Action, known: Known) {

@@ -81,8 +81,8 @@ impl Map {
                 cells.push((block, id));
             }
         }
-        // Natural order, with what occurs once first: the model's ends.
-        order.sort_by(|a, b| (a.1.len() > 1).cmp(&(b.1.len() > 1)).then_with(|| name::natural(&a.0, &b.0)));
+        // Natural order, with what lies in no block first: the model's ends.
+        order.sort_by(|a, b| a.0.contains('*').cmp(&b.0.contains('*')).then_with(|| name::natural(&a.0, &b.0)));
         let mut map = Self::default();
         for (label, cells) in order {
             // Where a name has several numbers (experts, blocks of blocks) they follow each other.

@@ -16,6 +16,10 @@ pub enum Msg {
     Paste(String),
     /// The mouse was pressed there.
     Click(u16, u16),
+    /// The mouse was moved there with its button down.
+    Drag(u16, u16),
+    /// The mouse's button was let go.
+    Release,
     /// The wheel was turned there, that many notches down.
     Wheel(u16, u16, i32),
     /// The screen has another size.

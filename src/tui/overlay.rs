@@ -106,6 +106,8 @@ pub enum Choice {
     Default(Dtype),
     /// A family.
     Target(Family),
+    /// The state after so many changes.
+    State(usize),
 }
 
 /// A value with what is said of it.
@@ -181,7 +183,7 @@ impl Picker {
                 let n = text.parse().ok()?;
                 Choice::Hadamard(if n == 0 { 0 } else { hadamard::size(n)? })
             }
-            Choice::Dtype(_) | Choice::Default(_) | Choice::Target(_) => return None,
+            Choice::Dtype(_) | Choice::Default(_) | Choice::Target(_) | Choice::State(_) => return None,
         };
         if let Some(item) = self.items.iter().find(|i| i.choice == choice) {
             return Some(item.clone());
@@ -261,6 +263,8 @@ pub enum Asked {
     Profile,
     /// An expression of names to mark.
     MarkRegex,
+    /// The file of an importance matrix; none for none.
+    Imatrix,
     /// How many of the worst to mark.
     MarkWorst,
     /// A rule, in place of a line or as the last.

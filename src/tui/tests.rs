@@ -1,10 +1,14 @@
 //! The desk from keys to screen, without a terminal: a model, keys, and what is then to be seen.
+mod actions;
 mod edits;
 mod fake;
 mod monkey;
+mod pages;
 mod presets;
 mod screens;
+mod select;
 mod sizes;
+mod whatif;
 mod work;
 
 use super::testing::Driver;

@@ -35,6 +35,8 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
         Msg::Key(k) => key(app, k, &mut fx),
         Msg::Paste(text) => popup::paste(app, &text),
         Msg::Click(x, y) => mouse::click(app, x, y, &mut fx),
+        Msg::Drag(x, _) => mouse::drag(app, x),
+        Msg::Release => app.dragging = false,
         Msg::Wheel(x, y, notches) => mouse::wheel(app, x, y, notches),
         Msg::Resize(w, h) => app.screen.size = (w, h),
         Msg::Tick(now) => {
@@ -166,6 +168,10 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::Preset => rules::open(app, |app, line, hits| {
             hits > 0 && matches!(line, Line::Preset(_)) && !app.session.settings().preset.is_empty()
         }),
+        Action::Imatrix => {
+            let file = app.session.settings().imatrix.clone().unwrap_or_default();
+            select::ask(app, Asked::Imatrix, &file);
+        }
         Action::QuantConv => recipe::quant_conv(app, fx),
         Action::QuantEmbedding => recipe::quant_embedding(app, fx),
         Action::Reset => recipe::reset(app, fx),
@@ -174,6 +180,7 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::Undo => history(app, Session::undo, "undid"),
         Action::Redo => history(app, Session::redo, "did again"),
         Action::WhatIf => whatif::open(app, fx),
+        Action::History => recipe::pick_state(app),
         Action::Trial => trials::targets(app, fx),
         Action::TrialShown => trials::shown(app, fx),
         Action::Convert => work::open_page(app),

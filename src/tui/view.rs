@@ -3,6 +3,7 @@ mod diff;
 mod header;
 mod histogram;
 mod inspector;
+mod jobs;
 mod map;
 pub mod pen;
 mod popup;
@@ -50,7 +51,7 @@ fn all(app: &App, screen: &mut Screen, pen: &mut Pen) -> Option<(u16, u16)> {
         header::draw(app, &mut pen.part(0, 0, w, 1));
     }
     if app.two_panes() && app.beside {
-        let side = (w * 2 / 5).clamp(44, 64);
+        let side = app.side();
         tree::draw(app, screen, &mut pen.part(0, top, w - side, body));
         inspector::draw(app, screen, &mut pen.part(w - side, top, side, body));
     } else if app.inspector_shown() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::core::dtype::StorageExt;
 use crate::core::histogram::Histogram;
+use crate::core::imatrix::Imatrix;
 use crate::core::model::{Encoding, Model, Tensor};
 use crate::core::plan::{Action, Part, Totals};
 use crate::core::profile::ErrorProfile;
@@ -156,6 +157,7 @@ impl Backend for Fake {
     }
     fn can(&self, family: Family, knob: Knob) -> Result<(), String> {
         match (family, knob) {
+            (Family::Float, Knob::Importance) => Err("float weighs nothing".into()),
             (Family::Float, Knob::SvdRank) => Err("float has no low-rank branch".into()),
             (Family::Float, Knob::Hadamard) => Err("float rotates nothing".into()),
             (Family::Float, Knob::Codebook) => Err("float has no codes".into()),
@@ -174,6 +176,12 @@ impl Backend for Fake {
             overrides: Default::default(),
             quant_conv: false,
             quant_embedding: false,
+        }
+    }
+    fn imatrix(&self, path: &str) -> Result<Arc<Imatrix>> {
+        match path {
+            "good.gguf" => Ok(Arc::new(Imatrix::default())),
+            _ => Err(Error::failed(format!("{path}: no such file"))),
         }
     }
     fn request(&self, row: &Row, priority: Priority) {
@@ -210,9 +218,10 @@ impl Backend for Fake {
     fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>> {
         let dtypes = self.dtypes(settings.target).into_iter().map(|d| Patch { dtype: Some(d.name), ..Patch::default() });
         let groups = [32, 128].map(|n| Patch { group_size: Some(n), ..Patch::default() });
-        let all = dtypes.chain(groups).map(|p| (p, true));
+        let included = |patch: Patch| Patch { keep: Some(false), ..patch };
+        let all = dtypes.chain(groups).map(|p| (included(p), true));
         let odd = Patch { dtype: Some(Dtype::new("int5")), ..Patch::default() };
-        all.chain([(odd, false), (Patch::keep(), true)])
+        all.chain([(included(odd), false), (Patch::keep(), true)])
             .map(|(patch, usual)| {
                 let mut settings = settings.clone();
                 for id in ids {
@@ -279,6 +288,7 @@ impl Backend for Fake {
             loads_with: "sdnq ≥ 0.2.2".into(),
             file_bytes: plan.rows.iter().map(Row::bytes_after).sum::<u64>() + 512,
             free_bytes: Some(81 << 30),
+            occupied: false,
             warnings: vec!["2 layers stay BF16: 1155 elements do not fit int6's units of 4".into()],
             groups: vec![group("quantized", false), group("kept", true)],
         })

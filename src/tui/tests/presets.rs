@@ -115,7 +115,7 @@ fn a_switch_is_an_edit_of_the_profile() {
     check("P", "");
     check("P Space", r"[preset] off = ['^single_transformer_blocks\.0\.norm\.linear\.weight$']");
     check(
-        "P x j Enter",
+        "P Space j Space",
         r"[preset] off = ['^single_transformer_blocks\.0\.norm\.linear\.weight$', '(^|\.)time_text_embed(\.|$)']",
     );
     check("P Space Space", "");

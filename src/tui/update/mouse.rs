@@ -30,6 +30,12 @@ pub fn click(app: &mut App, x: u16, y: u16, fx: &mut Vec<Effect>) {
         }
         return;
     }
+    let edge = app.screen.size.0.saturating_sub(app.side());
+    let heads = app.screen.tree.1.saturating_sub(2);
+    if app.two_panes() && app.beside && (x == edge || x + 1 == edge) && y >= heads {
+        app.dragging = true;
+        return;
+    }
     if let Some((l, t, w, h, first)) = app.screen.choices
         && let Some(row) = inside(x, y, (l, t, w, h))
     {
@@ -52,6 +58,13 @@ pub fn click(app: &mut App, x: u16, y: u16, fx: &mut Vec<Effect>) {
         } else {
             app.cursor = row;
         }
+    }
+}
+
+/// The edge between the panes goes where the mouse goes.
+pub fn drag(app: &mut App, x: u16) {
+    if app.dragging {
+        app.side = Some(app.screen.size.0.saturating_sub(x));
     }
 }
 

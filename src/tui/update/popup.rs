@@ -220,8 +220,9 @@ fn page(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
 }
 
 fn answer(app: &mut App, asked: Asked, text: &str, fx: &mut Vec<Effect>) {
-    if text.is_empty() {
+    if text.is_empty() && asked != Asked::Imatrix {
         return app.complain(match asked {
+            Asked::Imatrix => "",
             Asked::Output => {
                 "write where the conversion goes: a folder, or a file that ends in .safetensors (GGUF: .gguf)"
             }
@@ -242,6 +243,7 @@ fn answer(app: &mut App, asked: Asked, text: &str, fx: &mut Vec<Effect>) {
     app.overlays.pop();
     match asked {
         Asked::Rule(_) => {}
+        Asked::Imatrix => recipe::imatrix(app, text, fx),
         Asked::MarkRegex => select::mark_regex(app, text),
         Asked::MarkWorst => select::mark_worst(app, text),
         Asked::Output => work::set_output(app, text),

@@ -143,6 +143,7 @@ pub fn reach(app: &App) -> (Vec<TensorId>, usize) {
 pub fn set(app: &mut App, choice: &Choice, fx: &mut Vec<Effect>) {
     let (word, patch) = match choice {
         Choice::Target(family) => return target(app, *family),
+        Choice::State(n) => return go_to_state(app, *n),
         Choice::Default(dtype) => return default_dtype(app, dtype, fx),
         Choice::Dtype(dtype) => (dtype.to_string(), Patch { dtype: Some(dtype.clone()), ..Patch::default() }),
         Choice::GroupSize(n) => {
@@ -186,6 +187,22 @@ pub fn codebook(app: &mut App, fx: &mut Vec<Effect>) {
     let on = !reach(app).0.iter().all(said);
     let patch = Patch { codebook: Some(on), ..Patch::default() };
     put(app, &patch.to_string(), &patch, fx);
+}
+
+/// `I`: weighs errors by an importance matrix, or by none.
+pub fn imatrix(app: &mut App, file: &str, fx: &mut Vec<Effect>) {
+    let (title, edit) = match file {
+        "" => ("no importance matrix".to_owned(), Edit::Importance(None, None)),
+        _ => match app.backend.imatrix(file) {
+            Ok(held) => {
+                let title = format!("importance matrix of {}", tensors(held.entries.len()));
+                (title, Edit::Importance(Some(file.to_owned()), Some(held)))
+            }
+            Err(e) => return app.complain(e.to_string()),
+        },
+    };
+    let known: Vec<TensorId> = app.session.model.ids().filter(|id| !is_kept(app, *id)).collect();
+    change(app, title, edit, &known, "", fx);
 }
 
 /// Whether convolutions are quantized too.
@@ -371,6 +388,34 @@ pub fn pick_hadamard(app: &mut App) {
         let said = app.session.settings().decide(&names(app, id)).patch.hadamard;
         Some(Choice::Hadamard(said.unwrap_or(0)))
     });
+}
+
+/// `Z`: every state since the beginning.
+pub fn pick_state(app: &mut App) {
+    let history = app.session.history();
+    let saved = |n: usize| if history.saved_at() == Some(n) { "saved" } else { "" };
+    let begin = item("the beginning".into(), String::new(), saved(0), Choice::State(0));
+    let states = history
+        .titles()
+        .enumerate()
+        .map(|(i, title)| item(title.to_owned(), format!("{}", i + 1), saved(i + 1), Choice::State(i + 1)));
+    let items = std::iter::once(begin).chain(states).collect();
+    let current = Some(Choice::State(history.at()));
+    let whose = crate::core::name::clean(&app.session.model.title).into_owned();
+    app.overlays.push(Overlay::Picker(Picker::new("History", whose, items, current)));
+}
+
+/// Takes changes back, or makes them again, until so many hold.
+fn go_to_state(app: &mut App, n: usize) {
+    while app.session.history().at() > n && app.session.undo().is_some() {}
+    while app.session.history().at() < n && app.session.redo().is_some() {}
+    match replan(app) {
+        Ok(()) => {
+            let title = n.checked_sub(1).and_then(|i| app.session.history().titles().nth(i).map(str::to_owned));
+            app.say(title.map_or("back at the beginning".to_owned(), |t| format!("as after: {t}")));
+        }
+        Err(e) => app.complain(e.to_string()),
+    }
 }
 
 /// `T`

@@ -40,14 +40,16 @@ pub fn set_output(app: &mut App, text: &str) {
 pub fn started(app: &mut App, started: Result<Box<dyn Job>>) {
     match started {
         Ok(job) => {
+            let mut loads_with = String::new();
             if let Some(Overlay::Page(page)) = app.overlays.last() {
                 app.output = Some(page.output.clone());
+                loads_with = page.page.as_ref().map(|p| p.loads_with.clone()).unwrap_or_default();
                 app.overlays.pop();
             }
-            let progress = job.progress();
-            app.say(format!("converting into {}", progress.output.display()));
-            let board = Arc::clone(&app.board);
-            app.jobs.push(Conversion { job: Some(job), board, progress, cancelling: false });
+            let conversion = Conversion::new(job, Arc::clone(&app.board), loads_with);
+            let key = app.keymap.keys_of(Action::Jobs).unwrap_or_default();
+            app.say(format!("converting into {} · {key} shows it", conversion.progress.output.display()));
+            app.jobs.push(conversion);
         }
         Err(e) => match app.overlays.last_mut() {
             Some(Overlay::Page(page)) => page.error = Some(e.to_string()),
@@ -65,9 +67,11 @@ pub fn look_at_jobs(app: &mut App) {
         conversion.progress = job.progress();
         for (name, loss) in job.take_losses() {
             let theirs = &conversion.board;
+            let family = theirs.plan.family;
             let row = theirs.find(&name).map(|i| &theirs.plan.rows[i]).filter(|r| r.action != What::Copy);
-            if let Some(row) = row {
-                app.losses.written(&app.board, theirs.plan.family, name, row.action.clone(), loss);
+            if let Some(row) = row.cloned() {
+                conversion.note(&row, loss, app.losses.alpha_of(row.sources.first()));
+                app.losses.written(&app.board, family, name, row.action.clone(), loss);
                 news = true;
             }
         }
@@ -85,7 +89,10 @@ pub fn look_at_jobs(app: &mut App) {
         }
         let output = progress.output.display();
         match progress.state {
-            JobState::Done(summary) => app.say(format!("{output} is written: {summary}")),
+            JobState::Done(summary) => {
+                let key = app.keymap.keys_of(Action::Jobs).unwrap_or_default();
+                app.say(format!("{output} is written: {summary} · {key} shows more"));
+            }
             JobState::Failed(why) => app.complain(format!("{output} was not written: {why}")),
             JobState::Cancelled => app.say(format!("cancelled; {output} was not written")),
             JobState::Running => {}

@@ -2,12 +2,12 @@
 use ratatui::style::Style;
 
 use super::pen::Pen;
-use super::{diff, map, rules, status};
+use super::{diff, jobs, map, rules};
 use crate::core::name::clean;
 use crate::core::units;
 use crate::tui::action::{self, Group};
 use crate::tui::app::{App, Screen};
-use crate::tui::backend::{ConvertPage, JobState};
+use crate::tui::backend::ConvertPage;
 use crate::tui::overlay::{self, Asked, Confirm, List, Overlay, Page, Picker, Prompt};
 use crate::tui::update::{rules as update_rules, select};
 use crate::tui::{text, theme};
@@ -22,7 +22,7 @@ pub fn draw(app: &App, overlay: &Overlay, screen: &mut Screen, pen: &mut Pen) ->
         Overlay::Picker(picker) => self::picker(picker, screen, pen),
         Overlay::Page(page) => self::page(app, page, pen),
         Overlay::Prompt(prompt) => self::prompt(app, prompt, pen),
-        Overlay::Jobs => jobs(app, pen),
+        Overlay::Jobs => jobs::draw(app, pen),
         Overlay::Rules(page) => rules::draw(app, page, screen, pen),
         Overlay::Map(map) => map::draw(app, map, screen, pen),
         Overlay::Diff(page) => diff::draw(app, page, screen, pen),
@@ -69,7 +69,10 @@ fn picker(picker: &Picker, screen: &mut Screen, pen: &mut Pen) -> Cursor {
     let title = format!("{} of {}", picker.title, picker.whose);
     let width = (label + figure + about + 12).max(text::width(&title) as u16 + 6).max(30);
     let height = picker.items.len() as u16 + 3;
-    let (mut pen, w, h) = frame(pen, width, height, &title, "Enter sets it");
+    // Where not all of it fits, how far one is.
+    let all = usize::from(height) <= usize::from(pen.height());
+    let place = if all { String::new() } else { format!("{}/{} · ", picker.list.at + 1, items.len()) };
+    let (mut pen, w, h) = frame(pen, width, height, &title, &format!("{place}Enter sets it"));
     let cursor = field(&mut pen, 2, 0, &picker.list.input);
     pen.put(0, 0, "›", theme::accent());
     let rows = usize::from(h.saturating_sub(1));
@@ -114,7 +117,11 @@ fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
         lines.push(Line::Item(i));
     }
     let (mut pen, w, h) =
-        frame(pen, 76, pen.height().saturating_sub(2).max(6), "Help", "type to find · Enter does it · Esc closes");
+        frame(pen, 76, pen.height().saturating_sub(2).max(6), "Help", &format!(
+            "{}/{} · type to find · Enter does it · Esc closes",
+            list.at + 1,
+            actions.len()
+        ));
     let cursor = field(&mut pen, 2, 0, &list.input);
     pen.put(0, 0, "›", theme::accent());
     let rows = usize::from(h.saturating_sub(1));
@@ -158,6 +165,7 @@ fn prompt(app: &App, prompt: &Prompt, pen: &mut Pen) -> Cursor {
     let (title, about) = match prompt.asked {
         Asked::Output => ("Convert into", "a folder, or a file that ends in .safetensors (GGUF: .gguf)"),
         Asked::Profile => ("Save the profile as", "a name, or a path that ends in .toml"),
+        Asked::Imatrix => ("Importance matrix", "a file of llama.cpp, GGUF or legacy; nothing for none"),
         Asked::MarkRegex => ("Mark names that match", "a regular expression, searched in names: attn.*to_q"),
         Asked::MarkWorst => ("Mark the worst", "how many, by estimated damage"),
         Asked::Rule(_) => ("Rule", "PATTERN=DTYPE[,group_size=N][,svd_rank=N]…, or PATTERN=keep"),
@@ -214,66 +222,6 @@ fn command(line: &str, pen: &mut Pen) -> Cursor {
     None
 }
 
-fn jobs(app: &App, pen: &mut Pen) -> Cursor {
-    let height = (app.jobs.len() as u16).saturating_mul(3).clamp(3, 18) + 4;
-    let (mut pen, w, h) = frame(pen, 76, height, "Jobs", "x cancels · Esc closes");
-    let trials = app.backend.trials_running();
-    pen.put(
-        0,
-        0,
-        &format!("trials: {}", if trials == 0 { "none running".into() } else { format!("{trials} running") }),
-        Style::new(),
-    );
-    if app.jobs.is_empty() {
-        pen.put(0, 2, "no conversion was started yet", theme::dim());
-    }
-    let mut y = 2;
-    for conversion in app.jobs.iter().rev() {
-        if y >= h {
-            break;
-        }
-        let p = &conversion.progress;
-        let (word, style) = match &p.state {
-            JobState::Running if conversion.cancelling => ("cancelling", theme::warn()),
-            JobState::Running => ("running", theme::accent()),
-            JobState::Done(_) => ("done", theme::good()),
-            JobState::Failed(_) => ("failed", theme::bad()),
-            JobState::Cancelled => ("cancelled", theme::warn()),
-        };
-        let x = pen.put(0, y, &format!("{word:<11}"), style);
-        pen.put(
-            x,
-            y,
-            &text::cut_left(&clean(&p.output.display().to_string()), usize::from(w.saturating_sub(x))),
-            Style::new(),
-        );
-        match &p.state {
-            JobState::Running => {
-                let x = status::bar(&mut pen, 0, y + 1, 20, p.share());
-                let left = p.left().map_or(String::new(), |s| format!(" · {} left", units::clock(s)));
-                let text = format!(
-                    " {:>3} % · {}/{} · {}/s{left}",
-                    (p.share() * 100.0).floor(),
-                    p.rows_done,
-                    text::tensors(p.rows_total),
-                    units::size(p.speed() as u64)
-                );
-                pen.put(x, y + 1, &text::cut(&text, usize::from(w.saturating_sub(x))), Style::new());
-                y += 3;
-            }
-            JobState::Done(text) | JobState::Failed(text) => {
-                for line in text::wrap(&clean(text), usize::from(w)) {
-                    y += 1;
-                    pen.put(0, y, &line, theme::dim());
-                }
-                y += 2;
-            }
-            JobState::Cancelled => y += 2,
-        }
-    }
-    None
-}
-
 fn page(app: &App, page: &Page, pen: &mut Pen) -> Cursor {
     let width = pen.width().saturating_sub(4).clamp(20, 92);
     let inner = usize::from(width.saturating_sub(4));
@@ -290,7 +238,8 @@ fn page(app: &App, page: &Page, pen: &mut Pen) -> Cursor {
             lines.push((String::new(), Style::new()));
             table(app, p, inner, &mut lines);
             lines.push((String::new(), Style::new()));
-            for warning in &p.warnings {
+            let said = page.error.as_deref().unwrap_or_default();
+            for warning in p.warnings.iter().filter(|w| !said.contains(w.as_str())) {
                 warnings.extend(text::wrap(&format!("! {}", clean(warning)), inner));
             }
         }
@@ -303,10 +252,13 @@ fn page(app: &App, page: &Page, pen: &mut Pen) -> Cursor {
         let sign = if short { "! " } else { "" };
         tail.push((format!("{sign}disk: {} needed{free}", units::size(p.file_bytes)), style));
     }
+    let occupied = page.page.as_ref().is_ok_and(|p| p.occupied);
     if page.force {
         tail.push(("what is there is overwritten (f: do not)".into(), theme::warn()));
+    } else if occupied {
+        tail.push(("! something of that name is there already (f: overwrite it)".into(), theme::warn()));
     }
-    if let Some(error) = &page.error {
+    if let Some(error) = page.error.as_ref().filter(|_| !occupied || page.force) {
         tail.extend(text::wrap(&format!("! {}", clean(error)), inner).into_iter().map(|l| (l, theme::bad())));
     }
     tail.push((String::new(), Style::new()));

@@ -101,8 +101,9 @@ pub fn draw(app: &App, page: &RulesPage, screen: &mut Screen, pen: &mut Pen) -> 
     if let (Some(row), true) = (rows.get(page.at), below > 0) {
         let (matched, decided) = page.counts.get(page.at).copied().unwrap_or_default();
         let state = if row.enabled == Some(false) { "off · " } else { "" };
-        let why = row.reason.map_or(String::new(), |why| format!(" · {}", clean(why)));
-        let facts = format!("{state}matches {}, decides {decided}{why}", text::tensors(matched));
+        let why = row.reason.map(|why| clean(why).into_owned());
+        let facts = why.unwrap_or_else(|| format!("matches {}, decides {decided}", text::tensors(matched)));
+        let facts = format!("{state}{facts}");
         let lines = text::wrap(&facts, usize::from(w));
         let last = usize::from(BELOW) - 1;
         for (y, line) in lines.iter().take(last).enumerate() {

@@ -28,17 +28,17 @@ impl Columns {
     /// As many as fit beside a name of some width.
     fn fit(app: &App, width: u16) -> Self {
         let to = app.board.label_width.clamp(5, 14) as u16;
-        let from = app.board.from_width.clamp(4, 8) as u16;
+        let from = app.board.from_width.clamp(5, 8) as u16;
         let mut c = Self { shape: 12, from: from + 1, to: to + 1, size: 13, loss: 10, damage: DAMAGE + 1 };
         let sum = |c: &Self| c.shape + c.from + c.to + c.size + c.loss + c.damage;
         let narrower: [(u16, Narrow); 8] = [
-            (22, |c| c.shape = 0),
             (22, |c| c.from = 0),
+            (22, |c| c.shape = 0),
             (18, |c| c.size = 7),
             (14, |c| c.to = c.to.min(8)),
+            (14, |c| c.damage = 0),
             (14, |c| c.size = 0),
             (10, |c| c.to = 0),
-            (10, |c| c.damage = 0),
             (10, |c| c.loss = 0),
         ];
         for (name, narrow) in narrower {

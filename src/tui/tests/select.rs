@@ -1,0 +1,155 @@
+//! Marks, the order of rows, and the rules that marks stand for.
+use super::*;
+use insta::assert_snapshot;
+
+/// Names of what is marked after those keys, without `.weight`.
+fn marked(keys: &str) -> String {
+    let (mut driver, _) = desk(SMALL, (120, 30));
+    driver.keys("= A").settle();
+    driver.keys("- j").keys(keys).settle();
+    let marks: Vec<&str> = driver
+        .app
+        .session
+        .marks
+        .iter()
+        .map(|id| driver.app.session.model.tensor(id).name.trim_end_matches(".weight"))
+        .collect();
+    marks.join(" ")
+}
+
+#[test]
+fn a_range_grows_with_the_cursor() {
+    // Closed, there are two rows: blocks and embed.
+    assert_eq!(marked("= g g j j j v j v j"), "blocks.0.attn.to_k blocks.0.attn.to_q");
+    assert_eq!(marked("= g g j j j v j k"), "blocks.0.attn.to_k");
+    assert_eq!(marked("= g g j j j v j Esc"), "");
+    assert_eq!(marked("G v"), "embed");
+}
+
+#[test]
+fn the_same_kind_in_every_block() {
+    assert_eq!(marked("= g g j j j ."), "blocks.0.attn.to_k blocks.1.attn.to_k");
+    assert_eq!(
+        marked("= g g j j ."),
+        "blocks.0.attn.to_k blocks.0.attn.to_q blocks.1.attn.to_k blocks.1.attn.to_q"
+    );
+    assert_eq!(marked("G ."), "embed");
+}
+
+#[test]
+fn names_by_expression() {
+    assert_eq!(marked("+ n o r m Enter"), "blocks.0.norm blocks.1.norm");
+    assert_eq!(marked("+ 1 . * q Enter"), "blocks.1.attn.to_q");
+    assert_eq!(marked("+ z z Enter"), "");
+}
+
+#[test]
+fn the_worst_by_estimated_damage() {
+    // Of equal errors the largest matrices cost most.
+    assert_eq!(marked("# Backspace Backspace 1 Enter"), "embed");
+    assert_eq!(marked("# Backspace Backspace 3 Enter"), "blocks.0.ff blocks.1.ff embed");
+}
+
+#[test]
+fn from_the_worst_to_the_next() {
+    fn check(keys: &str, at: &str) {
+        let (mut driver, _) = desk(SMALL, (120, 30));
+        driver.keys("= A").settle();
+        driver.keys(keys);
+        let id = driver.app.tensor().expect("a tensor");
+        assert_eq!(driver.app.session.model.tensor(id).name.trim_end_matches(".weight"), at, "{keys}");
+    }
+    check("g g ] e", "blocks.0.ff");
+    check("G ] e", "blocks.0.ff");
+    check("G ] e ] e", "blocks.1.ff");
+    check("G ] e [ e", "embed");
+    check("G [ e", "embed");
+    // Where it is folded away, the groups above open.
+    check("- G ] e", "blocks.0.ff");
+}
+
+#[test]
+fn a_list_by_damage() {
+    assert_snapshot!(after(SMALL, (100, 16), "= A o d j"), @"");
+}
+
+#[test]
+fn orders() {
+    fn check(keys: &str, first: &str) {
+        let (mut driver, _) = desk(SMALL, (120, 30));
+        driver.keys("= A").settle();
+        driver.keys("- G").keys(keys);
+        let names: Vec<&str> = driver
+            .app
+            .tree
+            .visible()
+            .iter()
+            .filter_map(|n| driver.app.tree.tensor(*n))
+            .map(|id| driver.app.session.model.tensor(id).name.trim_end_matches(".weight"))
+            .collect();
+        assert_eq!(names.first().copied().unwrap_or_default(), first, "{keys}");
+    }
+    check("o s", "embed");
+    check("o d", "embed");
+    check("o n", "blocks.0.attn.to_k");
+    check("`", "blocks.0.attn.to_k");
+    check("` `", "embed");
+    check("o d o o", "embed");
+    check("t u 4 Enter o e", "embed");
+    check("t u 4 Enter o g", "embed");
+}
+
+/// The rules after those keys.
+fn rules(keys: &str) -> String {
+    let (mut driver, _) = desk(SMALL, (120, 30));
+    driver.keys(keys).settle();
+    let settings = driver.app.session.settings();
+    let rules = settings.rules.iter().map(|r| format!("{}{}={}", if r.enabled { "" } else { "off " }, r.pattern, r.patch));
+    let by_hand = settings.overrides.len();
+    let mut out: Vec<String> = rules.collect();
+    if by_hand > 0 {
+        out.push(format!("{by_hand} by hand"));
+    }
+    out.join(" · ")
+}
+
+#[test]
+fn marks_become_a_rule() {
+    assert_eq!(rules("+ t o _ q Enter t u 4 Enter Ctrl-g Enter"), "to_q=uint4");
+    assert_eq!(rules("+ t o _ q Enter Ctrl-g Enter"), "to_q=int8");
+    assert_eq!(rules("+ t o _ q Enter x Ctrl-g Enter"), "to_q=keep");
+    // Without marks: what was set by hand alike.
+    assert_eq!(rules("+ t o _ q Enter t u 4 Enter Esc Ctrl-g Enter"), "to_q=uint4");
+    assert_eq!(rules("+ t o _ q Enter t u 4 Enter Ctrl-g Enter u"), "2 by hand");
+    assert_eq!(rules("Ctrl-g"), "");
+}
+
+#[test]
+fn the_page_of_rules() {
+    let made = "E n f f = u i n t 4 , g r o u p _ s i z e = 3 2 Enter n n o r m = k e e p Enter";
+    assert_eq!(rules(made), "ff=uint4 group 32 · norm=keep");
+    assert_eq!(rules(&format!("{made} Space")), "off ff=uint4 group 32 · norm=keep");
+    assert_eq!(rules(&format!("{made} j Space")), "ff=uint4 group 32 · off norm=keep");
+    assert_eq!(rules(&format!("{made} J")), "norm=keep · ff=uint4 group 32");
+    assert_eq!(rules(&format!("{made} J J K")), "ff=uint4 group 32 · norm=keep");
+    assert_eq!(rules(&format!("{made} x")), "norm=keep");
+    assert_eq!(rules(&format!("{made} x u")), "ff=uint4 group 32 · norm=keep");
+    assert_eq!(rules(&format!("{made} j e Backspace Backspace Backspace Backspace i n t 4 Enter")), "ff=uint4 group 32 · norm=int4");
+    assert_snapshot!(after(SMALL, (100, 20), &format!("{made} Esc + e m b Enter x E")), @"");
+}
+
+#[test]
+fn a_rule_that_cannot_be_read_stays_to_be_put_right() {
+    let (mut driver, _) = desk(SMALL, (100, 20));
+    driver.keys("E n f f = u i n t 9 Enter");
+    assert_eq!(driver.screen().lines().nth(19).unwrap_or_default().trim(), "! there is no dtype `uint9`");
+    driver.keys("Backspace 4 Enter");
+    assert_eq!(driver.app.session.settings().rules.len(), 1);
+}
+
+#[test]
+fn a_rule_shows_what_it_matches() {
+    let (mut driver, _) = desk(SMALL, (100, 20));
+    driver.keys("E n t o _ q = k e e p Enter Enter");
+    assert_eq!((driver.app.filter.as_str(), driver.app.tree.shown()), ("re:to_q", 2));
+}
