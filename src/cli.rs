@@ -28,8 +28,9 @@ use crate::core::{Error, Result};
 use crate::engine::Limits;
 use crate::format::{OpenOptions, Opened};
 use crate::session::Session;
-use crate::{target, tui};
-use args::{Cli, Command, Global, ModelArg};
+use crate::tui::theme::environment::{When, Wish};
+use crate::{format, target, tui};
+use args::{Cli, Command, DeskArgs, Global, ModelArg};
 
 /// Parses the arguments, runs the command, and gives the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
@@ -92,8 +93,11 @@ fn dispatch(cli: Cli) -> Result<u8> {
     if cli.command.is_some() && (cli.model != ModelArg::default() || cli.settings != args::SettingsArgs::default()) {
         return Err(Error::usage("MODEL and settings come after the command: `mixdown plan MODEL --dtype int8`"));
     }
+    if cli.command.is_some() && cli.desk != DeskArgs::default() {
+        return Err(Error::usage("--theme and --ascii are the desk's: `mixdown --theme light MODEL`"));
+    }
     match cli.command {
-        None => desk(global, &cli.model, &cli.settings),
+        None => desk(global, &cli.model, &cli.settings, cli.desk),
         Some(Command::Inspect(a)) => inspect::run(global, &a),
         Some(Command::Plan(a)) => plan::run(global, &a),
         Some(Command::Trial(a)) => trial::run(global, &a),
@@ -130,7 +134,7 @@ fn manual(out: &mut Vec<u8>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn desk(global: &Global, model: &ModelArg, choices: &args::SettingsArgs) -> Result<u8> {
+fn desk(global: &Global, model: &ModelArg, choices: &args::SettingsArgs, desk: DeskArgs) -> Result<u8> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(Error::usage(
             "the desk needs a terminal; without one use `mixdown inspect`, `plan`, `trial` or `convert` (see --help)",
@@ -150,7 +154,13 @@ fn desk(global: &Global, model: &ModelArg, choices: &args::SettingsArgs) -> Resu
         let live = tui::Live::new(opened, limits, session.settings().clone(), move || wake.wake())?;
         Ok((session, Box::new(live) as Box<dyn tui::backend::Backend>))
     };
-    tui::run(make, tui::Options::default())
+    let colour = match global.color {
+        args::Color::Auto => When::Auto,
+        args::Color::Always => When::Always,
+        args::Color::Never => When::Never,
+    };
+    let wish = Wish { theme: desk.theme, ascii: desk.ascii.then_some(true), colour };
+    tui::run(make, tui::Options { greeting: None, config: format::config::read(), wish })
 }
 
 /// Opens what MODEL names, or the built-in model.

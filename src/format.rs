@@ -3,6 +3,7 @@
 //! Weights are read by position, never mapped: a file cut short under a map kills the process, and a map's pages
 //! cannot be budgeted.
 pub mod blob;
+pub mod config;
 mod cursor;
 pub mod demo;
 pub mod folder;

@@ -4,6 +4,7 @@ pub mod action;
 pub mod app;
 pub mod backend;
 pub mod board;
+pub mod config;
 pub mod diff;
 pub mod event;
 pub mod filter;
@@ -20,7 +21,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod text;
-mod theme;
+pub mod theme;
 pub mod update;
 mod view;
 pub mod whatif;
@@ -37,15 +38,21 @@ use crate::core::{Error, Result};
 use crate::session::Session;
 use app::App;
 use backend::{Backend, JobState};
+use config::Config;
 use event::Event;
 use msg::{Effect, Msg};
 use terminal::Screen;
+use theme::environment::{Environment, Wish};
 
 /// How the desk is run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// A message to begin with.
     pub greeting: Option<String>,
+    /// What config.toml is called, and its text or why it cannot be read.
+    pub config: Option<(String, Result<String, String>)>,
+    /// How it is asked to look, before the file is.
+    pub wish: Wish,
 }
 
 /// Frames are not drawn more often than this for news from the engine; a key is answered at once.
@@ -68,7 +75,13 @@ pub fn run(make: impl FnOnce(Waker) -> Result<(Session, Box<dyn Backend>)>, opti
     if let Some(text) = options.greeting {
         app.say(text);
     }
-    let mut screen = Screen::new().map_err(io)?;
+    let config = match &options.config {
+        Some((file, Ok(text))) => Config::parse(file, text),
+        Some((file, Err(why))) => Config::unreadable(file, why),
+        None => Config::default(),
+    };
+    config.apply(&mut app, options.wish, &Environment::read());
+    let mut screen = Screen::new(app.mouse, &app.look).map_err(io)?;
     #[cfg(unix)]
     let signals = event::read_signals(sender.clone()).map_err(io)?;
     event::read_terminal(sender).map_err(io)?;
@@ -132,6 +145,7 @@ fn turn(app: &mut App, screen: &mut Screen, events: &Receiver<Event>, waker: &Wa
             for effect in update::perform(app, effects) {
                 match effect {
                     Effect::Redraw => screen.forget()?,
+                    Effect::Mouse(on) => screen.set_mouse(on)?,
                     Effect::Suspend => {
                         if let Err(why) = screen.suspend() {
                             app.complain(why);

@@ -1,9 +1,11 @@
 //! What may be said on the command line. Help, manual page and completions come from here.
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::core::rules::hadamard;
+use crate::tui::theme::palette::Theme;
 
 /// A mixing desk for model weights: see what each setting costs, then write the file your runtime loads.
 #[derive(Debug, Parser)]
@@ -18,9 +20,28 @@ pub struct Cli {
     /// For the desk.
     #[command(flatten)]
     pub settings: SettingsArgs,
+    /// For the desk.
+    #[command(flatten)]
+    pub desk: DeskArgs,
     /// Without one: the desk.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// How the desk looks.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeskArgs {
+    /// Colours of the desk
+    #[arg(long, value_name = "NAME", value_parser = themes(), help_heading = "Desk")]
+    pub theme: Option<Theme>,
+    /// Draw the desk in ASCII alone
+    #[arg(long, help_heading = "Desk")]
+    pub ascii: bool,
+}
+
+fn themes() -> impl TypedValueParser<Value = Theme> {
+    PossibleValuesParser::new(Theme::ALL.iter().map(|t| PossibleValue::new(t.name()).help(t.about())))
+        .try_map(|name| Theme::parse(&name).ok_or("no such theme"))
 }
 
 /// Options of every command.

@@ -85,6 +85,13 @@ pub fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
+/// Of the allowed names the one that was probably meant.
+pub fn nearest<'a>(name: &str, allowed: &[&'a str]) -> Option<&'a str> {
+    let lower = name.to_lowercase();
+    let near = allowed.iter().map(|a| (distance(&lower, a), *a)).min()?;
+    (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
+}
+
 /// The leading digit run without its zeros, and what follows it.
 fn digits(s: &[u8]) -> (&[u8], &[u8]) {
     let end = s.iter().position(|c| !c.is_ascii_digit()).unwrap_or(s.len());

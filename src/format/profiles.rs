@@ -6,12 +6,8 @@ use crate::core::{Error, Result};
 
 /// The platform's folder for them.
 pub fn folder() -> Result<PathBuf> {
-    // People who live in a terminal expect XDG's variables to count on every system.
-    if let Some(xdg) = std::env::var_os("XDG_CONFIG_HOME").filter(|v| !v.is_empty()) {
-        return Ok(PathBuf::from(xdg).join("mixdown").join("profiles"));
-    }
-    directories::ProjectDirs::from("", "", "mixdown")
-        .map(|d| d.config_dir().join("profiles"))
+    super::config::folder()
+        .map(|f| f.join("profiles"))
         .ok_or_else(|| Error::failed("this system names no folder for settings; set XDG_CONFIG_HOME"))
 }
 

@@ -136,6 +136,7 @@ actions! {
     Help Program "program.help" "What can be done here; Enter does it" ["?", "F1"];
     Palette Program "program.palette" "Find a command" [":", "Ctrl-p"];
     Back Program "program.back" "One step back: popup, filter, marks" ["Esc"];
+    Mouse Program "program.mouse" "Release the mouse, so that the terminal selects text; again: take it back" ["m"];
     Suspend Program "program.suspend" "Suspend" ["Ctrl-z"];
     Stop Program "program.stop" "Cancel what runs" ["Ctrl-c"];
     Quit Program "program.quit" "Quit" ["q"];
@@ -153,6 +154,7 @@ impl Action {
 pub fn when(action: Action, app: &App) -> Result<(), String> {
     use Action::*;
     let family = app.session.settings().target;
+    let key = |action| app.keymap.name(action);
     let tree = || {
         if app.tree.visible().is_empty() {
             Err(if app.tree.filtered() {
@@ -190,16 +192,16 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
             None => Err("go to a tensor first".into()),
         }),
         Paste => tree().and_then(|()| match &app.clipboard {
-            None => Err("nothing was copied yet: `y` copies a recipe".into()),
+            None => Err(format!("nothing was copied yet: `{}` copies a recipe", key(Copy))),
             Some((f, _)) if *f != family => Err(format!("the copied recipe is one of {f}")),
             Some(_) => Ok(()),
         }),
         History if !app.session.can_undo() && !app.session.can_redo() => Err("nothing was changed yet".into()),
         Undo if !app.session.can_undo() => Err("nothing to undo".into()),
         Redo if !app.session.can_redo() => Err("nothing to redo".into()),
-        Convert if app.running_job().is_some() => Err("a conversion is running: `w` shows it".into()),
+        Convert if app.running_job().is_some() => Err(format!("a conversion is running: `{}` shows it", key(Jobs))),
         Convert => tree().or_else(|e| if app.tree.filtered() { Ok(()) } else { Err(e) }),
-        Focus if !app.inspector_shown() => Err("there is one pane: `i` opens the inspector".into()),
+        Focus if !app.inspector_shown() => Err(format!("there is one pane: `{}` opens the inspector", key(Inspector))),
         CollapseAll | ExpandAll if app.focus == self::Focus::Inspector => Ok(()),
         Open | Close | CollapseAll | ExpandAll | CollapseBelow | ExpandBelow if app.tree.filtered() => {
             if matches!(action, Open | Close) { Ok(()) } else { Err("the filter holds every group open".into()) }
@@ -214,11 +216,7 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
 
 /// docs/keys.md, made from the table.
 pub fn document() -> String {
-    let mut out = String::from(
-        "# Keys\n\nWritten by `mixdown` itself from its table of actions: a test fails when this page is stale.\n\n\
-         Commands act on the marks if there are any, else on the cursor; on a group, on its tensors. In a text field every \
-         printable key is text. `Esc` always goes one step back.\n",
-    );
+    let mut out = String::from(HEAD);
     let mut group = None;
     for spec in TABLE {
         if group != Some(spec.group) {
@@ -229,5 +227,35 @@ pub fn document() -> String {
         let keys = if keys.is_empty() { "`:`, its name".to_owned() } else { keys };
         out.push_str(&format!("| {keys} | {} | `{}` |\n", spec.doc, spec.name));
     }
+    out.push_str(BINDING);
     out
 }
+
+const HEAD: &str = "# Keys
+
+Written by `mixdown` itself from its table of actions: a test fails when this page is stale.
+
+Commands act on the marks if there are any, else on the cursor; on a group, on its tensors. In a text field every \
+printable key is text. `Esc` always goes one step back.
+";
+
+const BINDING: &str = "
+## Other keys
+
+The table `[keys]` of [config.toml](config.md) gives an action other keys, by its name:
+
+```toml
+[keys]
+\"recipe.dtype\" = [\"t\", \"F2\"]   # several
+\"work.jobs\" = \"g j\"              # one after the other
+\"program.suspend\" = []            # none; `:` and its name still does it
+```
+
+They take the place of the action's own. Keys are written as above: a character as Shift makes it (`G`), `Space`, \
+`Enter`, `Tab`, `Backspace`, `Delete`, `Insert`, `Left`, `Right`, `Up`, `Down`, `Home`, `End`, `PgUp`, `PgDn`, `F1` to \
+`F24`; before it `Ctrl-`, `Alt-`, and for keys that are no characters `Shift-`.
+
+Keys that mean something else already, or are the beginning of keys that do, are not bound: the desk names both when it \
+opens, and the other action keeps them. To move them, give that one other keys, or `[]`. An action that gets none of its \
+keys keeps its own. `Esc` and `Ctrl-c` stay what they are, and so do the keys in popups, which the popups name.
+";

@@ -11,6 +11,7 @@ use super::key::Key;
 use super::keymap::Keymap;
 use super::losses::{Losses, Quality, Sums};
 use super::overlay::Overlay;
+use super::theme::Look;
 use super::update::{Range, Sort};
 use super::whatif::WhatIf;
 use crate::core::plan::Action;
@@ -235,6 +236,10 @@ pub struct App {
     pub rest_at: Option<Instant>,
     /// What is on the screen.
     pub screen: Screen,
+    /// How it looks.
+    pub look: Look,
+    /// Whether the mouse is the desk's; else it is the terminal's, which selects text.
+    pub mouse: bool,
     /// The path of the last conversion page, so that it is not asked twice.
     pub output: Option<PathBuf>,
     /// The profile is being saved in order to quit.
@@ -285,6 +290,8 @@ impl App {
             now,
             rest_at: Some(now),
             screen: Screen { size: (80, 24), page: 20, ..Screen::default() },
+            look: Look::default(),
+            mouse: true,
             output: None,
             quit_when_saved: false,
             panic_key: false,

@@ -17,6 +17,32 @@ pub enum Found {
     Nothing,
 }
 
+/// Keys that a person bound to an action.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binding {
+    /// The action.
+    pub action: Action,
+    /// Its keys, as far as they are keys.
+    pub keys: Vec<Vec<Key>>,
+    /// Whether it is to have none.
+    pub unbinds: bool,
+    /// The line where that is written.
+    pub line: usize,
+}
+
+/// Keys that could not be bound.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conflict {
+    /// The action.
+    pub action: Action,
+    /// The keys.
+    pub keys: Vec<Key>,
+    /// What is in the way.
+    pub other: Action,
+    /// Its keys.
+    pub there: Vec<Key>,
+}
+
 impl Default for Keymap {
     fn default() -> Self {
         Self(
@@ -47,6 +73,10 @@ impl Keymap {
     pub fn keys_of(&self, action: Action) -> Option<String> {
         self.0.iter().find(|(_, a)| *a == action).map(|(keys, _)| key::show(keys))
     }
+    /// Whether these, as they are written, are keys of an action.
+    pub fn has(&self, action: Action, keys: &str) -> bool {
+        self.0.iter().any(|(k, a)| *a == action && key::show(k) == keys)
+    }
     /// All keys of an action, as they are written.
     pub fn all_keys_of(&self, action: Action) -> String {
         self.0.iter().filter(|(_, a)| *a == action).map(|(keys, _)| key::show(keys)).collect::<Vec<_>>().join("  ")
@@ -58,6 +88,45 @@ impl Keymap {
             .filter(|(bound, _)| bound.len() > keys.len() && bound.starts_with(keys))
             .map(|(bound, action)| (key::show(&bound[keys.len()..]), *action))
             .collect()
+    }
+    /// The defaults with a person's bindings in place of those of the same actions. What cannot be is left out and told:
+    /// keys that mean something else already, or are the beginning of keys that do.
+    ///
+    /// An action none of whose keys could be had keeps its own, as far as they are free.
+    pub fn with(bindings: &[Binding]) -> (Self, Vec<Conflict>) {
+        let bound = |action| bindings.iter().any(|b| b.action == action);
+        let mut map = Self(Self::default().0.into_iter().filter(|(_, action)| !bound(*action)).collect());
+        let mut conflicts = Vec::new();
+        for binding in bindings {
+            for keys in &binding.keys {
+                match map.in_the_way(keys) {
+                    // The same keys twice for one action are only said twice.
+                    Some((there, action)) if action == binding.action && there == *keys => {}
+                    Some((there, other)) => {
+                        conflicts.push(Conflict { action: binding.action, keys: keys.clone(), other, there });
+                    }
+                    None => map.0.push((keys.clone(), binding.action)),
+                }
+            }
+        }
+        for binding in bindings.iter().filter(|b| !b.unbinds) {
+            if map.keys_of(binding.action).is_none() {
+                for (keys, action) in Self::default().0.into_iter().filter(|(_, a)| *a == binding.action) {
+                    if map.in_the_way(&keys).is_none() {
+                        map.0.push((keys, action));
+                    }
+                }
+            }
+        }
+        (map, conflicts)
+    }
+    /// The binding that these keys would hide, or be hidden by.
+    fn in_the_way(&self, keys: &[Key]) -> Option<(Vec<Key>, Action)> {
+        self.0.iter().find(|(bound, _)| bound.starts_with(keys) || keys.starts_with(bound)).cloned()
+    }
+    /// The keys of an action, or its name where it has none.
+    pub fn name(&self, action: Action) -> String {
+        self.keys_of(action).unwrap_or_else(|| action.spec().name.into())
     }
     /// Bindings of which one hides another.
     pub fn conflicts(&self) -> Vec<(Action, Action)> {
@@ -93,6 +162,65 @@ mod tests {
         for spec in TABLE {
             assert_eq!(spec.action.spec().name, spec.name);
         }
+    }
+
+    fn bind(action: Action, keys: &[&str]) -> Binding {
+        let keys: Vec<_> = keys.iter().map(|k| key::sequence(k).unwrap()).collect();
+        Binding { action, unbinds: keys.is_empty(), keys, line: 1 }
+    }
+
+    #[test]
+    fn a_persons_keys_take_the_place_of_the_actions_own() {
+        fn check(bindings: &[Binding], means: &[(&str, Found)]) {
+            let (map, conflicts) = Keymap::with(bindings);
+            assert_eq!(conflicts, []);
+            assert_eq!(map.conflicts(), []);
+            for (keys, found) in means {
+                assert_eq!(map.find(&key::sequence(keys).unwrap()), *found, "{keys}");
+            }
+        }
+        let does = Found::Action;
+        check(&[bind(Action::Dtype, &["F2"])], &[("F2", does(Action::Dtype)), ("t", Found::Nothing)]);
+        check(&[bind(Action::Dtype, &["t", "F2"])], &[("F2", does(Action::Dtype)), ("t", does(Action::Dtype))]);
+        check(&[bind(Action::Dtype, &[])], &[("t", Found::Nothing)]);
+        // Two that change places.
+        check(
+            &[bind(Action::Dtype, &["s"]), bind(Action::GroupSize, &["t"])],
+            &[("s", does(Action::Dtype)), ("t", does(Action::GroupSize))],
+        );
+        // Keys that were freed can be had, and chords can be new.
+        check(
+            &[bind(Action::Undo, &[]), bind(Action::Jobs, &["u u"])],
+            &[("u", Found::Prefix), ("u u", does(Action::Jobs))],
+        );
+    }
+
+    #[test]
+    fn what_is_in_the_way_stays() {
+        fn check(bindings: &[Binding], told: &str) {
+            let (map, conflicts) = Keymap::with(bindings);
+            let tell = |c: &Conflict| {
+                let (action, other) = (c.action.spec().name, c.other.spec().name);
+                format!("{action} {} / {other} {}", key::show(&c.keys), key::show(&c.there))
+            };
+            assert_eq!(conflicts.iter().map(tell).collect::<Vec<_>>().join("; "), told);
+            assert_eq!(map.conflicts(), []);
+            assert_eq!(map.keys_of(Action::Quit).as_deref(), Some("q"), "what was in the way still works");
+        }
+        check(&[bind(Action::Dtype, &["q"])], "recipe.dtype q / program.quit q");
+        check(&[bind(Action::Dtype, &["q t"])], "recipe.dtype q t / program.quit q");
+        check(&[bind(Action::Dtype, &["g"])], "recipe.dtype g / move.top g g");
+        check(&[bind(Action::Dtype, &["F2"]), bind(Action::Jobs, &["F2"])], "work.jobs F2 / recipe.dtype F2");
+        check(&[bind(Action::Dtype, &["F2", "F2"])], "");
+    }
+
+    #[test]
+    fn who_gets_no_key_keeps_its_own() {
+        let (map, _) = Keymap::with(&[bind(Action::Dtype, &["q"])]);
+        assert_eq!(map.keys_of(Action::Dtype).as_deref(), Some("t"));
+        let (map, _) = Keymap::with(&[bind(Action::Dtype, &["q"]), bind(Action::Jobs, &["t"])]);
+        assert_eq!(map.keys_of(Action::Dtype), None, "somebody else has them");
+        assert_eq!(map.name(Action::Dtype), "recipe.dtype");
     }
 
     #[test]

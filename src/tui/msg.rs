@@ -54,6 +54,8 @@ pub enum Effect {
     Copy(String),
     /// The whole screen drawn anew.
     Redraw,
+    /// The mouse taken, or left to the terminal.
+    Mouse(bool),
     /// The program stopped until the shell resumes it.
     Suspend,
     /// The end.

@@ -8,6 +8,7 @@ use super::backend::ConvertPage;
 use super::diff::DiffPage;
 use super::filter::{Finder, Query};
 use super::key::{Code, Key, Named};
+use super::keymap::Keymap;
 use super::map::Map;
 use crate::core::recipe::group_size;
 use crate::core::rules::hadamard;
@@ -72,7 +73,7 @@ impl List {
 }
 
 /// The actions that a text leaves in the list of all.
-pub fn actions(text: &str) -> Vec<Action> {
+pub fn actions(text: &str, keymap: &Keymap) -> Vec<Action> {
     let all = || TABLE.iter().map(|s| s.action);
     match Query::parse(text.trim_start_matches("re:")) {
         Ok(Some(query)) => {
@@ -80,7 +81,7 @@ pub fn actions(text: &str) -> Vec<Action> {
             let mut hits: Vec<_> = all()
                 .filter_map(|a| {
                     let spec = a.spec();
-                    let by_key = spec.keys.contains(&text).then_some(u32::MAX);
+                    let by_key = keymap.has(a, text).then_some(u32::MAX);
                     by_key.or(finder.score(&query, &format!("{} {}", spec.doc, spec.name))).map(|s| (s, a))
                 })
                 .collect();

@@ -14,15 +14,22 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 
 use super::app::App;
+use super::theme::Look;
+use super::theme::depth::Depth;
 use super::view;
 
 /// Whether the modes are on.
 static ON: AtomicBool = AtomicBool::new(false);
 
-fn enter() -> io::Result<()> {
+fn enter(mouse: bool) -> io::Result<()> {
     ON.store(true, Ordering::SeqCst);
     enable_raw_mode()?;
-    execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste, cursor::Hide)
+    execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide)?;
+    take_mouse(mouse)
+}
+
+fn take_mouse(on: bool) -> io::Result<()> {
+    if on { execute!(io::stdout(), EnableMouseCapture) } else { execute!(io::stdout(), DisableMouseCapture) }
 }
 
 /// Takes everything off again, if it is on. Errors are passed over: there may be no terminal any more.
@@ -61,18 +68,22 @@ fn hook_panics(ui: ThreadId) {
 /// The screen, for as long as it is held.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    /// Whether the mouse is ours, while the screen is.
+    mouse: bool,
 }
 
 impl Screen {
-    /// Takes the terminal.
-    pub fn new() -> io::Result<Self> {
+    /// Takes the terminal, with the mouse or without.
+    pub fn new(mouse: bool, look: &Look) -> io::Result<Self> {
         hook_panics(std::thread::current().id());
-        let taken = enter().and_then(|()| {
+        // crossterm has an opinion on NO_COLOR of its own; the look has weighed that against what was asked for.
+        crossterm::style::force_color_output(look.depth() != Depth::None);
+        let taken = enter(mouse).and_then(|()| {
             // A frame goes out in one write.
             Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout())))
         });
         match taken {
-            Ok(terminal) => Ok(Self { terminal }),
+            Ok(terminal) => Ok(Self { terminal, mouse }),
             Err(e) => {
                 restore();
                 Err(e)
@@ -84,6 +95,11 @@ impl Screen {
         queue!(self.terminal.backend_mut(), BeginSynchronizedUpdate)?;
         self.terminal.draw(|frame| view::draw(app, frame))?;
         execute!(self.terminal.backend_mut(), EndSynchronizedUpdate)
+    }
+    /// Takes the mouse, or leaves it to the terminal, which then selects text with it.
+    pub fn set_mouse(&mut self, on: bool) -> io::Result<()> {
+        self.mouse = on;
+        take_mouse(on)
     }
     /// Forgets what is on the screen, so that the next frame draws all of it.
     ///
@@ -105,7 +121,9 @@ impl Screen {
             }
             restore();
             let stopped = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP);
-            enter().and_then(|()| self.forget()).map_err(|e| format!("the terminal did not come back: {e}"))?;
+            enter(self.mouse)
+                .and_then(|()| self.forget())
+                .map_err(|e| format!("the terminal did not come back: {e}"))?;
             stopped.map_err(|e| format!("cannot suspend: {e}"))
         }
         #[cfg(not(unix))]

@@ -2,6 +2,7 @@
 mod actions;
 mod edits;
 mod fake;
+mod look;
 mod monkey;
 mod pages;
 mod presets;

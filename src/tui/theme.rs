@@ -1,4 +1,14 @@
 //! What things look like, by the part they play. No meaning is carried by colour alone.
+//!
+//! Views draw in these sixteen colours and these glyphs; [`Look`] makes of them what the person and the terminal want.
+pub mod depth;
+pub mod environment;
+pub mod glyphs;
+mod look;
+pub mod palette;
+
+pub use look::Look;
+
 use ratatui::style::{Color, Modifier, Style};
 
 /// The row of the cursor, the thing to look at first.

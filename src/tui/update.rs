@@ -79,7 +79,8 @@ fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
         app.chord.clear();
         return work::stop(app, fx);
     }
-    if key == Key::ctrl('z') {
+    let types = !app.overlays.is_empty() && key.text().is_some();
+    if !types && app.chord.is_empty() && app.keymap.find(&[key]) == Found::Action(Action::Suspend) {
         return fx.push(Effect::Suspend);
     }
     if !app.overlays.is_empty() {
@@ -201,6 +202,16 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::Redraw => fx.push(Effect::Redraw),
         Action::Help | Action::Palette => app.overlays.push(Overlay::Help(List::default())),
         Action::Back => back(app),
+        Action::Mouse => {
+            app.mouse = !app.mouse;
+            fx.push(Effect::Mouse(app.mouse));
+            let key = app.keymap.name(Action::Mouse);
+            app.say(if app.mouse {
+                format!("the desk has the mouse: {key} releases it")
+            } else {
+                format!("the terminal has the mouse and selects text: {key} takes it back")
+            });
+        }
         Action::Suspend => fx.push(Effect::Suspend),
         Action::Stop => work::stop(app, fx),
         Action::Quit => work::quit(app, fx),

@@ -26,6 +26,7 @@ pub fn draw(app: &mut App, frame: &mut Frame) {
     let mut pen = Pen::new(frame.buffer_mut(), area);
     let cursor = all(app, &mut screen, &mut pen);
     app.screen = screen;
+    app.look.apply(frame.buffer_mut());
     if let Some((x, y)) = cursor.filter(|(x, y)| *x < area.width && *y < area.height) {
         frame.set_cursor_position((x, y));
     }

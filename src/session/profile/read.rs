@@ -5,10 +5,11 @@ use std::ops::Range;
 use toml_edit::{Document, DocumentMut, Item, TableLike, Value};
 
 use super::{PresetChoice, Said};
+use crate::core::name::nearest;
 use crate::core::options::GgufOptions;
 use crate::core::recipe::group_size;
 use crate::core::rules::{Pattern, hadamard};
-use crate::core::{Dtype, Error, Family, Patch, Result, Rule, Settings, name};
+use crate::core::{Dtype, Error, Family, Patch, Result, Rule, Settings};
 use crate::session::preset;
 
 const ROOT: &[&str] = &[
@@ -346,11 +347,4 @@ fn place(text: &str, byte: usize) -> (usize, usize) {
     let start = before.rsplit('\n').next().unwrap_or_default();
     let column = start.trim_start_matches('\u{FEFF}').chars().count() + 1;
     (line, column)
-}
-
-/// The name that was probably meant.
-fn nearest<'a>(name: &str, allowed: &[&'a str]) -> Option<&'a str> {
-    let lower = name.to_lowercase();
-    let near = allowed.iter().map(|a| (name::distance(&lower, a), *a)).min()?;
-    (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
 }

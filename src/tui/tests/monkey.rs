@@ -49,7 +49,9 @@ proptest! {
             let app = &driver.app;
             prop_assert!(app.cursor < app.tree.visible().len().max(1));
             prop_assert!(app.session.marks.iter().all(|id| id.index() < app.session.model.tensors.len()));
-            let terminal = |e: &Effect| matches!(e, Effect::Redraw | Effect::Suspend | Effect::Copy(_) | Effect::Quit(_));
+            let terminal = |e: &Effect| {
+                matches!(e, Effect::Redraw | Effect::Suspend | Effect::Copy(_) | Effect::Mouse(_) | Effect::Quit(_))
+            };
             prop_assert!(driver.left.iter().all(terminal));
         }
         while driver.app.session.undo().is_some() {}

@@ -1,34 +1,36 @@
 //! Every popup on every screen, down to none at all.
 use super::*;
 
+/// Keys that lead from one popup to the next, through all of them.
+pub const STATES: [&str; 22] = [
+    "",
+    "?",
+    "? z",
+    "t",
+    "t Esc s",
+    "Esc r",
+    "Esc T",
+    "Esc H",
+    "Esc b P",
+    "G x",
+    "Esc c",
+    "p",
+    "Esc Esc / a",
+    "Esc w",
+    "Esc Ctrl-s",
+    "Esc i",
+    "Tab G",
+    "Esc Esc G l l",
+    "c Enter",
+    "w",
+    "Esc Ctrl-c",
+    "Esc q",
+];
+
 #[test]
 fn nothing_falls_over_at_any_size() {
     let (mut driver, state) = desk_with(SMALL, preset::by_name("common"), (60, 20));
-    let states = [
-        "",
-        "?",
-        "? z",
-        "t",
-        "t Esc s",
-        "Esc r",
-        "Esc T",
-        "Esc H",
-        "Esc b P",
-        "G x",
-        "Esc c",
-        "p",
-        "Esc Esc / a",
-        "Esc w",
-        "Esc Ctrl-s",
-        "Esc i",
-        "Tab G",
-        "Esc Esc G l l",
-        "c Enter",
-        "w",
-        "Esc Ctrl-c",
-        "Esc q",
-    ];
-    for keys in states {
+    for keys in STATES {
         driver.keys(keys).answers();
         for h in 0..=20 {
             for w in (0..=60).step_by(if h % 5 == 0 { 1 } else { 7 }) {

@@ -75,7 +75,7 @@ pub fn wheel(app: &mut App, x: u16, y: u16, notches: i32) {
         if notches < 0 { at.saturating_sub(by) } else { at.saturating_add(by).min(last) }
     };
     if let Some(overlay) = app.overlays.last_mut() {
-        popup::scroll(overlay, notches);
+        popup::scroll(overlay, &app.keymap, notches);
     } else if inside(x, y, app.screen.tree).is_some() {
         app.cursor = step(app.cursor, app.tree.visible().len().saturating_sub(1));
     } else if app.focus == crate::tui::app::Focus::Inspector && !app.what_if.is_empty() {

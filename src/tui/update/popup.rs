@@ -1,9 +1,11 @@
 //! Keys in popups. The topmost gets them; Esc closes it.
 use super::{moves, pages, recipe, rules, run, select, work};
 use crate::core::TensorId;
+use crate::tui::action::Action;
 use crate::tui::app::App;
 use crate::tui::filter::{Finder, Query};
 use crate::tui::key::{Key, Named};
+use crate::tui::keymap::{Found, Keymap};
 use crate::tui::msg::Effect;
 use crate::tui::overlay::{self, Asked, Confirm, Overlay, Prompt, Typed, paste_into, type_into};
 
@@ -16,13 +18,14 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
         }
         return;
     }
-    if key == Key::ctrl('l') {
+    // Elsewhere its key may be text.
+    if key.text().is_none() && app.keymap.find(&[key]) == Found::Action(Action::Redraw) {
         return fx.push(Effect::Redraw);
     }
     let Some(top) = app.overlays.last_mut() else { return };
     match top {
         Overlay::Help(list) => {
-            let shown = overlay::actions(list.input.value());
+            let shown = overlay::actions(list.input.value(), &app.keymap);
             if key.is(Named::Enter) {
                 let at = list.at;
                 choose(app, at, fx);
@@ -43,7 +46,6 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
             if key.is(Named::Enter) {
                 app.overlays.pop();
             } else if key.is(Named::Down) || key.is(Named::Up) {
-                use crate::tui::action::Action;
                 moves::go(app, if key.is(Named::Down) { Action::Down } else { Action::Up });
             } else if type_into(input, key) == Typed::Changed {
                 let text = input.value().to_owned();
@@ -135,7 +137,7 @@ pub fn confirm(app: &mut App, fx: &mut Vec<Effect>) {
 pub fn choose(app: &mut App, at: usize, fx: &mut Vec<Effect>) {
     match app.overlays.last() {
         Some(Overlay::Help(list)) => {
-            if let Some(action) = overlay::actions(list.input.value()).get(at).copied() {
+            if let Some(action) = overlay::actions(list.input.value(), &app.keymap).get(at).copied() {
                 app.overlays.pop();
                 run(app, action, fx);
             }
@@ -162,11 +164,11 @@ pub fn choose(app: &mut App, at: usize, fx: &mut Vec<Effect>) {
 }
 
 /// Scrolls a popup by notches of the wheel.
-pub fn scroll(overlay: &mut Overlay, notches: i32) {
+pub fn scroll(overlay: &mut Overlay, keymap: &Keymap, notches: i32) {
     let key = Key::named(if notches < 0 { Named::Up } else { Named::Down });
     match overlay {
         Overlay::Help(list) => {
-            let len = overlay::actions(list.input.value()).len();
+            let len = overlay::actions(list.input.value(), keymap).len();
             list.key(key, len);
         }
         Overlay::Picker(picker) => {

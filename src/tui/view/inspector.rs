@@ -296,8 +296,12 @@ fn loss(app: &App, id: TensorId, row: &Row, w: u16, lines: &mut Vec<Line>) {
         }
         Some(Known::Failed(why)) => wrapped(lines, &format!("the trial failed: {why}"), w, theme::bad()),
         None if waiting => lines.push(Line::Text("measuring…".into(), theme::dim())),
-        None => lines.push(Line::Text("not measured yet: a measures it".into(), theme::dim())),
+        None => lines.push(Line::Text(unmeasured(app), theme::dim())),
     }
+}
+
+fn unmeasured(app: &App) -> String {
+    format!("not measured yet: {} measures it", app.keymap.name(crate::tui::action::Action::Trial))
 }
 
 fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
@@ -322,8 +326,8 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
             .push(Line::Text(format!("! {} could not be measured", text::tensors(sums.failed as usize)), theme::bad()));
     }
     if sums.measured == 0 {
-        let text = if quantized == 0 { "nothing is lost: all is kept" } else { "not measured yet: a measures it" };
-        lines.push(Line::Text(text.into(), theme::dim()));
+        let text = if quantized == 0 { "nothing is lost: all is kept".into() } else { unmeasured(app) };
+        lines.push(Line::Text(text, theme::dim()));
     } else {
         lines.push(Line::Pairs(vec![
             ("MSE", units::error(sums.mse())),

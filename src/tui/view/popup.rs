@@ -105,7 +105,7 @@ fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
         Head(Group),
         Item(usize),
     }
-    let actions = overlay::actions(list.input.value());
+    let actions = overlay::actions(list.input.value(), &app.keymap);
     let grouped = list.input.value().trim().is_empty();
     let mut lines = Vec::new();
     let mut group = None;
