@@ -13,6 +13,10 @@ use mixdown::session::{Profile, Session};
 use mixdown::target;
 use mixdown::tui::Live;
 use mixdown::tui::testing::Driver;
+use mixdown::tui::theme::Look;
+use mixdown::tui::theme::depth::Depth;
+use mixdown::tui::theme::glyphs::Glyphs;
+use mixdown::tui::theme::palette::Theme;
 
 fn main() {
     divan::main();
@@ -128,6 +132,14 @@ fn frame(bencher: divan::Bencher) {
     bencher.bench_local(|| {
         driver.draw();
     });
+}
+
+/// What a theme and ASCII cost a frame of 200×60 cells.
+#[divan::bench]
+fn look(bencher: divan::Bencher) {
+    let frame = desk().draw().clone();
+    let look = Look::new(Theme::Light, Glyphs::Ascii, Depth::Sixteen);
+    bencher.with_inputs(|| frame.clone()).bench_local_refs(|frame| look.apply(frame));
 }
 
 #[divan::bench(sample_count = 20)]

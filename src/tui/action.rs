@@ -247,8 +247,8 @@ The table `[keys]` of [config.toml](config.md) gives an action other keys, by it
 ```toml
 [keys]
 \"recipe.dtype\" = [\"t\", \"F2\"]   # several
-\"work.jobs\" = \"g j\"              # one after the other
-\"program.suspend\" = []            # none; `:` and its name still does it
+\"work.jobs\" = \"g j\"            # one after the other
+\"program.suspend\" = []         # none; `:` and its name still does it
 ```
 
 They take the place of the action's own. Keys are written as above: a character as Shift makes it (`G`), `Space`, \

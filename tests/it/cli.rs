@@ -326,3 +326,11 @@ fn the_cache_is_found_by_its_variables() {
         assert!(run.status.success(), "{key}: {}", String::from_utf8_lossy(&run.stderr));
     }
 }
+
+#[test]
+fn looks_are_the_desks_alone() {
+    let s = Sandbox::new();
+    for flags in ["--ascii", "--theme light"] {
+        s.run(&format!("{flags} plan --demo")).fails(2, &["--theme", "--ascii", "the desk's"]);
+    }
+}

@@ -139,6 +139,95 @@ fn without_colour_everything_can_still_be_read() {
     });
 }
 
+/// The colours of the cells that have one.
+fn colours(screen: &vt100::Screen) -> Vec<vt100::Color> {
+    let cells = (0..30).flat_map(|y| (0..100).filter_map(move |x| screen.cell(y, x)));
+    cells.map(vt100::Cell::fgcolor).filter(|c| *c != vt100::Color::Default).collect()
+}
+
+#[test]
+fn colours_are_those_that_the_terminal_has() {
+    use vt100::Color::{Idx, Rgb};
+    fn check(flags: &[&str], env: &[(&str, &str)], is: fn(&vt100::Color) -> bool) {
+        let t = Terminal::configured("theme = \"dark\"", flags, env);
+        t.until(OPEN);
+        t.until_that("no other colours", |s| colours(s).iter().all(is));
+        assert_eq!(t.screen(colours).is_empty(), flags.contains(&"never"), "{flags:?} {env:?}");
+    }
+    check(&[], &[("COLORTERM", "truecolor")], |c| matches!(c, Rgb(..)));
+    check(&[], &[], |c| matches!(c, Idx(16..)));
+    check(&[], &[("TERM", "xterm")], |c| matches!(c, Idx(0..16)));
+    check(&["--theme", "terminal"], &[("COLORTERM", "truecolor")], |c| matches!(c, Idx(0..16)));
+    check(&["--color", "always"], &[("NO_COLOR", "1")], |c| matches!(c, Idx(16..)));
+    check(&["--color", "never"], &[("COLORTERM", "truecolor")], |_| false);
+}
+
+#[test]
+fn in_a_locale_without_utf_8_it_is_drawn_in_ascii() {
+    let t = Terminal::demo(&[("LANG", "C")]);
+    t.until("+ Tensors");
+    assert!(t.text().is_ascii(), "{}", t.text());
+}
+
+#[test]
+fn a_broken_config_stops_nothing_and_is_said() {
+    let mut t = Terminal::configured("theme = ", &[], &[]);
+    t.until("! config.toml:1: ");
+    t.until(OPEN);
+    t.send("q");
+    assert_eq!(t.end(), 0);
+    let t = Terminal::demo(&[("MIXDOWN_CONFIG", "./mine.toml")]);
+    t.until("! ./mine.toml: there is no such file");
+}
+
+#[test]
+fn keys_can_be_others() {
+    let mut t = Terminal::configured("[keys]\n\"program.quit\" = \"Ctrl-q\"\n", &[], &[]);
+    t.until("Ctrl-q quit");
+    t.send("\x11");
+    assert_eq!(t.end(), 0);
+}
+
+#[test]
+fn the_mouse_is_released_and_taken_back() {
+    use vt100::MouseProtocolMode::{AnyMotion, None};
+    let mut t = Terminal::demo(&[]);
+    t.until(OPEN);
+    assert_eq!(t.screen(vt100::Screen::mouse_protocol_mode), AnyMotion);
+    t.send("m");
+    t.until("the terminal has the mouse");
+    t.until_that("the mouse released", |s| s.mouse_protocol_mode() == None);
+    t.send("m");
+    t.until_that("the mouse taken", |s| s.mouse_protocol_mode() == AnyMotion);
+    t.send("q");
+    assert_eq!(t.end(), 0);
+    t.assert_restored();
+    let mut t = Terminal::configured("mouse = false", &[], &[]);
+    t.until(OPEN);
+    assert_eq!(t.screen(vt100::Screen::mouse_protocol_mode), None);
+    t.send("m");
+    t.until_that("the mouse taken", |s| s.mouse_protocol_mode() == AnyMotion);
+}
+
+#[test]
+fn a_released_mouse_stays_released_over_a_suspension() {
+    let program = env!("CARGO_BIN_EXE_mixdown");
+    let mut t = Terminal::start(&["bash", "--norc", "-i"], &[("PS1", "ready> ")]);
+    t.until("ready>");
+    t.send(&format!("{program} --demo\r"));
+    t.until(OPEN);
+    t.send("m");
+    t.until("the terminal has the mouse");
+    t.send("\x1a");
+    t.until("Stopped");
+    t.send("fg\r");
+    t.until_that("the desk again", |s| s.alternate_screen() && s.contents().contains(OPEN));
+    // A key is answered only when the modes are on again.
+    t.send("j?");
+    t.until("┌ Help");
+    assert_eq!(t.screen(vt100::Screen::mouse_protocol_mode), vt100::MouseProtocolMode::None);
+}
+
 #[test]
 fn idle_it_draws_nothing_and_computes_nothing() {
     let t = Terminal::demo(&[]);

@@ -12,6 +12,21 @@ use super::Sandbox;
 /// How long a condition may take to come true; only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What the tests' own environment must not decide.
+const UNSET: [&str; 11] = [
+    "NO_COLOR",
+    "COLORTERM",
+    "COLORFGBG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LANG",
+    "MIXDOWN_CONFIG",
+    "MIXDOWN_TEST_PANIC",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "XDG_CACHE_HOME",
+];
+
 /// A program and the terminal it runs in.
 pub struct Terminal {
     child: Box<dyn Child + Send + Sync>,
@@ -35,9 +50,17 @@ impl Terminal {
     pub fn demo(env: &[(&str, &str)]) -> Self {
         Self::start(&[env!("CARGO_BIN_EXE_mixdown"), "--demo"], env)
     }
+    /// The same, with a config.toml and flags.
+    pub fn configured(config: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
+        let sandbox = Sandbox::new();
+        sandbox.write("config/mixdown/config.toml", config);
+        Self::start_in(sandbox, &[&[env!("CARGO_BIN_EXE_mixdown"), "--demo"], flags].concat(), env)
+    }
     /// Runs any program in 100×30 cells, with a home of its own.
     pub fn start(words: &[&str], env: &[(&str, &str)]) -> Self {
-        let sandbox = Sandbox::new();
+        Self::start_in(Sandbox::new(), words, env)
+    }
+    fn start_in(sandbox: Sandbox, words: &[&str], env: &[(&str, &str)]) -> Self {
         let pair = native_pty_system().openpty(size(100, 30)).expect("a pseudo terminal");
         let mut command = CommandBuilder::new(words[0]);
         command.args(&words[1..]);
@@ -45,7 +68,7 @@ impl Terminal {
         command.env("HOME", sandbox.path(""));
         command.env("XDG_CONFIG_HOME", sandbox.path("config"));
         command.env("TERM", "xterm-256color");
-        for name in ["NO_COLOR", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "MIXDOWN_TEST_PANIC"] {
+        for name in UNSET {
             command.env_remove(name);
         }
         for (name, value) in env {
