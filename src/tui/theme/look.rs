@@ -142,19 +142,19 @@ impl Look {
 /// The nearest of what there is, with what was found before: heat maps have few colours in many cells.
 struct Near {
     depth: Depth,
-    known: [(u32, Color); 128],
+    known: [(u32, Color); 1024],
 }
 
 impl Near {
     fn new(depth: Depth) -> Self {
-        Self { depth, known: [(u32::MAX, Color::Reset); 128] }
+        Self { depth, known: [(u32::MAX, Color::Reset); 1024] }
     }
     fn of(&mut self, rgb: Rgb) -> Color {
         if matches!(self.depth, Depth::None | Depth::True) {
             return bring_down(rgb, self.depth);
         }
         let key = u32::from_be_bytes([0, rgb.0, rgb.1, rgb.2]);
-        let slot = &mut self.known[(key.wrapping_mul(0x9E37_79B1) >> 25) as usize];
+        let slot = &mut self.known[(key.wrapping_mul(0x9E37_79B1) >> 22) as usize];
         if slot.0 != key {
             *slot = (key, bring_down(rgb, self.depth));
         }
