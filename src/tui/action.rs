@@ -214,6 +214,11 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
     }
 }
 
+/// Keys as Markdown shows them, the backtick too.
+fn code(keys: &str) -> String {
+    if keys.contains('`') { format!("`` {keys} ``") } else { format!("`{keys}`") }
+}
+
 /// docs/keys.md, made from the table.
 pub fn document() -> String {
     let mut out = String::from(HEAD);
@@ -223,7 +228,7 @@ pub fn document() -> String {
             group = Some(spec.group);
             out.push_str(&format!("\n## {}\n\n| Keys | Does | Name |\n|---|---|---|\n", spec.group.title()));
         }
-        let keys = spec.keys.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(" ");
+        let keys = spec.keys.iter().map(|k| code(k)).collect::<Vec<_>>().join(" ");
         let keys = if keys.is_empty() { "`:`, its name".to_owned() } else { keys };
         out.push_str(&format!("| {keys} | {} | `{}` |\n", spec.doc, spec.name));
     }

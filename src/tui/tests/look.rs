@@ -41,7 +41,7 @@ fn the_desk_in_ascii() {
     let mut driver = configured("ascii = true", (80, 12));
     driver.keys("j Space g g A").settle();
     assert_snapshot!(driver.screen(), @"
-     mixdown  test | 82.0 K parameters | 9 tensors                             sdnq
+     mixdown  test . 82.0 K parameters . 9 tensors                             sdnq
     + Tensors ---------------------------------------------------------------------+
     |  name                          shape       from to            size    error  |
     |>o- blocks                      8 tensors   BF16 int8   96.2K>51.2K 0.0015 %  |
@@ -50,8 +50,8 @@ fn the_desk_in_ascii() {
     |    embed.weight                512x64      BF16 int8   64.0K>34.0K 0.0015 %  |
     |                                                                              |
     |                                                                              |
-    +-------------------------------------------------------------- 9/9 | 4 marked +
-     160 KiB > 85.2 KiB | 8.51 bits/weight | mean MSE 1.53e-8
+    +-------------------------------------------------------------- 9/9 . 4 marked +
+     160 KiB > 85.2 KiB . 8.51 bits/weight . mean MSE 1.53e-8
      x exclude marked   t dtype   a measure   Esc unmark   ? help
     reversed: 4:1-78
     ");
@@ -103,12 +103,12 @@ fn what_is_wrong_in_the_file_is_said_and_the_desk_works() {
 #[test]
 fn keys_are_those_of_the_file_wherever_they_are_named() {
     let mut driver = configured(
-        "[keys]\nrecipe.dtype = \"F2\"\nwork.trial = \"M\"\nrecipe.copy = \"F3\"\nprogram.quit = \"Ctrl-q\"\n",
+        "[keys]\nrecipe.dtype = \"F2\"\nwork.trial = \"F6\"\nrecipe.copy = \"F3\"\nprogram.quit = \"Ctrl-q\"\n",
         (120, 24),
     );
     let hints = bottom(&mut driver);
-    assert!(hints.contains("F2 dtype") && hints.contains("M measure") && hints.contains("Ctrl-q quit"), "{hints}");
-    assert!(driver.screen().contains("not measured yet: M measures it"));
+    assert!(hints.contains("F2 dtype") && hints.contains("F6 measure") && hints.contains("Ctrl-q quit"), "{hints}");
+    assert!(driver.screen().contains("not measured yet: F6 measures it"));
     driver.keys("p");
     assert_eq!(bottom(&mut driver), "! p: nothing was copied yet: `F3` copies a recipe");
     driver.keys("F2");

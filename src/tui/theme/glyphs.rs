@@ -14,7 +14,7 @@ pub enum Glyphs {
 const SIGNS: &[(char, &str)] = &[
     ('*', "●•◆▪★✱"),
     ('o', "◐◑◒◓◦□◇"),
-    ('.', "○…⋯∙"),
+    ('.', "○·…⋯∙"),
     // What is open and closed in a tree, since there were trees.
     ('+', "▸▹"),
     ('-', "▾▿–—−‐"),
@@ -22,7 +22,7 @@ const SIGNS: &[(char, &str)] = &[
     ('<', "←‹«◂◀≤⇐↵⏎"),
     ('^', "↑▲△⇧"),
     ('v', "↓▼▽✓✔"),
-    ('|', "·↕"),
+    ('|', "↕"),
     ('x', "×✗✕✘"),
     ('~', "±≈∼"),
     ('!', "≠⚠"),
@@ -79,8 +79,8 @@ pub fn ascii(c: char) -> Option<char> {
         '▌' | '▋' | '▊' => '>',
         '▉' => '%',
         '▀' | '▔' => '"',
-        '░' => '.',
-        '▒' => ':',
+        '░' => ':',
+        '▒' => '+',
         '▓' => '%',
         '▖' | '▗' | '▘' | '▝' => '.',
         '▚' | '▞' => ':',
@@ -111,10 +111,11 @@ mod tests {
         }
         check("┌─ Tensors ─┐ │ ├┤ └┘", "+- Tensors -+ | ++ ++");
         check("▾ blocks ▸ 0 ● ◐ ─", "- blocks + 0 * o -");
-        check("160 KiB → 85 KiB · mean MSE", "160 KiB > 85 KiB | mean MSE");
+        check("160 KiB → 85 KiB · mean MSE", "160 KiB > 85 KiB . mean MSE");
         check("20×4 sdnq ≥ 0.2 measuring… 1–15/19", "20x4 sdnq > 0.2 measuring. 1-15/19");
         check("▕████▍  ▏", "|####=  |");
         check(&theme::EIGHTHS.concat(), " .:-=+*%#");
+        check("·░▒▓█", ".:+%#");
         check("⠀⠁⠃⠇⡇⣧⣿", " ..::*#");
         // Letters are letters, whatever the alphabet.
         check("重みäé", "重みäé");
