@@ -22,12 +22,15 @@ fn bottom(driver: &mut Driver) -> String {
     driver.screen().lines().nth_back(1).unwrap_or_default().trim().to_owned()
 }
 
+/// Keys to the pages that fill the screen, from whatever popup is open.
+const PAGES: [&str; 5] = ["Esc M", "v", "Esc E", "Esc d", "Esc Y"];
+
 #[test]
 fn in_ascii_every_screen_is_ascii() {
     for size in [(60, 20), (120, 30), (120, 9), (19, 4)] {
         let (mut driver, _) = desk_with(SMALL, preset::by_name("common"), size);
         driver.app.look = Look::new(Theme::Terminal, Glyphs::Ascii, Depth::True);
-        for keys in STATES {
+        for keys in STATES.into_iter().chain(PAGES) {
             driver.keys(keys);
             assert!(driver.screen().is_ascii(), "before the answers, after {keys}:\n{}", driver.screen());
             driver.answers();
@@ -41,17 +44,17 @@ fn the_desk_in_ascii() {
     let mut driver = configured("ascii = true", (80, 12));
     driver.keys("j Space g g A").settle();
     assert_snapshot!(driver.screen(), @"
-     mixdown  test . 82.0 K parameters . 9 tensors                             sdnq
+     mixdown  test | 82.0 K parameters | 9 tensors                             sdnq
     + Tensors ---------------------------------------------------------------------+
-    |  name                          shape       from to            size    error  |
-    |>o- blocks                      8 tensors   BF16 int8   96.2K>51.2K 0.0015 %  |
-    | *  + 0                         4 tensors   BF16 int8   48.1K>25.6K 0.0015 %  |
-    |    + 1                         4 tensors   BF16 int8   48.1K>25.6K 0.0015 %  |
-    |    embed.weight                512x64      BF16 int8   64.0K>34.0K 0.0015 %  |
+    |  name                   shape       from to            size    error  damage |
+    |>o- blocks               8 tensors   BF16 int8   96.2K>51.2K 0.0015 %  #####> |
+    | *  + 0                  4 tensors   BF16 int8   48.1K>25.6K 0.0015 %  #####- |
+    |    + 1                  4 tensors   BF16 int8   48.1K>25.6K 0.0015 %  #####- |
+    |    embed.weight         512x64      BF16 int8   64.0K>34.0K 0.0015 %  #####= |
     |                                                                              |
     |                                                                              |
-    +-------------------------------------------------------------- 9/9 . 4 marked +
-     160 KiB > 85.2 KiB . 8.51 bits/weight . mean MSE 1.53e-8
+    +-------------------------------------------------------------- 9/9 | 4 marked +
+     160 KiB > 85.2 KiB | 8.51 bits/weight | mean MSE 1.53e-8
      x exclude marked   t dtype   a measure   Esc unmark   ? help
     reversed: 4:1-78
     ");
