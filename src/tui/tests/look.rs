@@ -44,7 +44,7 @@ fn the_desk_in_ascii() {
     let mut driver = configured("ascii = true", (80, 12));
     driver.keys("j Space g g A").settle();
     assert_snapshot!(driver.screen(), @"
-     mixdown  test | 82.0 K parameters | 9 tensors                             sdnq
+     mixdown  test . 82.0 K parameters . 9 tensors                             sdnq
     + Tensors ---------------------------------------------------------------------+
     |  name                   shape       from to            size    error  damage |
     |>o- blocks               8 tensors   BF16 int8   96.2K>51.2K 0.0015 %  #####> |
@@ -53,8 +53,8 @@ fn the_desk_in_ascii() {
     |    embed.weight         512x64      BF16 int8   64.0K>34.0K 0.0015 %  #####= |
     |                                                                              |
     |                                                                              |
-    +-------------------------------------------------------------- 9/9 | 4 marked +
-     160 KiB > 85.2 KiB | 8.51 bits/weight | mean MSE 1.53e-8
+    +-------------------------------------------------------------- 9/9 . 4 marked +
+     160 KiB > 85.2 KiB . 8.51 bits/weight . mean MSE 1.53e-8
      x exclude marked   t dtype   a measure   Esc unmark   ? help
     reversed: 4:1-78
     ");
