@@ -8,6 +8,7 @@ use crate::core::recipe::group_size;
 use crate::core::{Dtype, LossSums, Model, Result, name, units};
 use crate::format::save;
 use crate::target;
+use crate::target::prior::Prior;
 
 /// Everything that the three commands say.
 pub struct Report<'a> {
@@ -36,16 +37,32 @@ impl Report<'_> {
         self.losses.get(row)?.as_ref()
     }
 
+    /// What a row's error is estimated to cost the model.
+    fn damage(&self, prior: &Prior, row: usize) -> Option<f64> {
+        let id = self.plan.rows[row].sources.first()?;
+        let alpha = prior.alpha.get(id.index())?;
+        Some(f64::from(*alpha) * self.loss(row)?.loss().relative_error)
+    }
+
     fn rows(&self) -> impl Iterator<Item = (usize, &Row)> {
         self.plan.rows.iter().enumerate().filter(|(_, row)| (self.wanted)(row))
     }
 
     /// The document of the contract.
     pub fn json(&self) -> Value {
-        let tensors: Vec<Value> = self.rows().map(|(i, row)| self.row_json(i, row)).collect();
         let t = self.plan.totals(|row| target::is_float(self.model, row));
         let total = total_loss(self.losses.iter().flatten());
         let known = !self.losses.is_empty();
+        let prior = Prior::of(self.model);
+        let damages: Vec<Option<f64>> = (0..self.plan.rows.len()).map(|i| self.damage(&prior, i)).collect();
+        let tensors: Vec<Value> = self
+            .rows()
+            .map(|(i, row)| {
+                let mut json = self.row_json(i, row);
+                json["estimated_damage"] = json!(damages[i]);
+                json
+            })
+            .collect();
         json!({
             "target": self.plan.family.name(),
             "model": self.model.label,
@@ -63,6 +80,8 @@ impl Report<'_> {
                 "bits_per_weight": t.bits_per_weight,
                 "mean_mse": known.then(|| total.loss().mse),
                 "relative_error": known.then(|| total.loss().relative_error),
+                "estimated_damage": known.then(|| damages.iter().flatten().sum::<f64>()),
+                "damage_estimated_by": prior.basis.name(),
                 "seconds": self.seconds,
             },
         })

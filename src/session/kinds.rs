@@ -208,7 +208,7 @@ mod tests {
         check(|n| n.contains("to_q") || n.contains("to_k") || n.contains("to_v"), "to_[kqv]");
         check(|n| n.contains("attn"), "attn");
         check(|n| n == "proj_out.weight", "proj");
-        check(|n| n.starts_with("blocks.0."), r"blocks\.0\.");
+        check(|n| n.starts_with("blocks.0."), r"blocks\.0");
     }
 
     proptest! {

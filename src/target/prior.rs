@@ -18,6 +18,13 @@ pub enum Basis {
 }
 
 impl Basis {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Role => "role",
+            Self::Size => "size",
+        }
+    }
     /// In words, after "estimated".
     pub fn about(self) -> &'static str {
         match self {

@@ -127,6 +127,22 @@ fn without_a_shell_behind_it_it_does_not_stop() {
 }
 
 #[test]
+fn what_is_pasted_is_text() {
+    let mut t = Terminal::demo(&[]);
+    t.until(OPEN);
+    t.send("/");
+    t.until("Enter keeps it");
+    // A line break in it must not end the filter, nor `q` the program.
+    t.send("\x1b[200~q_\nproj\x1b[201~");
+    t.until("/q_proj");
+    t.until("4/39");
+    t.send("\x1b");
+    t.until("39/39");
+    t.send("q");
+    assert_eq!(t.end(), 0);
+}
+
+#[test]
 fn without_colour_everything_can_still_be_read() {
     let mut t = Terminal::demo(&[("NO_COLOR", "1")]);
     t.until(OPEN);

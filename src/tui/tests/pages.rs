@@ -5,7 +5,28 @@ use insta::assert_snapshot;
 
 #[test]
 fn the_map_at_a_glance() {
-    assert_snapshot!(after(SMALL, (80, 16), "= A / f f Enter x Esc g g M j"), @"");
+    let (mut driver, _) = desk(SMALL, (80, 16));
+    driver.keys("= A").settle();
+    driver.keys("/ f f Enter x Esc g g M j");
+    assert_snapshot!(driver.screen(), @"
+    ┌ Map · damage, estimated ─────────────────────────────────────────────────────┐
+    │                    0                                                         │
+    │ embed              ██                                                        │
+    │ blocks.*.attn.to_k ░░ ░░                                                     │
+    │ blocks.*.attn.to_q ░░ ░░                                                     │
+    │ blocks.*.ff        ·· ▓▓                                                     │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │ ·░░▒▒▓▓██  · kept   ░ 1.53e-5 … █ 1.22e-4   ? not measured                   │
+    │ blocks.0.attn.to_q.weight                                                    │
+    │ 64×64 · int8 · 4.25 KiB · 8.50 bits · error 0.0015 % · damage 1.53e-5 (6.2 … │
+    └───────────────────────────── v figure · Enter goes there · Space marks · Esc ┘
+     x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+    reversed: 5:21-22
+    ");
 }
 
 #[test]
@@ -27,7 +48,7 @@ fn the_map_leads_to_a_tensor() {
 fn the_map_marks_and_shows_other_figures() {
     let (mut driver, _) = desk(SMALL, (80, 24));
     driver.keys("G M j Space Space v v");
-    assert_eq!(driver.app.session.marks.len(), 1, "a second press unmarks the last of the row, where it stays");
+    assert_eq!(driver.app.session.marks.len(), 2, "each press goes on to the next block");
     assert!(driver.screen().contains("Map · bits per weight"));
     driver.draw();
     let cells = driver.app.screen.cells.expect("cells");
@@ -40,7 +61,33 @@ fn the_map_marks_and_shows_other_figures() {
 
 #[test]
 fn what_differs_from_the_beginning() {
-    assert_snapshot!(after(SMALL, (110, 20), "= A G t u 4 Enter / t o _ q Enter x Esc d"), @"");
+    let (mut driver, _) = desk(SMALL, (110, 20));
+    driver.keys("= A").settle();
+    driver.keys("G t u 4 Enter / t o _ q Enter x Esc").settle();
+    driver.keys("d");
+    assert_snapshot!(driver.screen(), @r#"
+     ┌ What differs from the beginning ─────────────────────────────────────────────────────────────────────────┐
+    ┌│           size        bits      error       damage, estimated                                            │┐
+    ││ then      85.2 KiB    8.51      ?           ?  0 of 7 measured                                           ││
+    ││ now       73.0 KiB    7.29      ?           ?  0 of 6 measured                                           ││
+    ││                                                                                                          ││
+    ││   what changes                                                                                           ││
+    ││ ▌ int8 g64 → uint4 g64               1 tensor   34.0K →  18.0K         ? →        ?         ? →        ? ││
+    ││   int8 g64 → keep                    1 tensor   4.25K →  8.00K         ? →      0 %         ? →        0 ││
+    ││                                                                                                          ││
+    ││ the profile's text                                                                                       ││
+    ││   +                                                                                                      ││
+    ││   + [tensor."blocks.0.attn.to_q.weight"]                                                                 ││
+    ││   + keep = true                                                                                          ││
+    ││   +                                                                                                      ││
+    ││   + [tensor."embed.weight"]                                                                              ││
+    ││   + dtype = "uint4"                                                                                      ││
+    ││                                                                                                          ││
+    └└────────────────────────────────────────────────────────── Enter marks these · Tab the other · Esc closes ┘┘
+     160 KiB → 73.0 KiB · 7.29 bits/weight · mean MSE 1.65e-6
+     x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+    reversed: 7:3-106
+    "#);
 }
 
 #[test]
@@ -86,6 +133,6 @@ fn the_choices_as_a_command_line() {
     check("G s 3 2 Enter", "");
     assert_eq!(
         says("G s 3 2 Enter Y"),
-        "! no flag says that a group size or rank is set without a dtype: save the profile (Ctrl-s), and the line…"
+        "! no flag says that a group size or rank is set without a dtype: save the prof…"
     );
 }

@@ -30,22 +30,22 @@ fn the_rules_at_eighty_columns() {
     assert_snapshot!(shown((80, 24), "P j j j j"), @r"
      mixdown  test · 107 M parameters · 7 tensors                              sdnq
     ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-    │  name                          shape       from to            size    error  │
-    │▌   context_embedder.weight     3072×4096   BF16 keep         24.0M        ─  │
-    │    norm_out.linear.weight      6144×3072   BF16 keep         36.0M        ─  │
-    │ ┌ Preset flux ─────────────────────────────────────────────────────────────┐ │
-    │ │   on  rule                                                 tensors       │ │
-    │ │   [x] ^single_transformer_blocks\.0\.norm\.linear\.weight$       1       │ │
-    │ │   [x] (^|\.)time_text_embed(\.|$)                                0       │ │
-    │ │   [x] (^|\.)time_embed(\.|$)                                     0       │ │
-    │ │   [x] (^|\.)context_embedder(\.|$)                               1       │ │
-    │ │ ▌ [x] (^|\.)x_embedder(\.|$)                                     1       │ │
-    │ │   [x] ^proj_out                                                  1       │ │
-    │ │   [x] (^|\.)norm_out(\.|$)                                       1       │ │
+    │  name                  shape       from  to            size    error  damage │
+    │▌   context_embedder.w… 3072×4096   BF16  keep         24.0M        ─         │
+    │    norm_out.linear.we… 6144×3072   BF16  keep         36.0M        ─         │
+    │ ┌ Rules · the last word counts · preset flux ──────────────────────────────┐ │
+    │ │   on  whose   pattern                             says  matches  decides │ │
+    │ │   [x] preset  ^single_transformer_blocks\.0\.no…  keep        1        1 │ │
+    │ │   [x] preset  (^|\.)time_text_embed(\.|$)         keep        0        0 │ │
+    │ │   [x] preset  (^|\.)time_embed(\.|$)              keep        0        0 │ │
+    │ │   [x] preset  (^|\.)context_embedder(\.|$)        keep        1        1 │ │
+    │ │ ▌ [x] preset  (^|\.)x_embedder(\.|$)              keep        1        1 │ │
+    │ │   [x] preset  ^proj_out                           keep        1        1 │ │
+    │ │   [x] preset  (^|\.)norm_out(\.|$)                keep        1        1 │ │
     │ │                                                                          │ │
-    │ │ 1 tensor · reads the latent directly; small, and every error in it       │ │
-    │ │ reaches the output                                                       │ │
-    │ └──────────────────────────────────────────── Space on or off · Esc closes ┘ │
+    │ │ reads the latent directly; small, and every error in it reaches the      │ │
+    │ │ output                                                                   │ │
+    │ └────────────────────────────────────────────────────── Space on/off · Esc ┘ │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -61,20 +61,20 @@ fn a_rule_that_is_off() {
     assert_snapshot!(shown((120, 18), "P j j j j Space"), @r"
      mixdown  test · 107 M parameters · 7 tensors                                                                    sdnq *
     ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ context_embedder.weight ─────────────────────┐
-    │ ┌ Preset flux ─────────────────────────────────────────────────────────────────────────────────────────────────────┐ │
-    │▌│   on  rule                                                 tensors  why                                          │ │
-    │ │   [x] ^single_transformer_blocks\.0\.norm\.linear\.weight$       1  modulation of the first block; every later … │ │
-    │ │   [x] (^|\.)time_text_embed(\.|$)                                0  tells every block how noisy the latent is; … │ │
-    │ │   [x] (^|\.)time_embed(\.|$)                                     0  tells every block how noisy the latent is; … │ │
-    │ │   [x] (^|\.)context_embedder(\.|$)                               1  brings the text in; small, and every block … │ │
-    │ │ ▌ [ ] (^|\.)x_embedder(\.|$)                                     1  reads the latent directly; small, and every… │ │
-    │ │   [x] ^proj_out                                                  1  writes the latent directly; small, and noth… │ │
-    │ │   [x] (^|\.)norm_out(\.|$)                                       1  scales and shifts what becomes the latent; … │ │
+    │ ┌ Rules · the last word counts · preset flux ──────────────────────────────────────────────────────────────────────┐ │
+    │▌│   on  whose   pattern                                               says  matches  decides                       │ │
+    │ │   [x] preset  ^single_transformer_blocks\.0\.norm\.linear\.weight$  keep        1        1                       │ │
+    │ │   [x] preset  (^|\.)time_text_embed(\.|$)                           keep        0        0                       │ │
+    │ │   [x] preset  (^|\.)time_embed(\.|$)                                keep        0        0                       │ │
+    │ │   [x] preset  (^|\.)context_embedder(\.|$)                          keep        1        1                       │ │
+    │ │ ▌ [ ] preset  (^|\.)x_embedder(\.|$)                                keep        1        0                       │ │
+    │ │   [x] preset  ^proj_out                                             keep        1        1                       │ │
+    │ │   [x] preset  (^|\.)norm_out(\.|$)                                  keep        1        1                       │ │
     │ │                                                                                                                  │ │
-    │ │ 1 tensor · off: reads the latent directly; small, and every error in it reaches the output                       │ │
+    │ │ off · reads the latent directly; small, and every error in it reaches the output                                 │ │
     │ │                                                                                                                  │ │
-    │ └──────────────────────────────────────────────────────────────────────────────────── Space on or off · Esc closes ┘ │
-    └───────────────────────────────────────────────────────────────── 7/7 ┘└──────────────────────────────────────────────┘
+    │ └──────────────────────────────────────── Space on/off · n new · e edit · x remove · J K order · Enter shows · Esc ┘ │
+    └───────────────────────────────────────────────────────────────── 7/7 ┘└───────────────────────────────────── 1–13/22 ┘
      205 MiB → 162 MiB · 12.69 bits/weight · loss not measured · 1 trial running
      preset rule (^|\.)x_embedder(\.|$) off · 1 tensor more quantized
     reversed: 4:1-1 9:4-115
@@ -86,17 +86,17 @@ fn more_rules_than_lines() {
     let (mut driver, _) = desk_with(FLUX, preset::by_name("common"), (60, 12));
     driver.keys("P G");
     assert_snapshot!(driver.screen(), @r"
-     m┌ Preset common ───────────────────────────────────────┐q
-    ┌ │   on  rule                              tensors      │─┐
-    │ │   [x] (^|\.)patch_embedding(\.|$)             0      │ │
-    │▌│   [x] (^|\.)patch_embed(\.|$)                 0      │ │
-    │ │   [x] (^|\.)patch_emb(\.|$)                   0      │ │
-    │ │   [x] (^|\.)lm_head(\.|$)                     0      │ │
-    │ │ ▌ [x] (^|\.)wte(\.|$)                         0      │ │
+     m┌ Rules · the last word counts · preset common ────────┐q
+    ┌ │   on  whose   pattern         says  matches  decides │─┐
+    │ │   [x] preset  (^|\.)patch_e…  keep        0        0 │ │
+    │▌│   [x] preset  (^|\.)patch_e…  keep        0        0 │ │
+    │ │   [x] preset  (^|\.)patch_e…  keep        0        0 │ │
+    │ │   [x] preset  (^|\.)lm_head…  keep        0        0 │ │
+    │ │ ▌ [x] preset  (^|\.)wte(\.|…  keep        0        0 │ │
     │ │                                                      │ │
-    │ │ 0 tensors · one row per token or place, read as it   │ │
-    └─│ is; its error is in every state that follows         │ ┘
-     2└──────────────────────── Space on or off · Esc closes ┘
+    │ │ one row per token or place, read as it is; its error │ │
+    └─│ is in every state that follows                       │ ┘
+     2└────────────────────────────────── Space on/off · Esc ┘
      x exclude   t dtype   a measure   c convert   / filter
     reversed: 4:1-1 4:58-58 7:4-55
     ");

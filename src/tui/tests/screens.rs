@@ -7,22 +7,22 @@ fn a_group_and_what_it_is_made_of() {
     assert_snapshot!(after(SMALL, (120, 22), "j l l l t u 4 Enter"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                                                   sdnq *
     ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ blocks.0.attn ───────────────────────────────┐
-    │  name                  shape       from to            size    error  ││ 2 tensors · 2 quantized, 0 kept              │
-    │  ▾ blocks              8 tensors   BF16 mixed  96.2K→47.2K   0.39 %~ ││ 16.0 KiB → 4.50 KiB (28 %)                   │
-    │    ▾ 0                 4 tensors   BF16 mixed  48.1K→21.6K   0.39 %~ ││ 8.19 K parameters · 4.50 bits each           │
-    │▌     ▾ attn            2 tensors   BF16 uint4  16.0K→4.50K   0.39 %  ││                                              │
-    │          to_k.weight   64×64       BF16 uint4  8.00K→2.25K   0.39 %  ││ Loss ─────────────────────────────────────── │
-    │          to_q.weight   64×64       BF16 uint4  8.00K→2.25K   0.39 %  ││ MSE          3.91e-6  relative        0.39 % │
-    │        ff.weight       256×64      BF16 int8   32.0K→17.0K           ││ of 2 of 2                                    │
-    │        norm.weight     64          BF16 keep           128        ─  ││                                              │
-    │    ▸ 1                 4 tensors   BF16 int8   48.1K→25.6K           ││ Made of ──────────────────────────────────── │
-    │    embed.weight        512×64      BF16 int8   64.0K→34.0K           ││ uint4 group 64            2 tensors 4.50 KiB │
+    │  name                shape       to            size    error  damage ││ 2 tensors · 2 quantized, 0 kept              │
+    │  ▾ blocks            8 tensors   mixed  96.2K→47.2K   0.39 %~ ██████ ││ 16.0 KiB → 4.50 KiB (28 %)                   │
+    │    ▾ 0               4 tensors   mixed  48.1K→21.6K   0.39 %~ ██████ ││ 8.19 K parameters · 4.50 bits each           │
+    │▌     ▾ attn          2 tensors   uint4  16.0K→4.50K   0.39 %  ██████ ││                                              │
+    │          to_k.weight 64×64       uint4  8.00K→2.25K   0.39 %  █████▌ ││ Loss ─────────────────────────────────────── │
+    │          to_q.weight 64×64       uint4  8.00K→2.25K   0.39 %  █████▌ ││ MSE          3.91e-6  relative        0.39 % │
+    │        ff.weight     256×64      int8   32.0K→17.0K                  ││ damage       7.81e-3  of all           100 % │
+    │        norm.weight   64          keep           128        ─         ││ of 2 of 2; damage estimated by the layer's   │
+    │    ▸ 1               4 tensors   int8   48.1K→25.6K                  ││ size                                         │
+    │    embed.weight      512×64      int8   64.0K→34.0K                  ││                                              │
+    │                                                                      ││ Made of ──────────────────────────────────── │
+    │                                                                      ││ uint4 group 64            2 tensors 4.50 KiB │
     │                                                                      ││                                              │
-    │                                                                      ││ Worst ────────────────────────────────────── │
-    │                                                                      ││ to_k.weight                           0.39 % │
-    │                                                                      ││ to_q.weight                           0.39 % │
-    │                                                                      ││                                              │
-    │                                                                      ││                                              │
+    │                                                                      ││ Most damage, of all ──────────────────────── │
+    │                                                                      ││ to_k.weight                             50 % │
+    │                                                                      ││ to_q.weight                             50 % │
     │                                                                      ││                                              │
     └───────────────────────────────────────────────────────────────── 9/9 ┘└──────────────────────────────────────────────┘
      160 KiB → 81.2 KiB · 8.11 bits/weight · mean MSE 3.91e-6~ of 2/7
@@ -36,11 +36,11 @@ fn one_pane_at_eighty_columns() {
     assert_snapshot!(after(SMALL, (80, 12), "G Space g g A"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
     ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-    │  name                          shape       from to            size    error  │
-    │▌ ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K 0.0015 %  │
-    │    ▸ 0                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %  │
-    │    ▸ 1                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %  │
-    │ ●  embed.weight                512×64      BF16 int8   64.0K→34.0K 0.0015 %  │
+    │  name                  shape       from  to            size    error  damage │
+    │▌ ▾ blocks              8 tensors   BF16  int8   96.2K→51.2K 0.0015 %  █████▋ │
+    │    ▸ 0                 4 tensors   BF16  int8   48.1K→25.6K 0.0015 %  █████▎ │
+    │    ▸ 1                 4 tensors   BF16  int8   48.1K→25.6K 0.0015 %  █████▎ │
+    │ ●  embed.weight        512×64      BF16  int8   64.0K→34.0K 0.0015 %  █████▍ │
     │                                                                              │
     │                                                                              │
     └────────────────────────────────────────────────────────────── 9/9 · 1 marked ┘
@@ -52,29 +52,29 @@ fn one_pane_at_eighty_columns() {
 
 #[test]
 fn the_inspector_over_the_tree() {
-    assert_snapshot!(after(SMALL, (80, 20), "G l l Enter"), @r"
- mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
-┌ embed.weight ────────────────────────────────────────────────────────────────┐
-│ int8   group 64   rank 0                                                     │
-│ by defaults                                                                  │
-│ BF16 512×64 · 64.0 KiB → 34.0 KiB (53 %)                                     │
-│                                                                              │
-│ Loss ─────────────────────────────────────────────────────────────────────── │
-│ MSE                          1.53e-8  SQNR                           48.2 dB │
-│ max error                    3.71e-4  relative                      0.0015 % │
-│ from every value                                                             │
-│                                                                              │
-│ Weights                                Errors                                │
-│                   █                    █▆▆█▆▇▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▆▇▆█▆▆▆ │
-│                   █                    █████████████████████████████████████ │
-│              ▁▁▂▄▇█▇▄▂▁▁               █████████████████████████████████████ │
-│ ▆▅▆▆▆▆▇▇▇▇▇▇█████████████▇▇▇▇▇▇▆▆▆▆▅▅  █████████████████████████████████████ │
-│ -1.00             0              1.00  -0.01             0              0.01 │
-└───────────────────────────────────────────────────────────────────── 1–15/19 ┘
- 160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 1/7
- x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
-reversed:
-");
+    assert_snapshot!(after(SMALL, (80, 20), "G l l Enter"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+    ┌ embed.weight ────────────────────────────────────────────────────────────────┐
+    │ Weights                                Errors                                │
+    │                   █                    █▆▆█▆▇▆▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▆▇▆█▆▆▆ │
+    │                 ▁▃█▃▁                  █████████████████████████████████████ │
+    │ ▅▄▅▅▄▄▅▅▅▅▅▅▆▇▇███████▇▇▆▅▅▅▅▅▅▄▄▅▅▄▄  █████████████████████████████████████ │
+    │ -1.00             0              1.00  -0.01             0              0.01 │
+    │ Rows                          #2 2.9×  Columns                      #63 2.0× │
+    │   █                                                       ▁▁▂▂▃▃▃▄▄▅▅▆▆▇▇▇██ │
+    │ ▂▂█▂                                   ▁▁▂▂▂▃▃▄▄▅▅▅▆▆▇▇█████████████████████ │
+    │                                                                              │
+    │ What if ──────────────────────────────────────────────────────────────────── │
+    │   keep                                             64.0K                 ─ ◂ │
+    │   int8 g32                                         36.0K  1.53e-8 0.0015 %~  │
+    │ ▌•int8 g64                                         34.0K  1.53e-8 0.0015 %   │
+    │   int8 g128                                        33.0K  1.53e-8 0.0015 %~◂ │
+    │   int6 g64                                         26.0K  2.44e-7  0.024 %~◂ │
+    └──────────────────────────────────────────────────────────────────── 11–25/32 ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 1/7
+     Enter take it   u undo   = every dtype   - fewer   Esc to the tree   ? help
+    reversed: 15:2-77
+    ");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn before_it_writes() {
     assert_snapshot!(after(SMALL, (80, 20), "A c"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
     ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-    │  name                          shape       from to            size    error  │
+    │  name                  shape       from  to            size    error  damage │
     │▌┌ Convert ─────────────────────────────────────────────────────────────────┐ │
     │ │ test   →   ./test-sdnq.safetensors                                       │ │
     │ │ sdnq ≥ 0.2.2                                                             │ │
@@ -109,11 +109,11 @@ fn filtering_goes_to_the_best_hit() {
     assert_snapshot!(after(SMALL, (80, 13), "/ 1 Space q"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
     ┌ Tensors /1 q ────────────────────────────────────────────────────────────────┐
-    │  name                          shape       from to            size    error  │
-    │  ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K 0.0015 %~ │
-    │    ▾ 1                         4 tensors   BF16 int8   48.1K→25.6K 0.0015 %~ │
-    │      ▾ attn                    2 tensors   BF16 int8   16.0K→8.50K 0.0015 %  │
-    │▌         to_q.weight           64×64       BF16 int8   8.00K→4.25K 0.0015 %  │
+    │  name                  shape       from  to            size    error  damage │
+    │  ▾ blocks              8 tensors   BF16  int8   96.2K→51.2K 0.0015 %~ ██████ │
+    │    ▾ 1                 4 tensors   BF16  int8   48.1K→25.6K 0.0015 %~ ██████ │
+    │      ▾ attn            2 tensors   BF16  int8   16.0K→8.50K 0.0015 %  ██████ │
+    │▌         to_q.weight   64×64       BF16  int8   8.00K→4.25K 0.0015 %  █████▌ │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -128,11 +128,11 @@ fn filtering_goes_to_the_best_hit() {
 fn a_chord_says_what_can_follow() {
     assert_snapshot!(after(SMALL, (80, 9), "g"), @"
     ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-    │  name                          shape       from to            size    error  │
-    │▌ ▾ blocks                      8 tensors   BF16 int8   96.2K→51.2K           │
-    │    ▸ 0                         4 tensors   BF16 int8   48.1K→25.6K           │
-    │    ▸ 1                         4 tensors   BF16 int8   48.1K→25.6K           │
-    │    embed.weight                512×64      BF16 int8   64.0K→34.0K           │
+    │  name                  shape       from  to            size    error  damage │
+    │▌ ▾ blocks              8 tensors   BF16  int8   96.2K→51.2K                  │
+    │    ▸ 0                 4 tensors   BF16  int8   48.1K→25.6K                  │
+    │    ▸ 1                 4 tensors   BF16  int8   48.1K→25.6K                  │
+    │    embed.weight        512×64      BF16  int8   64.0K→34.0K                  │
     └───────────────────────────────────────────────────────────────────────── 9/9 ┘
      160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
      g  g To the first row
@@ -151,10 +151,10 @@ fn help_finds_and_says_what_is_not_possible() {
     │ │   Shift-Right       Open the group and all below it                      │ │
     │ │   Ctrl-z            Suspend                                              │ │
     │ │   =                 Open every group                                     │ │
+    │ │   E                 The rules in their order: what each matches and dec… │ │
     │ │                     Quantize embedding tables too; again: leave them     │ │
-    │ │   a                 Quantize in memory and measure                       │ │
-    │ │   x                 Exclude: keep as it is; again: include               │ │
-    └─└─────────────────────────────── type to find · Enter does it · Esc closes ┘ ┘
+    │ │   Ctrl-g            Make a rule of the marks, or of what was set by han… │ │
+    └─└──────────────────────── 1/12 · type to find · Enter does it · Esc closes ┘ ┘
      160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
      x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
     reversed: 4:1-1 4:4-75 4:78-78
@@ -163,21 +163,21 @@ fn help_finds_and_says_what_is_not_possible() {
 
 #[test]
 fn a_running_conversion() {
-    assert_snapshot!(after(SMALL, (80, 12), "c Enter w"), @r"
- mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
-┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-│ ┌ Jobs ────────────────────────────────────────────────────────────────────┐ │
-│▌│ trials: none running                                                     │ │
-│ │                                                                          │ │
-│ │ running    ./test-sdnq.safetensors                                       │ │
-│ │ ▕                    ▏   0 % · 0/9 tensors · 0 B/s                       │ │
-│ │                                                                          │ │
-└─└────────────────────────────────────────────────── x cancels · Esc closes ┘ ┘
- converting   0 % ▕                    ▏ 0 B/s
- 160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
- converting into ./test-sdnq.safetensors
-reversed: 4:1-1 4:78-78
-");
+    assert_snapshot!(after(SMALL, (80, 12), "c Enter w"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
+    ┌ ┌ Jobs ────────────────────────────────────────────────────────────────────┐─┐
+    │ │ trials: none running                                                     │ │
+    │▌│                                                                          │ │
+    │ │ running    ./test-sdnq.safetensors                                       │ │
+    │ │ ▕                    ▏   0 % · 0/9 tensors · 0 B/s                       │ │
+    │ │                                                                          │ │
+    │ │                                                                          │ │
+    └─│                                                                          │ ┘
+     c└────────────────────────────────────────────────── x cancels · Esc closes ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
+     converting into ./test-sdnq.safetensors · w shows it
+    reversed: 4:1-1 4:78-78
+    ");
 }
 
 #[test]
@@ -185,11 +185,11 @@ fn a_picker() {
     assert_snapshot!(after(SMALL, (80, 14), "s"), @"
      mixdown  test · 8┌ Group size of 6 tensors ─────────────────┐             sdnq
     ┌ Tensors ────────│ ›                                        │─────────────────┐
-    │  name           │ ▌•auto     what the target finds best    │  size    error  │
-    │▌ ▾ blocks       │   row      one scale a row               │→51.2K           │
-    │    ▸ 0          │   tensor   one scale for all             │→25.6K           │
-    │    ▸ 1          │   16                                     │→25.6K           │
-    │    embed.weight │   32                                     │→34.0K           │
+    │  name           │ ▌•auto     what the target finds best    │   error  damage │
+    │▌ ▾ blocks       │   row      one scale a row               │                 │
+    │    ▸ 0          │   tensor   one scale for all             │                 │
+    │    ▸ 1          │   16                                     │                 │
+    │    embed.weight │   32                                     │                 │
     │                 │   64                                     │                 │
     │                 │   128                                    │                 │
     │                 │   256                                    │                 │
@@ -206,14 +206,14 @@ fn a_rotation_and_levels_in_the_inspector() {
     assert_snapshot!(after(SMALL, (120, 12), "G l l t u 4 Enter H 6 4 Enter b"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                                                   sdnq *
     ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ embed.weight ────────────────────────────────┐
-    │  name                  shape       from to            size    error  ││ uint4   group 64   rank 0                    │
-    │  ▾ blocks              8 tensors   BF16 int8   96.2K→51.2K           ││ hadamard 64   codebook                       │
-    │    ▸ 0                 4 tensors   BF16 int8   48.1K→25.6K           ││ set by hand                                  │
-    │    ▸ 1                 4 tensors   BF16 int8   48.1K→25.6K           ││ BF16 512×64 · 64.0 KiB → 18.0 KiB (28 %)     │
-    │▌   embed.weight        512×64      BF16 uint4  64.0K→18.0K   0.39 %  ││                                              │
+    │  name                shape       to            size    error  damage ││ uint4   group 64   rank 0                    │
+    │  ▾ blocks            8 tensors   int8   96.2K→51.2K                  ││ hadamard 64   codebook                       │
+    │    ▸ 0               4 tensors   int8   48.1K→25.6K                  ││ set by hand                                  │
+    │    ▸ 1               4 tensors   int8   48.1K→25.6K                  ││ BF16 512×64 · 64.0 KiB → 18.0 KiB (28 %)     │
+    │▌   embed.weight      512×64      uint4  64.0K→18.0K   0.39 %  ██████ ││                                              │
     │                                                                      ││ Loss ─────────────────────────────────────── │
     │                                                                      ││ MSE          3.91e-6  SQNR           24.1 dB │
-    └───────────────────────────────────────────────────────────────── 9/9 ┘└────────────────────────────────────── 1–7/19 ┘
+    └───────────────────────────────────────────────────────────────── 9/9 ┘└────────────────────────────────────── 1–7/34 ┘
      160 KiB → 69.2 KiB · 6.91 bits/weight · mean MSE 3.91e-6~ of 1/7
      codebook on embed.weight
     reversed: 7:1-70
@@ -225,11 +225,11 @@ fn sizes_of_rotations() {
     assert_snapshot!(after(SMALL, (80, 14), "G H"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
     ┌ Tensors ──────────┌ Hadamard rotation of embed.weight ──┐────────────────────┐
-    │  name             │ ›                                   │     size    error  │
-    │  ▾ blocks         │ ▌•0        no rotation              │.2K→51.2K           │
-    │    ▸ 0            │   16                                │.1K→25.6K           │
-    │    ▸ 1            │   32                                │.1K→25.6K           │
-    │▌   embed.weight   │   64                                │.0K→34.0K 0.0015 %  │
+    │  name             │ ›                                   │ze    error  damage │
+    │  ▾ blocks         │ ▌•0        no rotation              │2K                  │
+    │    ▸ 0            │   16                                │6K                  │
+    │    ▸ 1            │   32                                │6K                  │
+    │▌   embed.weight   │   64                                │0K 0.0015 %  ██████ │
     │                   │   128                               │                    │
     │                   │   256      the usual                │                    │
     │                   │   512                               │                    │
@@ -261,22 +261,22 @@ fn excluded_by_hand() {
     assert_snapshot!(after(SMALL, (100, 20), "G l l x"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                               sdnq *
     ┌ Tensors ─────────────────────────────────────────────┐┌ embed.weight ────────────────────────────┐
-    │  name                   to            size    error  ││ keep as it is (BF16)                     │
-    │  ▾ blocks               int8   96.2K→51.2K           ││ set by hand                              │
-    │    ▸ 0                  int8   48.1K→25.6K           ││ BF16 512×64 · 64.0 KiB                   │
-    │    ▸ 1                  int8   48.1K→25.6K           ││                                          │
-    │▌   embed.weight         keep         64.0K        ─  ││ Loss ─────────────────────────────────── │
+    │  name            to            size    error  damage ││ keep as it is (BF16)                     │
+    │  ▾ blocks        int8   96.2K→51.2K                  ││ set by hand                              │
+    │    ▸ 0           int8   48.1K→25.6K                  ││ BF16 512×64 · 64.0 KiB                   │
+    │    ▸ 1           int8   48.1K→25.6K                  ││                                          │
+    │▌   embed.weight  keep         64.0K        ─         ││ Loss ─────────────────────────────────── │
     │                                                      ││ nothing is lost: it is kept              │
     │                                                      ││                                          │
-    │                                                      ││ Written as ───────────────────────────── │
-    │                                                      ││ embed.weight                  BF16 32768 │
-    │                                                      ││                                          │
-    │                                                      ││                                          │
-    │                                                      ││                                          │
-    │                                                      ││                                          │
-    │                                                      ││                                          │
-    │                                                      ││                                          │
-    └───────────────────────────────────────────────── 9/9 ┘└──────────────────────────────────────────┘
+    │                                                      ││ What if ──────────────────────────────── │
+    │                                                      ││  •keep                  64.0K        ─ ◂ │
+    │                                                      ││   int8 g32              36.0K 0.0015 %~  │
+    │                                                      ││   int8 g64              34.0K 0.0015 %   │
+    │                                                      ││   int8 g128             33.0K 0.0015 %~◂ │
+    │                                                      ││   int6 g64              26.0K  0.024 %~◂ │
+    │                                                      ││   int5 g64              22.0K  0.098 %~◂ │
+    │                                                      ││   uint4 g64             18.0K   0.39 %~◂ │
+    └───────────────────────────────────────────────── 9/9 ┘└───────────────────────────────── 1–15/19 ┘
      160 KiB → 115 KiB · 11.51 bits/weight · loss not measured
      exclude embed.weight
     reversed: 7:1-54

@@ -70,15 +70,37 @@ fn from_the_worst_to_the_next() {
 
 #[test]
 fn a_list_by_damage() {
-    assert_snapshot!(after(SMALL, (100, 16), "= A o d j"), @"");
+    let (mut driver, _) = desk(SMALL, (100, 16));
+    driver.keys("= A").settle();
+    driver.keys("o d j").settle();
+    assert_snapshot!(driver.screen(), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                                                 sdnq
+    ┌ Tensors by damage, estimated ────────────────────────┐┌ blocks.0.attn.to_q.weight ───────────────┐
+    │  name            to            size    error  damage ││ int8   group 64   rank 0                 │
+    │    ….to_k.weight int8   8.00K→4.25K 0.0015 %  ████   ││ by defaults                              │
+    │▌   ….to_q.weight int8   8.00K→4.25K 0.0015 %  ████   ││ BF16 64×64 · 8.00 KiB → 4.25 KiB (53 %)  │
+    │    ….0.ff.weight int8   32.0K→17.0K 0.0015 %  █████  ││                                          │
+    │    ….norm.weight keep           128        ─         ││ Loss ─────────────────────────────────── │
+    │    ….to_k.weight int8   8.00K→4.25K 0.0015 %  ████   ││ MSE        1.53e-8  SQNR         48.2 dB │
+    │    ….to_q.weight int8   8.00K→4.25K 0.0015 %  ████   ││ max error  3.71e-4  relative    0.0015 % │
+    │    ….1.ff.weight int8   32.0K→17.0K 0.0015 %  █████  ││ damage     1.53e-5  of all         5.0 % │
+    │    ….norm.weight keep           128        ─         ││ from every value; damage estimated by    │
+    │    embed.weight  int8   64.0K→34.0K 0.0015 %  █████▍ ││ the layer's size                         │
+    │                                                      ││                                          │
+    └───────────────────────────────────────────────── 9/9 ┘└───────────────────────────────── 1–11/33 ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8
+     0 of 7 measured; A measures the rest
+    reversed: 5:1-54
+    ");
 }
 
 #[test]
 fn orders() {
-    fn check(keys: &str, first: &str) {
+    fn check(before: &str, keys: &str, first: &str) {
         let (mut driver, _) = desk(SMALL, (120, 30));
         driver.keys("= A").settle();
-        driver.keys("- G").keys(keys);
+        driver.keys("- G").keys(before).settle();
+        driver.keys(keys);
         let names: Vec<&str> = driver
             .app
             .tree
@@ -89,14 +111,14 @@ fn orders() {
             .collect();
         assert_eq!(names.first().copied().unwrap_or_default(), first, "{keys}");
     }
-    check("o s", "embed");
-    check("o d", "embed");
-    check("o n", "blocks.0.attn.to_k");
-    check("`", "blocks.0.attn.to_k");
-    check("` `", "embed");
-    check("o d o o", "embed");
-    check("t u 4 Enter o e", "embed");
-    check("t u 4 Enter o g", "embed");
+    check("", "o s", "embed");
+    check("", "o d", "embed");
+    check("", "o n", "blocks.0.attn.to_k");
+    check("", "`", "blocks.0.attn.to_k");
+    check("", "` `", "embed");
+    check("", "o d o o", "embed");
+    check("+ 1 . * k Enter t u 4 Enter", "o e", "blocks.1.attn.to_k");
+    check("+ 1 . * k Enter t u 4 Enter", "o g", "blocks.1.attn.to_k");
 }
 
 /// The rules after those keys.
@@ -135,7 +157,29 @@ fn the_page_of_rules() {
     assert_eq!(rules(&format!("{made} x")), "norm=keep");
     assert_eq!(rules(&format!("{made} x u")), "ff=uint4 group 32 · norm=keep");
     assert_eq!(rules(&format!("{made} j e Backspace Backspace Backspace Backspace i n t 4 Enter")), "ff=uint4 group 32 · norm=int4");
-    assert_snapshot!(after(SMALL, (100, 20), &format!("{made} Esc + e m b Enter x E")), @"");
+    assert_snapshot!(after(SMALL, (100, 20), &format!("{made} Esc + e m b Enter x E")), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                                               sdnq *
+    ┌ Tensors ─────────────────────────────────────────────┐┌ blocks ──────────────────────────────────┐
+    │  name            to            size    error  damage ││ 8 tensors · 6 quantized, 2 kept          │
+    │▌ ▾ blocks        mixed  96.2K→37.2K                  ││ 96.2 KiB → 37.2 KiB (39 %)               │
+    │    ▸ 0           mixed  48.1K→18.6K                  ││ 49.3 K parameters · 6.19 bits each       │
+    │ ┌ Rules · the last word counts ────────────────────────────────────────────────────────────────┐ │
+    │ │   on  whose   pattern                        says                 matches  decides           │ │
+    │ │ ▌ [x] rule    ff                             uint4,group_size=32        2        2           │ │
+    │ │   [x] rule    norm                           keep                       2        2           │ │
+    │ │       by hand set by hand, tensor by tensor                             1        1           │ │
+    │ │                                                                                              │ │
+    │ │ matches 2 tensors, decides 2                                                                 │ │
+    │ │                                                                                              │ │
+    │ └──────────────────── Space on/off · n new · e edit · x remove · J K order · Enter shows · Esc ┘ │
+    │                                                      ││                                          │
+    │                                                      ││                                          │
+    │                                                      ││                                          │
+    └────────────────────────────────────── 9/9 · 1 marked ┘└──────────────────────────────────────────┘
+     160 KiB → 101 KiB · 10.11 bits/weight · loss not measured
+     exclude embed.weight
+    reversed: 4:1-54 8:4-95
+    ");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use super::*;
 
 /// Keys that lead from one popup to the next, through all of them.
-pub const STATES: [&str; 22] = [
+pub const STATES: [&str; 31] = [
     "",
     "?",
     "? z",
@@ -18,7 +18,16 @@ pub const STATES: [&str; 22] = [
     "Esc Esc / a",
     "Esc w",
     "Esc Ctrl-s",
-    "Esc i",
+    "Esc E",
+    "n a = k e e p Enter",
+    "Esc M",
+    "v Esc B t i 6 Enter d",
+    "Esc Y",
+    "Esc + a",
+    "Esc # x",
+    "Esc Z",
+    "Esc o d W",
+    "Esc Esc o o i",
     "Tab G",
     "Esc Esc G l l",
     "c Enter",

@@ -12,14 +12,50 @@ fn table(keys: &str) -> Vec<String> {
 
 #[test]
 fn the_table_stands_below_the_loss_as_the_cursor_rests() {
-    assert_snapshot!(after(SMALL, (120, 34), "G"), @"");
+    assert_snapshot!(after(SMALL, (120, 34), "G"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                                                                     sdnq
+    ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ embed.weight ────────────────────────────────┐
+    │  name                shape       to            size    error  damage ││ int8   group 64   rank 0                     │
+    │  ▾ blocks            8 tensors   int8   96.2K→51.2K                  ││ by defaults                                  │
+    │    ▸ 0               4 tensors   int8   48.1K→25.6K                  ││ BF16 512×64 · 64.0 KiB → 34.0 KiB (53 %)     │
+    │    ▸ 1               4 tensors   int8   48.1K→25.6K                  ││                                              │
+    │▌   embed.weight      512×64      int8   64.0K→34.0K 0.0015 %  ██████ ││ Loss ─────────────────────────────────────── │
+    │                                                                      ││ MSE          1.53e-8  SQNR           48.2 dB │
+    │                                                                      ││ max error    3.71e-4  relative      0.0015 % │
+    │                                                                      ││ damage       1.22e-4  of all           100 % │
+    │                                                                      ││ from every value; damage estimated by the    │
+    │                                                                      ││ layer's size                                 │
+    │                                                                      ││                                              │
+    │                                                                      ││ Weights                Errors                │
+    │                                                                      ││           █            █▅▇▇▆▇▆▆▆▅█▅▆▆▆▇▆▇▇▅▅ │
+    │                                                                      ││           █            █████████████████████ │
+    │                                                                      ││           █            █████████████████████ │
+    │                                                                      ││          ▂█▂           █████████████████████ │
+    │                                                                      ││        ▁▄███▄▁         █████████████████████ │
+    │                                                                      ││ ▅▄▅▅▆▇█████████▇▆▅▅▄▄  █████████████████████ │
+    │                                                                      ││ █████████████████████  █████████████████████ │
+    │                                                                      ││ -1.00     0      1.00  -0.01     0      0.01 │
+    │                                                                      ││ Rows          #2 2.9×  Columns      #63 2.0× │
+    │                                                                      ││   █                              ▁▁▂▃▄▄▅▆▇▇█ │
+    │                                                                      ││ ▂▂█▂                   ▁▂▃▃▄▅▆▆▇████████████ │
+    │                                                                      ││                                              │
+    │                                                                      ││ What if ──────────────────────────────────── │
+    │                                                                      ││   keep             64.0K                 ─ ◂ │
+    │                                                                      ││   int8 g32         36.0K  1.53e-8 0.0015 %~  │
+    │                                                                      ││  •int8 g64         34.0K  1.53e-8 0.0015 %   │
+    │                                                                      ││   int8 g128        33.0K  1.53e-8 0.0015 %~◂ │
+    └───────────────────────────────────────────────────────────────── 9/9 ┘└───────────────────────────────────── 1–29/37 ┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 1/7
+     x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+    reversed: 7:1-70
+    ");
 }
 
 #[test]
 fn every_way_by_size_with_the_best_and_what_holds_now() {
     assert_eq!(
         table("G"),
-        ["keep ◂", "int8 g32 ◂", "int8 g64 • ◂", "int8 g128 ◂", "int6 g64 ◂", "int4 g64", "uint4 g64 ◂"]
+        ["keep ◂", "int8 g32", "int8 g64 •", "int8 g128 ◂", "int6 g64 ◂", "int5 g64 ◂", "uint4 g64 ◂", "int4 g64"]
     );
 }
 
@@ -47,13 +83,13 @@ fn enter_takes_a_line_and_undo_gives_it_back() {
         assert_eq!(set, overrides, "{keys}");
     }
     check("G W Enter", &[]);
-    check("G W G Enter", &["embed.weight: uint4"]);
+    check("G W G Enter", &["embed.weight: int4"]);
     check("G W g g Enter", &["embed.weight: keep"]);
     check("G W G Enter u", &[]);
     // What was kept is included by taking anything else.
-    check("G x W G Enter", &["embed.weight: quantize uint4"]);
+    check("G x W G Enter", &["embed.weight: quantize int4"]);
     // The inspector gets the keys by Enter too, and Esc leads back to the tree.
-    check("G Enter G Enter Esc k", &["embed.weight: uint4"]);
+    check("G Enter G Enter Esc k", &["embed.weight: int4"]);
 }
 
 #[test]
@@ -67,7 +103,33 @@ fn marks_and_groups_have_a_table_of_their_own() {
     }
     check("G Space Ctrl-a W", 7, 7);
     check("j W", 3, 3);
-    assert_snapshot!(after(SMALL, (120, 24), "g g Space W"), @"");
+    assert_snapshot!(after(SMALL, (120, 24), "g g Space W"), @"
+     mixdown  test · 82.0 K parameters · 9 tensors                                                                     sdnq
+    ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ blocks.0 ────────────────────────────────────┐
+    │  name                shape       to            size    error  damage ││ 8 tensors marked                             │
+    │ ●▾ blocks            8 tensors   int8   96.2K→51.2K                  ││ 2 tensors of them kept as they are           │
+    │▌●  ▸ 0               4 tensors   int8   48.1K→25.6K                  ││ 96.0 KiB → 51.0 KiB (53 %)                   │
+    │ ●  ▸ 1               4 tensors   int8   48.1K→25.6K                  ││                                              │
+    │    embed.weight      512×64      int8   64.0K→34.0K                  ││ What if ──────────────────────────────────── │
+    │                                                                      ││   keep             96.0K                 ─ ◂ │
+    │                                                                      ││   group 32         54.0K  1.53e-8 0.0015 %~  │
+    │                                                                      ││ ▌•as it is now     51.0K                 …   │
+    │                                                                      ││   group 128        49.5K  1.53e-8 0.0015 %~◂ │
+    │                                                                      ││   int6             39.0K  2.44e-7  0.024 %~◂ │
+    │                                                                      ││   int5             33.0K  9.77e-7  0.098 %~◂ │
+    │                                                                      ││   uint4            27.0K  3.91e-6   0.39 %~◂ │
+    │                                                                      ││   int4             27.0K  3.91e-6   0.39 %~  │
+    │                                                                      ││                                              │
+    │                                                                      ││                                              │
+    │                                                                      ││                                              │
+    │                                                                      ││                                              │
+    │                                                                      ││                                              │
+    │                                                                      ││                                              │
+    └────────────────────────────────────────────────────── 9/9 · 8 marked ┘└──────────────────────────────────────────────┘
+     160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
+     Enter take it   u undo   = every dtype   - fewer   Esc to the tree   ? help
+    reversed: 10:74-117
+    ");
 }
 
 #[test]

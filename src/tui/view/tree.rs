@@ -31,9 +31,11 @@ impl Columns {
         let from = app.board.from_width.clamp(5, 8) as u16;
         let mut c = Self { shape: 12, from: from + 1, to: to + 1, size: 13, loss: 10, damage: DAMAGE + 1 };
         let sum = |c: &Self| c.shape + c.from + c.to + c.size + c.loss + c.damage;
+        // A list has whole names, and no groups above them.
+        let wide = if app.tree.is_list() { 36 } else { 22 };
         let narrower: [(u16, Narrow); 8] = [
-            (22, |c| c.from = 0),
-            (22, |c| c.shape = 0),
+            (wide, |c| c.from = 0),
+            (wide, |c| c.shape = 0),
             (18, |c| c.size = 7),
             (14, |c| c.to = c.to.min(8)),
             (14, |c| c.damage = 0),
