@@ -6,6 +6,7 @@ pub mod blob;
 pub mod config;
 mod cursor;
 pub mod demo;
+pub mod find;
 pub mod folder;
 pub mod gguf;
 pub mod hub;
@@ -15,6 +16,7 @@ pub mod profiles;
 pub mod safetensors;
 pub mod save;
 pub mod shards;
+pub mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -8,6 +8,7 @@ pub mod kinds;
 pub mod marks;
 pub mod preset;
 pub mod profile;
+pub mod recent;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -27,6 +27,24 @@ pub fn resolve(label: &str) -> Result<Option<PathBuf>> {
     find_snapshot(&root, id, revision).map(Some)
 }
 
+/// Ids of the models in the cache, in order, with their folders; until `enough`.
+pub fn cached(enough: &dyn Fn() -> bool) -> Vec<(String, PathBuf)> {
+    let roots = cache_roots(&|key| std::env::var_os(key).filter(|v| !v.is_empty()).map(PathBuf::from));
+    roots.first().map(|root| cached_in(root, enough)).unwrap_or_default()
+}
+
+fn cached_in(root: &Path, enough: &dyn Fn() -> bool) -> Vec<(String, PathBuf)> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    let id = |e: std::fs::DirEntry| {
+        let id = e.file_name().to_str()?.strip_prefix("models--")?.replacen("--", "/", 1);
+        is_id(&id).then_some(id)
+    };
+    let mut ids: Vec<String> = entries.take_while(|_| !enough()).filter_map(|e| id(e.ok()?)).collect();
+    ids.sort_by_key(|id| id.to_ascii_lowercase());
+    let found = ids.into_iter().take_while(|_| !enough());
+    found.filter_map(|id| find_snapshot(root, &id, None).ok().map(|folder| (id, folder))).collect()
+}
+
 /// Where a cache may be, the first being the one that is used: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub,
 /// XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub.
 fn cache_roots(var: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
@@ -169,6 +187,9 @@ mod tests {
         assert!(find(Some("bbb")).expect_err("no model there").to_string().contains("bbb"));
         std::fs::write(repository.join("refs/main"), "../../..").expect("a ref");
         assert_eq!(find(None).expect("a ref that leaves is passed over"), Some("aaa".into()));
+        std::fs::create_dir_all(dir.path().join("datasets--org--d")).expect("another folder");
+        let cached = cached_in(dir.path(), &|| false);
+        assert_eq!(cached, [("org/name".to_owned(), repository.join("snapshots/aaa"))]);
         assert!(
             find_snapshot(dir.path(), "org/other", None).expect_err("not cached").to_string().contains("hf download")
         );

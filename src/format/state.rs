@@ -1,0 +1,37 @@
+//! What the program remembers between runs, as files. A state that cannot be read or written is no failure.
+use std::path::PathBuf;
+
+use super::save;
+use crate::core::{Error, Result};
+
+/// A larger list is not one that we wrote.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// The platform's folder for state.
+pub fn folder() -> Result<PathBuf> {
+    // As with profiles: people who live in a terminal expect XDG's variables to count on every system.
+    if let Some(xdg) = std::env::var_os("XDG_STATE_HOME").filter(|v| !v.is_empty()) {
+        return Ok(PathBuf::from(xdg).join("mixdown"));
+    }
+    directories::ProjectDirs::from("", "", "mixdown")
+        .map(|d| d.state_dir().unwrap_or_else(|| d.data_local_dir()).to_owned())
+        .ok_or_else(|| Error::failed("this system names no folder for state; set XDG_STATE_HOME"))
+}
+
+/// The text of the list of recent models; nothing where there is none.
+pub fn read_recent() -> String {
+    let read = || -> Option<String> {
+        let path = folder().ok()?.join("recent.toml");
+        let file = path.metadata().ok().filter(|m| m.is_file() && m.len() <= MOST_BYTES);
+        file.and_then(|_| std::fs::read_to_string(path).ok())
+    };
+    read().unwrap_or_default()
+}
+
+/// Writes the list whole.
+pub fn write_recent(text: &str) -> Result<()> {
+    let folder = folder()?;
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| Error::failed(format!("{}: cannot be made: {e}", folder.display())).because(e))?;
+    save::write_file(&folder.join("recent.toml"), text.as_bytes())
+}
