@@ -3,6 +3,7 @@ pub mod args;
 mod bench;
 mod convert;
 mod demo;
+mod desk;
 mod diff;
 mod dynamic;
 mod exchange;
@@ -17,7 +18,7 @@ mod trial;
 mod validate;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -27,9 +28,7 @@ use crate::core::error::Kind;
 use crate::core::{Error, Result};
 use crate::engine::Limits;
 use crate::format::{OpenOptions, Opened};
-use crate::session::Session;
-use crate::tui::theme::environment::{When, Wish};
-use crate::{format, target, tui};
+use crate::target;
 use args::{Cli, Command, DeskArgs, Global, ModelArg};
 
 /// Parses the arguments, runs the command, and gives the exit code.
@@ -97,7 +96,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         return Err(Error::usage("--theme and --ascii are the desk's: `mixdown --theme light MODEL`"));
     }
     match cli.command {
-        None => desk(global, &cli.model, &cli.settings, cli.desk),
+        None => desk::run(global, &cli.model, &cli.settings, cli.desk),
         Some(Command::Inspect(a)) => inspect::run(global, &a),
         Some(Command::Plan(a)) => plan::run(global, &a),
         Some(Command::Trial(a)) => trial::run(global, &a),
@@ -132,35 +131,6 @@ fn manual(out: &mut Vec<u8>) -> std::io::Result<()> {
         page.render_options_section(out)?;
     }
     Ok(())
-}
-
-fn desk(global: &Global, model: &ModelArg, choices: &args::SettingsArgs, desk: DeskArgs) -> Result<u8> {
-    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
-        return Err(Error::usage(
-            "the desk needs a terminal; without one use `mixdown inspect`, `plan`, `trial` or `convert` (see --help)",
-        ));
-    }
-    let opened = open(model, global)?;
-    let (profile, _) = dynamic::profile(global, choices, &opened, None)?;
-    let limits = limits(global)?;
-    // Flags over a named profile are choices that its file does not have.
-    let only_profile = args::SettingsArgs { profile: choices.profile.clone(), ..args::SettingsArgs::default() };
-    let changed = choices.profile.is_some() && choices.save_profile.is_none() && *choices != only_profile;
-    let make = move |wake: tui::Waker| {
-        let mut session = Session::new(Arc::new(opened.model.clone()), profile);
-        if changed {
-            session.mark_unsaved();
-        }
-        let live = tui::Live::new(opened, limits, session.settings().clone(), move || wake.wake())?;
-        Ok((session, Box::new(live) as Box<dyn tui::backend::Backend>))
-    };
-    let colour = match global.color {
-        args::Color::Auto => When::Auto,
-        args::Color::Always => When::Always,
-        args::Color::Never => When::Never,
-    };
-    let wish = Wish { theme: desk.theme, ascii: desk.ascii.then_some(true), colour };
-    tui::run(make, tui::Options { greeting: None, config: format::config::read(), wish })
 }
 
 /// Opens what MODEL names, or the built-in model.

@@ -15,6 +15,8 @@ pub mod losses;
 pub mod map;
 pub mod msg;
 pub mod overlay;
+pub mod stage;
+pub mod start;
 mod terminal;
 #[doc(hidden)]
 pub mod testing;
@@ -26,33 +28,32 @@ pub mod update;
 mod view;
 pub mod whatif;
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 pub use event::Waker;
 pub use live::Live;
+pub use stage::Stage;
 
 use crate::core::{Error, Result};
 use crate::session::Session;
 use app::App;
 use backend::{Backend, JobState};
-use config::Config;
 use event::Event;
 use msg::{Effect, Msg};
 use terminal::Screen;
-use theme::environment::{Environment, Wish};
+
+/// Somebody who is told a name.
+pub type Told = Box<dyn Fn(&str)>;
 
 /// How the desk is run.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Options {
     /// A message to begin with.
     pub greeting: Option<String>,
-    /// What config.toml is called, and its text or why it cannot be read.
-    pub config: Option<(String, Result<String, String>)>,
-    /// How it is asked to look, before the file is.
-    pub wish: Wish,
+    /// Told the name that the profile was saved under, when that is another than before.
+    pub profile: Option<Told>,
 }
 
 /// Frames are not drawn more often than this for news from the engine; a key is answered at once.
@@ -60,43 +61,48 @@ const FRAME: Duration = Duration::from_millis(33);
 /// How long a conversion may take to clean up when the program is told to end.
 const CLEAN_UP: Duration = Duration::from_secs(20);
 
-/// Opens the desk and runs it to its end; the exit code. What `make` reports is reported before the screen is taken.
-pub fn run(make: impl FnOnce(Waker) -> Result<(Session, Box<dyn Backend>)>, options: Options) -> Result<u8> {
-    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
-        return Err(Error::usage(
-            "there is no terminal; without one use `mixdown inspect`, `plan`, `trial` or `convert`",
-        ));
-    }
+/// How a desk was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The program is to end, with that exit code.
+    Quit(u8),
+    /// Another model is wanted.
+    Another,
+}
+
+/// Opens the desk and runs it to its end. What `make` reports is reported before the screen is taken.
+pub fn run(
+    stage: &mut Stage,
+    make: impl FnOnce(Waker) -> Result<(Session, Box<dyn Backend>)>,
+    options: Options,
+) -> Result<Ended> {
     let io = |e: std::io::Error| Error::failed(format!("the terminal cannot be used: {e}")).because(e);
-    let (sender, receiver, waker) = event::channel();
+    let waker = stage.waker();
     let (session, backend) = make(waker.clone())?;
     let mut app = App::new(session, backend, Instant::now())?;
     app.panic_key = std::env::var_os("MIXDOWN_TEST_PANIC").is_some_and(|v| v == "ui");
     if let Some(text) = options.greeting {
         app.say(text);
     }
-    let config = match &options.config {
-        Some((file, Ok(text))) => Config::parse(file, text),
-        Some((file, Err(why))) => Config::unreadable(file, why),
-        None => Config::default(),
-    };
-    config.apply(&mut app, options.wish, &Environment::read());
-    let mut screen = Screen::new(app.mouse, &app.look).map_err(io)?;
-    #[cfg(unix)]
-    let signals = event::read_signals(sender.clone()).map_err(io)?;
-    event::read_terminal(sender).map_err(io)?;
-    let code = turn(&mut app, &mut screen, &receiver, &waker);
+    stage.config.clone().apply(&mut app, stage.wish, &stage.environment);
+    let (screen, events) = stage.open().map_err(io)?;
+    screen.set_mouse(app.mouse).map_err(io)?;
+    let ended = turn(&mut app, screen, events, &waker, options.profile.as_deref());
     end_jobs(&mut app);
-    drop(screen);
-    #[cfg(unix)]
-    signals.close();
-    code.map_err(io)
+    ended.map_err(io)
 }
 
 /// The loop: waits for an event or a deadline, takes what else has come, draws once.
-fn turn(app: &mut App, screen: &mut Screen, events: &Receiver<Event>, waker: &Waker) -> std::io::Result<u8> {
+fn turn(
+    app: &mut App,
+    screen: &mut Screen,
+    events: &Receiver<Event>,
+    waker: &Waker,
+    profile: Option<&dyn Fn(&str)>,
+) -> std::io::Result<Ended> {
     let mut drawn = Instant::now();
-    screen.draw(app)?;
+    let mut name = app.session.profile.name.clone();
+    screen.draw(|frame| view::draw(app, frame))?;
     let effects = update::update(app, Msg::Opened);
     update::perform(app, effects);
     let mut stale = false;
@@ -106,11 +112,11 @@ fn turn(app: &mut App, screen: &mut Screen, events: &Receiver<Event>, waker: &Wa
             Some(at) => match events.recv_timeout(at.saturating_duration_since(Instant::now())) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return Ok(0),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Ended::Quit(0)),
             },
             None => match events.recv() {
                 Ok(event) => Some(event),
-                Err(_) => return Ok(0),
+                Err(_) => return Ok(Ended::Quit(0)),
             },
         };
         let due = deadline.is_some_and(|at| at <= Instant::now());
@@ -124,13 +130,13 @@ fn turn(app: &mut App, screen: &mut Screen, events: &Receiver<Event>, waker: &Wa
                         at_once = true;
                     }
                 }
-                Event::Gone => return Ok(129),
+                Event::Gone => return Ok(Ended::Quit(129)),
                 #[cfg(unix)]
                 Event::Signal(signal_hook::consts::SIGCONT) => {
                     screen.forget()?;
                     at_once = true;
                 }
-                Event::Signal(signal) => return Ok(128 + signal.clamp(0, 127) as u8),
+                Event::Signal(signal) => return Ok(Ended::Quit(128 + signal.clamp(0, 127) as u8)),
                 Event::Wake => {}
             }
         }
@@ -152,13 +158,19 @@ fn turn(app: &mut App, screen: &mut Screen, events: &Receiver<Event>, waker: &Wa
                         }
                     }
                     Effect::Copy(text) => screen.copy(&text)?,
-                    Effect::Quit(code) => return Ok(code),
+                    Effect::Quit(code) => return Ok(Ended::Quit(code)),
                     Effect::Request(..) | Effect::WhatIf(_) | Effect::Convert { .. } | Effect::Save(_) => {}
                 }
             }
         }
+        if app.session.profile.name != name {
+            name = app.session.profile.name.clone();
+            if let (Some(tell), Some(name)) = (profile, &name) {
+                tell(name);
+            }
+        }
         if draws {
-            screen.draw(app)?;
+            screen.draw(|frame| view::draw(app, frame))?;
             drawn = Instant::now();
             stale = false;
         }

@@ -9,14 +9,12 @@ use crossterm::terminal::{
     enable_raw_mode,
 };
 use crossterm::{cursor, execute, queue};
-use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
+use ratatui::{Frame, Terminal};
 
-use super::app::App;
 use super::theme::Look;
 use super::theme::depth::Depth;
-use super::view;
 
 /// Whether the modes are on.
 static ON: AtomicBool = AtomicBool::new(false);
@@ -91,9 +89,9 @@ impl Screen {
         }
     }
     /// Draws a frame.
-    pub fn draw(&mut self, app: &mut App) -> io::Result<()> {
+    pub fn draw(&mut self, draw: impl FnOnce(&mut Frame)) -> io::Result<()> {
         queue!(self.terminal.backend_mut(), BeginSynchronizedUpdate)?;
-        self.terminal.draw(|frame| view::draw(app, frame))?;
+        self.terminal.draw(draw)?;
         execute!(self.terminal.backend_mut(), EndSynchronizedUpdate)
     }
     /// Takes the mouse, or leaves it to the terminal, which then selects text with it.

@@ -93,33 +93,37 @@ impl Driver {
     }
     /// The screen as text; below it, where it is reversed: `line:from-to`.
     pub fn screen(&mut self) -> String {
-        let buffer = self.draw();
-        let area = buffer.area;
-        let (mut text, mut runs) = (String::new(), String::new());
-        for y in 0..area.height {
-            let mut line = String::new();
-            let mut skip = 0;
-            let mut run: Option<u16> = None;
-            for x in 0..=area.width {
-                let cell = buffer.cell((x, y));
-                let reversed = x < area.width && cell.is_some_and(|c| c.modifier.contains(Modifier::REVERSED));
-                match (run, reversed) {
-                    (None, true) => run = Some(x),
-                    (Some(from), false) => {
-                        let _ = write!(runs, " {}:{from}-{}", y + 1, x - 1);
-                        run = None;
-                    }
-                    _ => {}
-                }
-                if let Some(cell) = cell.filter(|_| x < area.width && skip == 0) {
-                    line.push_str(cell.symbol());
-                    skip = super::text::width(cell.symbol()).max(1);
-                }
-                skip = skip.saturating_sub(1);
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
-        format!("{text}reversed:{runs}\n")
+        shown(self.draw())
     }
+}
+
+/// A screen as text; below it, where it is reversed: `line:from-to`.
+pub fn shown(buffer: &Buffer) -> String {
+    let area = buffer.area;
+    let (mut text, mut runs) = (String::new(), String::new());
+    for y in 0..area.height {
+        let mut line = String::new();
+        let mut skip = 0;
+        let mut run: Option<u16> = None;
+        for x in 0..=area.width {
+            let cell = buffer.cell((x, y));
+            let reversed = x < area.width && cell.is_some_and(|c| c.modifier.contains(Modifier::REVERSED));
+            match (run, reversed) {
+                (None, true) => run = Some(x),
+                (Some(from), false) => {
+                    let _ = write!(runs, " {}:{from}-{}", y + 1, x - 1);
+                    run = None;
+                }
+                _ => {}
+            }
+            if let Some(cell) = cell.filter(|_| x < area.width && skip == 0) {
+                line.push_str(cell.symbol());
+                skip = super::text::width(cell.symbol()).max(1);
+            }
+            skip = skip.saturating_sub(1);
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    format!("{text}reversed:{runs}\n")
 }

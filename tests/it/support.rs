@@ -42,6 +42,7 @@ impl Sandbox {
             .current_dir(self.dir.path())
             .env("HOME", self.dir.path())
             .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("XDG_STATE_HOME", self.path("state"))
             .env_remove("HF_HUB_CACHE")
             .env_remove("HF_HOME")
             .env_remove("XDG_CACHE_HOME")

@@ -34,7 +34,7 @@ pub struct Terminal {
     writer: Box<dyn Write + Send>,
     parser: Arc<Mutex<vt100::Parser>>,
     bytes: Arc<AtomicUsize>,
-    _sandbox: Sandbox,
+    pub sandbox: Sandbox,
 }
 
 fn non_zero(n: u16) -> NonZeroU16 {
@@ -60,13 +60,15 @@ impl Terminal {
     pub fn start(words: &[&str], env: &[(&str, &str)]) -> Self {
         Self::start_in(Sandbox::new(), words, env)
     }
-    fn start_in(sandbox: Sandbox, words: &[&str], env: &[(&str, &str)]) -> Self {
+    /// The same, in a home that was furnished before.
+    pub fn start_in(sandbox: Sandbox, words: &[&str], env: &[(&str, &str)]) -> Self {
         let pair = native_pty_system().openpty(size(100, 30)).expect("a pseudo terminal");
         let mut command = CommandBuilder::new(words[0]);
         command.args(&words[1..]);
         command.cwd(sandbox.path(""));
         command.env("HOME", sandbox.path(""));
         command.env("XDG_CONFIG_HOME", sandbox.path("config"));
+        command.env("XDG_STATE_HOME", sandbox.path("state"));
         command.env("TERM", "xterm-256color");
         for name in UNSET {
             command.env_remove(name);
@@ -91,7 +93,7 @@ impl Terminal {
             }
         });
         let writer = pair.master.take_writer().expect("a writer");
-        Self { child, master: pair.master, writer, parser, bytes, _sandbox: sandbox }
+        Self { child, master: pair.master, writer, parser, bytes, sandbox }
     }
     /// Types.
     pub fn send(&mut self, text: &str) {

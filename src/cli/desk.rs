@@ -1,0 +1,183 @@
+//! The desk, and before it the start screen where no MODEL was given.
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Sender, unbounded};
+
+use super::args::{Color, DeskArgs, Global, ModelArg, SettingsArgs};
+use super::{dynamic, limits, open};
+use crate::core::{Error, Result};
+use crate::format::{Opened, config, find, state};
+use crate::session::recent::{Entry, Recent};
+use crate::session::{Profile, Session};
+use crate::tui::start::{self, DEMO, Outcome, Pick};
+use crate::tui::theme::environment::{When, Wish};
+use crate::{target, tui};
+
+/// A model with the choices to begin with.
+struct Ready {
+    opened: Arc<Opened>,
+    /// The component that was asked for.
+    component: Option<String>,
+    profile: Profile,
+    /// Whether the choices differ from what the profile's file says.
+    changed: bool,
+    greeting: Option<String>,
+}
+
+/// Runs it.
+pub fn run(global: &Global, model: &ModelArg, choices: &SettingsArgs, desk: DeskArgs) -> Result<u8> {
+    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+        return Err(Error::usage(
+            "the desk needs a terminal; without one use `mixdown inspect`, `plan`, `trial` or `convert` (see --help)",
+        ));
+    }
+    let limits = limits(global)?;
+    let given = model.model.is_some() || model.demo;
+    if !given && choices.dynamic.is_some() {
+        return Err(Error::usage("--dynamic reads all weights before the desk opens: give the MODEL with it"));
+    }
+    let mut next = if given { Some(ready(global, model, choices)?) } else { None };
+    let colour = match global.color {
+        Color::Auto => When::Auto,
+        Color::Always => When::Always,
+        Color::Never => When::Never,
+    };
+    let wish = Wish { theme: desk.theme, ascii: desk.ascii.then_some(true), colour };
+    let mut stage = tui::Stage::new(config::read(), wish)?;
+    let memory = Memory::start();
+    // What the command line says is said of the first model; another one begins afresh.
+    let mut said = (model.clone(), choices.clone());
+    loop {
+        let ready = match next.take() {
+            Some(ready) => ready,
+            None => match pick(&mut stage, global, &said)? {
+                Outcome::Picked(ready) => ready,
+                Outcome::Quit(code) => return Ok(code),
+            },
+        };
+        said = (ModelArg::default(), SettingsArgs::default());
+        let entry = entry(&ready);
+        memory.remember(&entry);
+        let Ready { opened, profile, changed, greeting, .. } = ready;
+        let make = move |wake: tui::Waker| {
+            let mut session = Session::new(Arc::new(opened.model.clone()), profile);
+            if changed {
+                session.mark_unsaved();
+            }
+            let live = tui::Live::new(opened, limits, session.settings().clone(), move || wake.wake())?;
+            Ok((session, Box::new(live) as Box<dyn tui::backend::Backend>))
+        };
+        let tell = memory.teller(entry);
+        match tui::run(&mut stage, make, tui::Options { greeting, profile: Some(Box::new(tell)) })? {
+            tui::Ended::Quit(code) => return Ok(code),
+            tui::Ended::Another => {}
+        }
+    }
+}
+
+fn ready(global: &Global, model: &ModelArg, choices: &SettingsArgs) -> Result<Ready> {
+    let opened = open(model, global)?;
+    let (profile, _) = dynamic::profile(global, choices, &opened, None)?;
+    // Flags over a named profile are choices that its file does not have.
+    let only_profile = SettingsArgs { profile: choices.profile.clone(), ..SettingsArgs::default() };
+    let changed = choices.profile.is_some() && choices.save_profile.is_none() && *choices != only_profile;
+    Ok(Ready { opened, component: model.component.clone(), profile, changed, greeting: None })
+}
+
+/// Asks which model.
+fn pick(stage: &mut tui::Stage, global: &Global, said: &(ModelArg, SettingsArgs)) -> Result<Outcome<Ready>> {
+    // Nothing is printed while the screen is taken; warnings greet at the desk.
+    let global = Global { quiet: true, ..global.clone() };
+    let (model, choices) = said.clone();
+    let given = choices.profile.clone();
+    let open = move |pick: &Pick| {
+        let demo = pick.label == DEMO;
+        let model = ModelArg {
+            model: (!demo).then(|| pick.label.clone()),
+            demo,
+            component: model.component.clone().or_else(|| pick.component.clone()),
+        };
+        let choices = SettingsArgs { profile: pick.profile.clone(), ..choices.clone() };
+        let mut ready = ready(&global, &model, &choices)?;
+        // What cannot be planned is refused where another model can be picked, not by the desk.
+        target::plan(&ready.opened.model, &ready.profile.settings)?;
+        let warnings = &ready.opened.model.warnings;
+        ready.greeting = warnings.first().map(|w| match warnings.len() {
+            1 => w.clone(),
+            n => format!("{w} (and {} more: `mixdown inspect` lists them)", n - 1),
+        });
+        Ok(ready)
+    };
+    start::run(stage, given, Arc::new(open))
+}
+
+fn entry(ready: &Ready) -> Entry {
+    let model = &ready.opened.model;
+    Entry {
+        model: find::absolute(&model.label).filter(|_| model.label != DEMO).unwrap_or_else(|| model.label.clone()),
+        component: ready.component.clone(),
+        title: model.title.clone(),
+        format: model.format.clone(),
+        bytes: model.files.iter().map(|f| f.bytes).sum(),
+        opened: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        profile: ready.profile.name.as_deref().map(whole),
+    }
+}
+
+/// A profile's name; of a path, one that does not depend on where one is.
+fn whole(name: &str) -> String {
+    let absolute = |path: &Path| std::path::absolute(path).ok()?.to_str().map(str::to_owned);
+    let path = Some(name).filter(|n| n.ends_with(".toml")).map(find::at_home);
+    path.and_then(|p| absolute(&p)).unwrap_or_else(|| name.to_owned())
+}
+
+/// Writes the list of recent models, on a thread: the desk waits for no disk.
+struct Memory {
+    sender: Option<Sender<Entry>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Memory {
+    fn start() -> Self {
+        let (sender, entries) = unbounded::<Entry>();
+        let write = move || {
+            for entry in entries {
+                let mut list = Recent::parse(&state::read_recent());
+                list.push(entry);
+                if let Err(e) = state::write_recent(&list.to_text()) {
+                    log::info!("the list of recent models is not kept: {e}");
+                }
+            }
+        };
+        let writer = std::thread::Builder::new().name("memory".into()).spawn(write).ok();
+        Self { sender: Some(sender), writer }
+    }
+    fn remember(&self, entry: &Entry) {
+        if let Some(sender) = &self.sender {
+            // Without the thread nothing is remembered, and that is all.
+            let _ = sender.send(entry.clone());
+        }
+    }
+    /// Remembers that the model's profile has another name now.
+    fn teller(&self, entry: Entry) -> impl Fn(&str) + 'static {
+        let sender = self.sender.clone();
+        move |name| {
+            if let Some(sender) = &sender {
+                let _ = sender.send(Entry { profile: Some(whole(name)), ..entry.clone() });
+            }
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
