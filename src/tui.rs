@@ -126,6 +126,10 @@ fn turn(
             match event {
                 Event::Term(event) => {
                     if let Some(msg) = event::message(event) {
+                        // There and back at once is no other size, and yet nothing is left of what was drawn.
+                        if let Msg::Resize(..) = msg {
+                            screen.forget()?;
+                        }
                         messages.push(msg);
                         at_once = true;
                     }
@@ -158,6 +162,7 @@ fn turn(
                         }
                     }
                     Effect::Copy(text) => screen.copy(&text)?,
+                    Effect::Another => return Ok(Ended::Another),
                     Effect::Quit(code) => return Ok(Ended::Quit(code)),
                     Effect::Request(..) | Effect::WhatIf(_) | Effect::Convert { .. } | Effect::Save(_) => {}
                 }

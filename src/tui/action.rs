@@ -137,6 +137,7 @@ actions! {
     Palette Program "program.palette" "Find a command" [":", "Ctrl-p"];
     Back Program "program.back" "One step back: popup, filter, marks" ["Esc"];
     Mouse Program "program.mouse" "Release the mouse, so that the terminal selects text; again: take it back" ["m"];
+    Another Program "program.another" "Open another model" ["O"];
     Suspend Program "program.suspend" "Suspend" ["Ctrl-z"];
     Stop Program "program.stop" "Cancel what runs" ["Ctrl-c"];
     Quit Program "program.quit" "Quit" ["q"];

@@ -244,6 +244,8 @@ pub struct App {
     pub output: Option<PathBuf>,
     /// The profile is being saved in order to quit.
     pub quit_when_saved: bool,
+    /// What is quit for is another model.
+    pub another: bool,
     /// `F12` panics, for the tests of restoring the terminal.
     pub panic_key: bool,
 }
@@ -294,6 +296,7 @@ impl App {
             mouse: true,
             output: None,
             quit_when_saved: false,
+            another: false,
             panic_key: false,
         })
     }

@@ -58,6 +58,8 @@ pub enum Effect {
     Mouse(bool),
     /// The program stopped until the shell resumes it.
     Suspend,
+    /// Another model in this one's place.
+    Another,
     /// The end.
     Quit(u8),
 }

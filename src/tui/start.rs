@@ -104,19 +104,33 @@ fn turn<T: Send + 'static>(
     let Helpers { waker, scout, news, opener, opened } = helpers;
     // After another screen nothing of it may shine through.
     screen.forget()?;
+    let mut draws = true;
     loop {
-        screen.draw(|frame| {
-            view::draw(start, frame);
-            look.apply(frame.buffer_mut());
-        })?;
+        if std::mem::take(&mut draws) {
+            screen.draw(|frame| {
+                view::draw(start, frame);
+                look.apply(frame.buffer_mut());
+            })?;
+        }
         let Ok(first) = events.recv() else { return Ok(Outcome::Quit(0)) };
         let mut messages = Vec::new();
         for event in std::iter::once(first).chain(events.try_iter().take(512)) {
             match event {
-                Event::Term(event) => messages.extend(event::message(event).and_then(message)),
+                Event::Term(event) => {
+                    let msg = event::message(event);
+                    // There and back at once is no other size, and yet nothing is left of what was drawn.
+                    if let Some(Input::Resize(..)) = msg {
+                        screen.forget()?;
+                    }
+                    messages.extend(msg.and_then(message));
+                    draws = true;
+                }
                 Event::Gone => return Ok(Outcome::Quit(129)),
                 #[cfg(unix)]
-                Event::Signal(signal_hook::consts::SIGCONT) => screen.forget()?,
+                Event::Signal(signal_hook::consts::SIGCONT) => {
+                    screen.forget()?;
+                    draws = true;
+                }
                 Event::Signal(signal) => return Ok(Outcome::Quit(128 + signal.clamp(0, 127) as u8)),
                 Event::Wake => {}
             }
@@ -134,6 +148,8 @@ fn turn<T: Send + 'static>(
                 }
             }
         }
+        // A wake-up may come after what it tells of was taken.
+        draws |= !messages.is_empty();
         for msg in messages {
             for effect in update::update(start, msg) {
                 match effect {

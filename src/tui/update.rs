@@ -214,7 +214,8 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         }
         Action::Suspend => fx.push(Effect::Suspend),
         Action::Stop => work::stop(app, fx),
-        Action::Quit => work::quit(app, fx),
+        Action::Quit => work::quit(app, false, fx),
+        Action::Another => work::quit(app, true, fx),
     }
 }
 

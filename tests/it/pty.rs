@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::support::terminal::Terminal;
+use super::support::{Sandbox, example};
 
 /// A line that stands on the screen once the desk is open.
 const OPEN: &str = "┌ Tensors";
@@ -248,6 +249,10 @@ fn a_released_mouse_stays_released_over_a_suspension() {
 fn idle_it_draws_nothing_and_computes_nothing() {
     let t = Terminal::demo(&[]);
     t.until(OPEN);
+    assert_idle(&t);
+}
+
+fn assert_idle(t: &Terminal) {
     // Quiet for a while: then whatever opening took is over.
     let (mut bytes, mut since) = (t.bytes(), Instant::now());
     while since.elapsed() < Duration::from_millis(500) {
@@ -287,4 +292,74 @@ fn a_profile_set_by_keys_is_saved_and_a_file_is_written() {
     t.until("out.safetensors is written");
     t.send("q");
     assert_eq!(t.end(), 0);
+}
+
+/// The start screen, before anything was picked.
+const START: &str = "┌ Open a model";
+
+fn recent(t: &Terminal) -> String {
+    std::fs::read_to_string(t.sandbox.path("state/mixdown/recent.toml")).unwrap_or_default()
+}
+
+#[test]
+fn without_a_model_it_asks_which() {
+    let sandbox = Sandbox::new();
+    sandbox.write("models/tiny.safetensors", example());
+    sandbox.write("models/broken.safetensors", &example()[..100]);
+    sandbox.write("state/mixdown/recent.toml", "[[model]]\npath = '/old/\\e]0;gone'\n[[model] broken");
+    let mut t = Terminal::start_in(sandbox, &[env!("CARGO_BIN_EXE_mixdown")], &[("NO_COLOR", "1")]);
+    t.until(START);
+    t.until("models/tiny.safetensors");
+    t.screen(|s| {
+        let cells: Vec<_> = (0..30).flat_map(|y| (0..100).filter_map(move |x| s.cell(y, x))).collect();
+        assert!(cells.iter().all(|c| c.fgcolor() == vt100::Color::Default && c.bgcolor() == vt100::Color::Default));
+        assert!(cells.iter().any(|c| c.inverse()), "the cursor is reversed");
+    });
+    // What cannot be opened says so, and one can pick another.
+    t.send("broken\r");
+    t.until("! models/broken.safetensors");
+    t.send("\x15demo\r");
+    t.until(OPEN);
+    t.send("tuint4\r");
+    t.until("uint4 on");
+    t.send("\x13mine\r");
+    t.until("saved");
+    t.until_that("the profile is remembered", |_| recent(&t).contains("profile = \"mine\""));
+    // Another model, without leaving the program; the demo is recent now, and comes with the profile.
+    t.send("O");
+    t.until(START);
+    t.until("with mine");
+    t.send("./models/ti\t\r");
+    t.until(OPEN);
+    t.send("q");
+    assert_eq!(t.end(), 0);
+    t.assert_restored();
+    let text = recent(&t);
+    let at = |name: &str| text.find(name).unwrap_or_else(|| panic!("{name} in {text}"));
+    assert!(at("tiny.safetensors") < at("--demo"), "{text}");
+}
+
+#[test]
+fn the_start_screen_is_idle_when_idle_and_ends_when_told_to() {
+    let mut t = Terminal::start(&[env!("CARGO_BIN_EXE_mixdown")], &[]);
+    t.until(START);
+    t.until_that("everything was looked for", |s| !s.contents().contains("looking around"));
+    assert_idle(&t);
+    t.send("\x1a");
+    t.until("cannot suspend");
+    for (w, h) in [(1, 1), (20, 4), (300, 90), (100, 30)] {
+        t.resize(w, h);
+    }
+    // What was drawn for another size may still be on its way.
+    t.send("\x0c");
+    t.until(START);
+    t.send("\x1b");
+    assert_eq!(t.end(), 0);
+    t.assert_restored();
+    assert_eq!(recent(&t), "", "nothing was opened");
+    let mut t = Terminal::start(&[env!("CARGO_BIN_EXE_mixdown")], &[]);
+    t.until(START);
+    t.signal("TERM");
+    assert_eq!(t.end(), 143);
+    t.assert_restored();
 }

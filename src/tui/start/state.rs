@@ -5,6 +5,7 @@ use super::item::{Item, Section};
 use super::path;
 use crate::format::find::Listing;
 use crate::tui::filter::{Finder, Query};
+use crate::tui::key::Key;
 
 /// The start screen.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Start {
     pub given: Option<String>,
     /// The folder that was typed, and what is in it; `None` while it is being listed.
     pub folder: Option<(String, Option<Result<Listing, String>>)>,
+    /// Keys that wait for that.
+    pub ahead: Vec<Key>,
     /// What went wrong. It stays until a key is pressed.
     pub note: Option<String>,
     /// The model that is being opened: which request, and its name.
@@ -64,6 +67,7 @@ impl Start {
             profiles: Vec::new(),
             given,
             folder: None,
+            ahead: Vec::new(),
             note: None,
             opening: None,
             requests: 0,
@@ -81,6 +85,11 @@ impl Start {
     /// Whether a path is typed.
     pub fn is_path(&self) -> bool {
         path::is_path(self.input.value())
+    }
+
+    /// Whether the folder that is typed is being listed.
+    pub fn is_listing(&self) -> bool {
+        matches!(self.folder, Some((_, None)))
     }
 
     /// Takes models that were found.

@@ -9,7 +9,7 @@ use super::state::Start;
 use super::update::{Effect, Msg, News, update};
 use super::view;
 use crate::format::find::{Kind, Listed, Listing};
-use crate::tui::key::{self, Key};
+use crate::tui::key::{self, Key, Named};
 use crate::tui::testing::shown;
 
 struct Driver {
@@ -140,16 +140,16 @@ fn everything_that_could_be_opened() {
     ┌ Open a model ────────────────────────────────────────────────────────────────────────────────────┐
     │ › type to find one; a path begins with / or ~ or ./                                              │
     │ Recent                                                                                           │
-    │▌  FLUX.1-dev › transformer  /models/FLUX.1-dev         with flux-q4  safetensors   22.2G  2 h ago│
-    │   gone.gguf                 /old/gone.gguf             not there any more                        │
-    │   model.gguf                /work/model.gguf                         safetensors   22.2G  2 h ago│
+    │▌  FLUX.1-dev › transformer  /models/FLUX.1-dev        with flux-q4  safetensors   22.2G  2 h ago │
+    │   gone.gguf                 /old/gone.gguf            not there any more                         │
+    │   model.gguf                /work/model.gguf                        safetensors   22.2G  2 h ago │
     │ In this folder                                                                                   │
-    │   models/vae.safetensors                                             safetensors    319M         │
+    │   models/vae.safetensors                                            safetensors    319M          │
     │ In the Hugging Face cache                                                                        │
-    │   Qwen/Qwen3-0.6B                                                    folder        1.40G         │
-    │   openai/whisper-tiny                                                folder         144M         │
+    │   Qwen/Qwen3-0.6B                                                   folder        1.40G          │
+    │   openai/whisper-tiny                                               folder         144M          │
     │ To try things on                                                                                 │
-    │   demo                      a tiny model to try thin…                                            │
+    │   demo                      a tiny model to try thi…                                             │
     │                                                                                                  │
     │                                                                                                  │
     │                                                                                                  │
@@ -163,11 +163,11 @@ fn everything_that_could_be_opened() {
     ┌ Open a model ────────────────────────────────────────────┐
     │ › type to find one; a path begins with / or ~ or ./      │
     │ Recent                                                   │
-    │   FLUX.1-dev › transf…  with flux-q4  safetensors   22.2G│
-    │▌  gone.gguf             not there any more               │
-    │   model.gguf                          safetensors   22.2G│
+    │   FLUX.1-dev › trans…  with flux-q4  safetensors   22.2G │
+    │▌  gone.gguf            not there any more                │
+    │   model.gguf                         safetensors   22.2G │
     │ In this folder                                           │
-    │   models/vae.safetens…                safetensors    319M│
+    │   models/vae.safeten…                safetensors    319M │
     │ In the Hugging Face cache                                │
     └────────────────────────────────────────── /old/gone.gguf ┘
      Esc quits
@@ -269,6 +269,20 @@ fn paths_are_completed_as_a_shell_does() {
     assert_eq!(d.fx.pop(), Some(Effect::Open(2, pick("/models/nothing", None))), "the error says what is wrong");
     d.keys("Esc Ctrl-u").text("/nowhere/x");
     assert!(d.screen().contains("/nowhere/: no such folder"));
+}
+
+#[test]
+fn keys_typed_faster_than_the_disk_answers_are_not_lost() {
+    let mut start = Start::new(None);
+    let mut fx = Vec::new();
+    let mut press = |start: &mut Start, key| fx.extend(update(start, Msg::Key(key)));
+    "/models/ti".chars().for_each(|c| press(&mut start, Key::char(c)));
+    press(&mut start, Key::named(Named::Tab));
+    press(&mut start, Key::named(Named::Enter));
+    assert_eq!(fx, [Effect::List("/".into()), Effect::List("/models/".into())]);
+    let listed = |folder: &str| Msg::News(News::Listed(folder.into(), listing(folder)));
+    assert_eq!(update(&mut start, listed("/")), [], "what is not asked for any more");
+    assert_eq!(update(&mut start, listed("/models/")), [Effect::Open(1, pick("/models/tiny.gguf", None))]);
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub fn update(start: &mut Start, msg: Msg) -> Vec<Effect> {
             let by = notches.unsigned_abs() as usize * 3;
             go(start, if notches < 0 { start.at.saturating_sub(by) } else { start.at.saturating_add(by) });
         }
-        Msg::News(news) => take(start, news),
+        Msg::News(news) => take(start, news, &mut fx),
         Msg::Failed(request, why) => {
             if start.opening.as_ref().is_some_and(|(r, _)| *r == request) {
                 start.opening = None;
@@ -78,7 +78,7 @@ pub fn update(start: &mut Start, msg: Msg) -> Vec<Effect> {
     fx
 }
 
-fn take(start: &mut Start, news: News) {
+fn take(start: &mut Start, news: News, fx: &mut Vec<Effect>) {
     match news {
         News::Items(found) => start.add(found),
         News::Missing(label) => {
@@ -92,6 +92,9 @@ fn take(start: &mut Start, news: News) {
             if let Some((_, there)) = start.folder.as_mut().filter(|(f, _)| *f == folder) {
                 *there = Some(listing);
                 start.refresh();
+                for k in std::mem::take(&mut start.ahead) {
+                    key(start, k, fx);
+                }
             }
         }
     }
@@ -100,6 +103,12 @@ fn take(start: &mut Start, news: News) {
 fn key(start: &mut Start, key: Key, fx: &mut Vec<Effect>) {
     start.note = None;
     let back = key.is(Named::Esc) || key == Key::ctrl('c');
+    if back {
+        start.ahead.clear();
+    } else if !start.ahead.is_empty() || start.is_listing() && (key.is(Named::Enter) || key.is(Named::Tab)) {
+        // Typed faster than the disk answers: it means what it will mean then.
+        return start.ahead.push(key);
+    }
     if back && start.opening.take().is_some() {
         return;
     }

@@ -190,7 +190,7 @@ impl Columns {
         let format = given(54, most(&|i| text::width(&i.format)).min(11));
         let when = given(66, most(&|i| text::width(&i.when)).min(14));
         let gaps = [profile, format, size, when].iter().filter(|c| **c > 0).count() * 2;
-        let room = width.saturating_sub(2 + 1 + gaps + profile + format + size + when);
+        let room = width.saturating_sub(4 + gaps + profile + format + size + when);
         let longest = most(&|i| text::width(&i.name));
         let place = if room >= 34 { most(&|i| text::width(&i.place)) } else { 0 };
         let name = longest.min(if place > 0 { (room * 3 / 5).max(room.saturating_sub(place + 2)) } else { room });

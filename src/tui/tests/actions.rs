@@ -75,6 +75,7 @@ const WALKS: &[(&str, &str, &str)] = &[
     ("program.help", "?", "type to find"),
     ("program.palette", ":", "type to find"),
     ("program.back", "G Space Esc", "!marked ┘"),
+    ("program.another", "O", "Another"),
     ("program.suspend", "Ctrl-z", "Suspend"),
     ("program.stop", "Ctrl-c", "nothing to cancel"),
     ("program.quit", "q", "Quit"),
@@ -93,6 +94,7 @@ fn every_action_does_what_it_says() {
         let asked = driver.left.iter().map(|e| match e {
             Effect::Redraw => "Redraw",
             Effect::Suspend => "Suspend",
+            Effect::Another => "Another",
             Effect::Quit(_) => "Quit",
             Effect::Mouse(_) => "Mouse",
             _ => "",

@@ -50,7 +50,8 @@ proptest! {
             prop_assert!(app.cursor < app.tree.visible().len().max(1));
             prop_assert!(app.session.marks.iter().all(|id| id.index() < app.session.model.tensors.len()));
             let terminal = |e: &Effect| {
-                matches!(e, Effect::Redraw | Effect::Suspend | Effect::Copy(_) | Effect::Mouse(_) | Effect::Quit(_))
+                use Effect::*;
+                matches!(e, Redraw | Suspend | Copy(_) | Mouse(_) | Another | Quit(_))
             };
             prop_assert!(driver.left.iter().all(terminal));
         }

@@ -154,6 +154,25 @@ fn quitting_asks_only_about_what_would_be_lost() {
 }
 
 #[test]
+fn another_model_is_opened_as_one_quits() {
+    fn check(keys: &str, left: &[Effect]) {
+        let (mut driver, _) = desk(SMALL, (80, 24));
+        driver.keys(keys);
+        assert_eq!(driver.left, left, "{keys}");
+    }
+    check("O", &[Effect::Another]);
+    check("x O", &[]);
+    check("x O q", &[]);
+    check("x O O", &[Effect::Another]);
+    check("x O Esc q q", &[Effect::Quit(0)]);
+    check("x O Ctrl-s m e Enter", &[Effect::Another]);
+    check("c Enter O", &[]);
+    check("c Enter O O", &[Effect::Another]);
+    let screen = after(SMALL, (80, 24), "x O");
+    assert!(screen.contains("Open another model without saving?"), "{screen}");
+}
+
+#[test]
 fn the_profile_is_saved_under_the_name_it_has() {
     let (mut driver, state) = desk(SMALL, (80, 24));
     driver.keys("x Ctrl-s").text("a!").keys("Enter");

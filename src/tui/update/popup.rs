@@ -104,6 +104,7 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
         Overlay::Confirm(what) => {
             let again = match what {
                 Confirm::StopJob => 'y',
+                Confirm::QuitWhileConverting | Confirm::QuitUnsaved if app.another => 'O',
                 Confirm::QuitWhileConverting | Confirm::QuitUnsaved => 'q',
             };
             if key == Key::ctrl('s') && *what == Confirm::QuitUnsaved {
@@ -126,9 +127,9 @@ pub fn confirm(app: &mut App, fx: &mut Vec<Effect>) {
             Confirm::StopJob => work::cancel(app),
             Confirm::QuitWhileConverting => {
                 work::cancel(app);
-                fx.push(Effect::Quit(0));
+                fx.push(work::left(app));
             }
-            Confirm::QuitUnsaved => fx.push(Effect::Quit(0)),
+            Confirm::QuitUnsaved => fx.push(work::left(app)),
         }
     }
 }

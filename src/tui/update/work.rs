@@ -135,15 +135,21 @@ pub fn stop(app: &mut App, fx: &mut Vec<Effect>) {
     }
 }
 
-/// `q`: asks only about what would be lost.
-pub fn quit(app: &mut App, fx: &mut Vec<Effect>) {
+/// `q`, and `O` for another model: asks only about what would be lost.
+pub fn quit(app: &mut App, another: bool, fx: &mut Vec<Effect>) {
+    app.another = another;
     if app.running_job().is_some() {
         app.overlays.push(Overlay::Confirm(Confirm::QuitWhileConverting));
     } else if app.session.is_dirty() {
         app.overlays.push(Overlay::Confirm(Confirm::QuitUnsaved));
     } else {
-        fx.push(Effect::Quit(0));
+        fx.push(left(app));
     }
+}
+
+/// How the desk is left, once it may be.
+pub fn left(app: &App) -> Effect {
+    if app.another { Effect::Another } else { Effect::Quit(0) }
 }
 
 /// `Ctrl-s`: saves where the profile came from, or asks for a name.
@@ -161,7 +167,7 @@ pub fn saved(app: &mut App, saved: Result<PathBuf>, fx: &mut Vec<Effect>) {
             app.session.mark_saved();
             app.say(format!("saved {}", path.display()));
             if std::mem::take(&mut app.quit_when_saved) {
-                fx.push(Effect::Quit(0));
+                fx.push(left(app));
             }
         }
         Err(e) => {

@@ -191,6 +191,16 @@ fn confirm(app: &App, what: Confirm, pen: &mut Pen) -> Cursor {
             format!("It is at {running} %; what it wrote is removed."),
             "Ctrl-c y  cancel it      Esc  let it run",
         ),
+        Confirm::QuitWhileConverting if app.another => (
+            "Open another model while converting?",
+            format!("It is at {running} %; what it wrote is removed."),
+            "O  cancel it and go on      Esc  stay",
+        ),
+        Confirm::QuitUnsaved if app.another => (
+            "Open another model without saving?",
+            "The choices were changed and not saved.".to_owned(),
+            "O  go on      Ctrl-s  save and go on      Esc  stay",
+        ),
         Confirm::QuitWhileConverting => (
             "Quit while converting?",
             format!("It is at {running} %; what it wrote is removed."),
