@@ -54,7 +54,8 @@ mod unix {
 
     /// A file of so many tensors of 128×128 whose data is a hole.
     fn model(path: &Path, tensors: usize) -> PathBuf {
-        let layers = ["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2", "norm1", "norm2"];
+        let layers =
+            ["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2", "norm1", "norm2"];
         let mut at = 0;
         let entries: Vec<Entry> = (0..tensors)
             .map(|i| {
@@ -210,7 +211,8 @@ mod unix {
         desk.send("uint4");
         desk.rest(Duration::from_millis(200));
         let sent = desk.send("\r");
-        let sampled = desk.until(|s| s.contents().contains("from a sample") || s.contents().contains("from every value"));
+        let sampled =
+            desk.until(|s| s.contents().contains("from a sample") || s.contents().contains("from every value"));
         let exact = desk.until(|s| s.contents().contains("from every value"));
         (sampled - sent, exact - sent)
     }
@@ -230,6 +232,10 @@ mod unix {
         let Some(before) = ticks() else { return "unknown here".into() };
         std::thread::sleep(Duration::from_secs(5));
         let quiet = desk.output.try_recv().is_err();
-        format!("{} ms{}", (ticks().unwrap_or(before) - before) * 10, if quiet { ", nothing drawn" } else { ", and draws" })
+        format!(
+            "{} ms{}",
+            (ticks().unwrap_or(before) - before) * 10,
+            if quiet { ", nothing drawn" } else { ", and draws" }
+        )
     }
 }

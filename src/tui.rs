@@ -44,7 +44,7 @@ use event::Event;
 use msg::{Effect, Msg};
 use terminal::Screen;
 
-/// Somebody who is told a name.
+/// Somebody who is told a text.
 pub type Told = Box<dyn Fn(&str)>;
 
 /// How the desk is run.
@@ -52,6 +52,8 @@ pub type Told = Box<dyn Fn(&str)>;
 pub struct Options {
     /// A message to begin with.
     pub greeting: Option<String>,
+    /// Keeps the text of a profile that was not saved when the desk is left.
+    pub keep: Option<Told>,
     /// Told the name that the profile was saved under, when that is another than before.
     pub profile: Option<Told>,
 }
@@ -89,6 +91,9 @@ pub fn run(
     screen.set_mouse(app.mouse).map_err(io)?;
     let ended = turn(&mut app, screen, events, &waker, options.profile.as_deref());
     end_jobs(&mut app);
+    if let Some(keep) = options.keep.filter(|_| app.session.is_dirty()) {
+        keep(&app.session.profile.to_text());
+    }
     ended.map_err(io)
 }
 

@@ -39,11 +39,21 @@ mod unix {
     /// A picture: its name, and the keys that lead to it, each with what must be seen before the next.
     const PICTURES: &[(&str, &[Step])] = &[
         ("desk", &[("A", "trials"), ("jjj", "layers"), ("l", "self_attn"), ("jl", "q_proj"), ("jj", "Weights")]),
-        ("what-if", &[("A", ""), ("/down_proj\r", "down_proj"), ("t", "Dtype"), ("uint4\r", "uint4"), ("W", "take it")]),
+        (
+            "what-if",
+            &[("A", ""), ("/down_proj\r", "down_proj"), ("t", "Dtype"), ("uint4\r", "uint4"), ("W", "take it")],
+        ),
         ("map", &[("A", ""), ("+attn\r", "marked"), ("tuint4\r", "uint4"), ("\x1bM", "Map")]),
         (
             "rules",
-            &[("+attn\r", "marked"), ("tuint4\r", "uint4"), ("\x07", "Rule"), ("\r", "rule"), ("Endown=int6\r", ""), ("", "int6")],
+            &[
+                ("+attn\r", "marked"),
+                ("tuint4\r", "uint4"),
+                ("\x07", "Rule"),
+                ("\r", "rule"),
+                ("Endown=int6\r", ""),
+                ("", "int6"),
+            ],
         ),
         ("convert", &[("A", ""), ("+attn\r", "marked"), ("tuint4\r", "uint4"), ("\x1bc", "Convert"), ("", "disk")]),
     ];
@@ -238,12 +248,21 @@ mod unix {
         out
     }
 
-    fn run(out: &mut String, (from, to, y): (u16, u16, u16), text: &str, (ink, paper, more): &(String, String, String)) {
+    fn run(
+        out: &mut String,
+        (from, to, y): (u16, u16, u16),
+        text: &str,
+        (ink, paper, more): &(String, String, String),
+    ) {
         let left = MARGIN + f32::from(from) * CELL.0;
         let top = MARGIN + f32::from(y) * CELL.1;
         let width = f32::from(to - from) * CELL.0;
         if paper != PAPER {
-            let _ = writeln!(out, r#"<rect x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{}" fill="{paper}"/>"#, CELL.1);
+            let _ = writeln!(
+                out,
+                r#"<rect x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{}" fill="{paper}"/>"#,
+                CELL.1
+            );
         }
         if text.trim().is_empty() {
             return;

@@ -1,6 +1,8 @@
 //! The desk, and before it the start screen where no MODEL was given.
-use std::io::IsTerminal;
+use std::cell::RefCell;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -49,6 +51,8 @@ pub fn run(global: &Global, model: &ModelArg, choices: &SettingsArgs, desk: Desk
     let wish = Wish { theme: desk.theme, ascii: desk.ascii.then_some(true), colour };
     let mut stage = tui::Stage::new(config::read(), wish)?;
     let memory = Memory::start();
+    // What was not saved is told about once the screen is given back.
+    let kept: Rc<RefCell<Vec<String>>> = Rc::default();
     // What the command line says is said of the first model; another one begins afresh.
     let mut said = (model.clone(), choices.clone());
     loop {
@@ -56,7 +60,11 @@ pub fn run(global: &Global, model: &ModelArg, choices: &SettingsArgs, desk: Desk
             Some(ready) => ready,
             None => match pick(&mut stage, global, &said)? {
                 Outcome::Picked(ready) => ready,
-                Outcome::Quit(code) => return Ok(code),
+                Outcome::Quit(code) => {
+                    drop(stage);
+                    tell_kept(&kept.borrow());
+                    return Ok(code);
+                }
             },
         };
         said = (ModelArg::default(), SettingsArgs::default());
@@ -71,11 +79,32 @@ pub fn run(global: &Global, model: &ModelArg, choices: &SettingsArgs, desk: Desk
             let live = tui::Live::new(opened, limits, session.settings().clone(), move || wake.wake())?;
             Ok((session, Box::new(live) as Box<dyn tui::backend::Backend>))
         };
+        let (label, title) = (entry.model.clone(), entry.title.clone());
         let tell = memory.teller(entry);
-        match tui::run(&mut stage, make, tui::Options { greeting, profile: Some(Box::new(tell)) })? {
-            tui::Ended::Quit(code) => return Ok(code),
+        let list = Rc::clone(&kept);
+        let keep = move |text: &str| {
+            let line = match state::write_draft(&title, text) {
+                Ok(path) => format!("kept in {}: mixdown {label} --profile {0}", path.display()),
+                Err(e) => format!("lost: {e}"),
+            };
+            list.borrow_mut().push(format!("the choices for {title} were not saved, and are {line}"));
+        };
+        let options = tui::Options { greeting, keep: Some(Box::new(keep)), profile: Some(Box::new(tell)) };
+        match tui::run(&mut stage, make, options)? {
+            tui::Ended::Quit(code) => {
+                drop(stage);
+                tell_kept(&kept.borrow());
+                return Ok(code);
+            }
             tui::Ended::Another => {}
         }
+    }
+}
+
+fn tell_kept(lines: &[String]) {
+    for line in lines {
+        // If stderr is gone there is nobody left to tell.
+        let _ = writeln!(std::io::stderr(), "{}", crate::core::name::clean(line));
     }
 }
 

@@ -363,10 +363,7 @@ mod tests {
         let mut tree = Tree::new(&model);
         let before = draw(&tree, &model);
         tree.arrange(Some(&[TensorId(5), TensorId(1), TensorId(3)]));
-        assert_eq!(
-            draw(&tree, &model),
-            " model.embed 1\n model.blocks.0.mlp.weight 1\n model.blocks.2.mlp.weight 1\n"
-        );
+        assert_eq!(draw(&tree, &model), " model.embed 1\n model.blocks.0.mlp.weight 1\n model.blocks.2.mlp.weight 1\n");
         tree.filter(Some(&|id| model.tensor(id).name.contains("mlp")));
         assert_eq!(tree.visible().len(), 2);
         let leaf = tree.leaf_of(TensorId(3)).expect("a leaf");

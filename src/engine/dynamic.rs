@@ -154,14 +154,8 @@ impl Layer<'_> {
         let codec = target::get(self.settings.target).codec(&row.shape, storage, &row.action)?;
         let prepared = codec.prepare_with(values, self.cancel, found.clone())?;
         *found = prepared.found().or_else(|| found.take());
-        let pass = Pass {
-            name: &row.name,
-            codec: codec.as_ref(),
-            values,
-            sink: &Nowhere,
-            cancel: self.cancel,
-            detail: false,
-        };
+        let pass =
+            Pass { name: &row.name, codec: codec.as_ref(), values, sink: &Nowhere, cancel: self.cancel, detail: false };
         let most = bound * row.elements() as f64;
         let (lost, hopeless) = (Mutex::new(0.0f64), AtomicBool::new(false));
         let slabs: Vec<LossSums> = (0..codec.geometry().slabs())

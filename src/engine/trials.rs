@@ -153,8 +153,7 @@ impl State {
             self.running.remove(&row.name);
         }
         let Some(outcome) = outcome.filter(|_| !cancel.is_cancelled()) else { return };
-        let answer =
-            Answer { name: row.name.clone(), action: row.action.clone(), outcome, what_if: *what_if };
+        let answer = Answer { name: row.name.clone(), action: row.action.clone(), outcome, what_if: *what_if };
         if *what_if {
             self.tried.push(answer);
         } else {
@@ -378,8 +377,7 @@ fn run(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, detail: 
         codec = codec_of(&[sample.geometry().rows as u64, sample.geometry().cols as u64])?;
         values = Box::new(sample);
     }
-    let pass =
-        Pass { name: &row.name, codec: codec.as_ref(), values: values.as_ref(), sink: &Nowhere, cancel, detail };
+    let pass = Pass { name: &row.name, codec: codec.as_ref(), values: values.as_ref(), sink: &Nowhere, cancel, detail };
     pass.run(&|_| ())
 }
 

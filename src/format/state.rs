@@ -28,6 +28,18 @@ pub fn read_recent() -> String {
     read().unwrap_or_default()
 }
 
+/// Keeps a profile that was not saved, one for each model; where.
+pub fn write_draft(title: &str, text: &str) -> Result<PathBuf> {
+    let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = title.chars().map(plain).take(80).collect();
+    let folder = folder()?.join("unsaved");
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| Error::failed(format!("{}: cannot be made: {e}", folder.display())).because(e))?;
+    let path = folder.join(format!("{}.toml", name.trim_start_matches('.')));
+    save::write_file(&path, text.as_bytes())?;
+    Ok(path)
+}
+
 /// Writes the list whole.
 pub fn write_recent(text: &str) -> Result<()> {
     let folder = folder()?;

@@ -10,7 +10,12 @@ pub struct NeedsProfile(pub &'static str);
 ///
 /// # Errors
 /// Where a choice has no flag and there is no such profile.
-pub fn line(settings: &Settings, model: &[String], output: &str, profile: Option<&str>) -> Result<String, NeedsProfile> {
+pub fn line(
+    settings: &Settings,
+    model: &[String],
+    output: &str,
+    profile: Option<&str>,
+) -> Result<String, NeedsProfile> {
     let mut words = vec!["mixdown".to_owned(), "convert".to_owned()];
     words.extend(model.iter().cloned());
     match profile {

@@ -154,7 +154,9 @@ fn windows(pieces: &[String]) -> Vec<String> {
             let run = pieces[from..to].join(r"\.");
             let heads: &[&str] = if from == 0 { &["", "^"] } else { &["", r"\."] };
             let tails: &[&str] = if to == pieces.len() { &["", "$"] } else { &["", r"\."] };
-            out.extend(heads.iter().flat_map(|h| tails.iter().map(move |t| (h, t))).map(|(h, t)| format!("{h}{run}{t}")));
+            out.extend(
+                heads.iter().flat_map(|h| tails.iter().map(move |t| (h, t))).map(|(h, t)| format!("{h}{run}{t}")),
+            );
         }
     }
     out

@@ -48,8 +48,24 @@ pub struct Prior {
 const ROLES: &[(f32, &[&str])] = &[
     (54.0, &["token_embd", "embed_tokens", "tok_embeddings", "word_embeddings", "wte", "shared"]),
     (52.0, &["lm_head", "embed_out"]),
-    (1.75, &["ffn_down", "ffn_down_exps", "ffn_down_shexp", "down_proj", "mlp.c_proj", "feed_forward.w2", "fc2", "wo", "w2"]),
-    (1.65, &["attn_output", "o_proj", "attn.c_proj", "out_proj", "attention.wo", "SelfAttention.o", "EncDecAttention.o"]),
+    (
+        1.75,
+        &[
+            "ffn_down",
+            "ffn_down_exps",
+            "ffn_down_shexp",
+            "down_proj",
+            "mlp.c_proj",
+            "feed_forward.w2",
+            "fc2",
+            "wo",
+            "w2",
+        ],
+    ),
+    (
+        1.65,
+        &["attn_output", "o_proj", "attn.c_proj", "out_proj", "attention.wo", "SelfAttention.o", "EncDecAttention.o"],
+    ),
     (1.6, &["ffn_up", "ffn_up_exps", "ffn_up_shexp", "up_proj", "mlp.c_fc", "fc1", "w3", "wi", "wi_1"]),
     (1.2, &["ffn_gate", "ffn_gate_exps", "ffn_gate_shexp", "gate_proj", "w1", "wi_0"]),
     (2.8, &["gate_up_proj"]),

@@ -26,8 +26,8 @@ use crate::core::plan::{Action, Plan, Row};
 use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::rules::{Decision, hadamard};
 use crate::core::{Dtype, Error, Model, Patch, Result, Settings, Storage};
-use code::Code;
 use crate::quant::minifloat::FloatCode;
+use code::Code;
 use layers::{Quantizable, Surroundings};
 
 /// sdnq quantizes nothing smaller: channels, elements.

@@ -242,8 +242,6 @@ pub struct App {
     pub mouse: bool,
     /// The path of the last conversion page, so that it is not asked twice.
     pub output: Option<PathBuf>,
-    /// The profile is being saved in order to quit.
-    pub quit_when_saved: bool,
     /// What is quit for is another model.
     pub another: bool,
     /// `F12` panics, for the tests of restoring the terminal.
@@ -295,7 +293,6 @@ impl App {
             look: Look::default(),
             mouse: true,
             output: None,
-            quit_when_saved: false,
             another: false,
             panic_key: false,
         })

@@ -133,8 +133,7 @@ impl Backend for Live {
         }
         // Who takes one means these layers, whatever is done otherwise.
         let included = |patch: Patch| Patch { keep: Some(false), ..patch };
-        let patches: Vec<Patch> =
-            list.iter().map(|a| included(a.patch.clone())).chain([Patch::keep()]).collect();
+        let patches: Vec<Patch> = list.iter().map(|a| included(a.patch.clone())).chain([Patch::keep()]).collect();
         let by_tensor = target.variants(model, ids, settings, &patches)?;
         let usual = list.iter().map(|a| a.usual).chain([true]);
         Ok(patches

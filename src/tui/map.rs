@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn kinds_down_and_blocks_across() {
-        let names = ["embed.weight", "blocks.0.q.weight", "blocks.0.k.weight", "blocks.2.q.weight", "blocks.1.norm.weight"];
+        let names =
+            ["embed.weight", "blocks.0.q.weight", "blocks.0.k.weight", "blocks.2.q.weight", "blocks.1.norm.weight"];
         let mut model = model_of(&names);
         for tensor in &mut model.tensors {
             tensor.shape = if tensor.name.contains("norm") { vec![4] } else { vec![4, 4] };

@@ -288,8 +288,6 @@ pub enum Confirm {
     StopJob,
     /// Whether to stop a conversion and to quit.
     QuitWhileConverting,
-    /// Whether to quit though the choices are not saved.
-    QuitUnsaved,
 }
 
 /// What a key did to a text.

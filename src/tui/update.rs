@@ -4,8 +4,8 @@
 mod arrange;
 mod mouse;
 mod moves;
-pub(crate) mod popup;
 mod pages;
+pub(crate) mod popup;
 mod recipe;
 pub(crate) mod rules;
 pub(crate) mod select;
@@ -49,7 +49,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
         }
         Msg::Answers(answers) => trials::answers(app, answers),
         Msg::Started(started) => work::started(app, started),
-        Msg::Saved(saved) => work::saved(app, saved, &mut fx),
+        Msg::Saved(saved) => work::saved(app, saved),
     }
     if trials::under_cursor(app) != under {
         app.scroll = 0;

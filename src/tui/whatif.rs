@@ -67,7 +67,8 @@ impl WhatIf {
         let mut seen: HashSet<Vec<Action>> = HashSet::new();
         let mut choices = Vec::new();
         let stays: Vec<&Action> = now.iter().map(|r| &r.action).collect();
-        let held = Alternative { patch: Patch::default(), usual: true, rows: now.iter().map(|r| (*r).clone()).collect() };
+        let held =
+            Alternative { patch: Patch::default(), usual: true, rows: now.iter().map(|r| (*r).clone()).collect() };
         for Alternative { patch, usual, rows } in std::iter::once(held).chain(alternatives) {
             let keeps = patch.keep == Some(true);
             // Where it changes nothing it is not offered: the layer stays as it is for some reason.
@@ -116,7 +117,8 @@ impl WhatIf {
         for choice in &mut self.choices {
             choice.figure = figure(&choice.rows, losses);
         }
-        let points: Vec<Option<(u64, f64)>> = self.choices.iter().map(|c| Some((c.bytes, c.relative_error()?))).collect();
+        let points: Vec<Option<(u64, f64)>> =
+            self.choices.iter().map(|c| Some((c.bytes, c.relative_error()?))).collect();
         for (choice, best) in self.choices.iter_mut().zip(corners(&points)) {
             choice.best = best;
         }

@@ -128,6 +128,18 @@ fn without_a_shell_behind_it_it_does_not_stop() {
 }
 
 #[test]
+fn what_was_not_saved_is_kept_and_said() {
+    let mut t = Terminal::demo(&[]);
+    t.until(OPEN);
+    t.send("Gx");
+    t.until("exclude");
+    t.send("q");
+    assert_eq!(t.end(), 0);
+    t.until("were not saved, and are kept in");
+    t.until("unsaved/demo.toml: mixdown --demo --profile");
+}
+
+#[test]
 fn what_is_pasted_is_text() {
     let mut t = Terminal::demo(&[]);
     t.until(OPEN);

@@ -20,7 +20,7 @@ const WALKS: &[(&str, &str, &str)] = &[
     ("tree.expand_all", "=", "to_q.weight"),
     ("tree.collapse_below", "= Shift-Left", "│▌ ▸ blocks"),
     ("tree.expand_below", "Shift-Right", "to_q.weight"),
-    ("move.next_worst", "A ] e", "number 1 of 7 by estimated damage"),
+    ("move.next_worst", "A ] e", "number 2 of 7 by estimated damage"),
     ("move.previous_worst", "A G ] e [ e", "number 1 of 7 by estimated damage"),
     ("select.mark", "G Space", "1 marked"),
     ("select.mark_shown", "Ctrl-a", "9 marked"),

@@ -198,7 +198,8 @@ impl Backend for Fake {
                 let (mut weights, mut errors) = (Histogram::new(), Histogram::new());
                 weights.add((0..256).map(|i| (i as f32 / 128.0 - 1.0).powi(3)));
                 errors.add((0..256).map(|i| (i as f32 / 128.0 - 1.0) * 0.01));
-                let profile = ErrorProfile { rows: vec![1.0, 1.0, 8.0, 1.0], cols: (1..=64).map(|i| i as f32).collect() };
+                let profile =
+                    ErrorProfile { rows: vec![1.0, 1.0, 8.0, 1.0], cols: (1..=64).map(|i| i as f32).collect() };
                 let measure = Measure { loss: loss(&row.action), weights, errors, profile };
                 let outcome = broken.clone().map_or(Outcome::Exact(measure), Outcome::Failed);
                 Answer { name: row.name, action: row.action, outcome, what_if: false }
@@ -216,7 +217,8 @@ impl Backend for Fake {
             .collect()
     }
     fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>> {
-        let dtypes = self.dtypes(settings.target).into_iter().map(|d| Patch { dtype: Some(d.name), ..Patch::default() });
+        let dtypes =
+            self.dtypes(settings.target).into_iter().map(|d| Patch { dtype: Some(d.name), ..Patch::default() });
         let groups = [32, 128].map(|n| Patch { group_size: Some(n), ..Patch::default() });
         let included = |patch: Patch| Patch { keep: Some(false), ..patch };
         let all = dtypes.chain(groups).map(|p| (included(p), true));

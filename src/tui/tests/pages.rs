@@ -68,12 +68,12 @@ fn what_differs_from_the_beginning() {
     assert_snapshot!(driver.screen(), @r#"
      ┌ What differs from the beginning ─────────────────────────────────────────────────────────────────────────┐
     ┌│           size        bits      error       damage, estimated                                            │┐
-    ││ then      85.2 KiB    8.51      ?           ?  0 of 7 measured                                           ││
-    ││ now       73.0 KiB    7.29      ?           ?  0 of 6 measured                                           ││
+    ││ then      85.2 KiB    8.51      0.0015 %    3.05e-4                                                      ││
+    ││ now       73.0 KiB    7.29      0.17 %      3.14e-2                                                      ││
     ││                                                                                                          ││
     ││   what changes                                                                                           ││
-    ││ ▌ int8 g64 → uint4 g64               1 tensor   34.0K →  18.0K         ? →        ?         ? →        ? ││
-    ││   int8 g64 → keep                    1 tensor   4.25K →  8.00K         ? →      0 %         ? →        0 ││
+    ││ ▌ int8 g64 → uint4 g64               1 tensor   34.0K →  18.0K  0.0015 % →   0.39 %   1.22e-4 →  3.12e-2 ││
+    ││   int8 g64 → keep                    1 tensor   4.25K →  8.00K  0.0015 % →      0 %   1.53e-5 →        0 ││
     ││                                                                                                          ││
     ││ the profile's text                                                                                       ││
     ││   +                                                                                                      ││
@@ -95,7 +95,10 @@ fn what_differs_from_what_was_pinned() {
     let (mut driver, _) = desk(SMALL, (110, 24));
     driver.keys("G t u 4 Enter B t i 6 Enter d");
     let screen = driver.screen();
-    assert!(screen.contains("What differs from what was pinned") && screen.contains("uint4 g64 → int6 g64"), "{screen}");
+    assert!(
+        screen.contains("What differs from what was pinned") && screen.contains("uint4 g64 → int6 g64"),
+        "{screen}"
+    );
     driver.keys("Tab");
     let screen = driver.screen();
     assert!(screen.contains("What differs from the beginning") && screen.contains("int8 g64 → int6 g64"), "{screen}");

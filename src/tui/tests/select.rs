@@ -29,10 +29,7 @@ fn a_range_grows_with_the_cursor() {
 #[test]
 fn the_same_kind_in_every_block() {
     assert_eq!(marked("= g g j j j ."), "blocks.0.attn.to_k blocks.1.attn.to_k");
-    assert_eq!(
-        marked("= g g j j ."),
-        "blocks.0.attn.to_k blocks.0.attn.to_q blocks.1.attn.to_k blocks.1.attn.to_q"
-    );
+    assert_eq!(marked("= g g j j ."), "blocks.0.attn.to_k blocks.0.attn.to_q blocks.1.attn.to_k blocks.1.attn.to_q");
     assert_eq!(marked("G ."), "embed");
 }
 
@@ -75,21 +72,21 @@ fn a_list_by_damage() {
     driver.keys("o d j").settle();
     assert_snapshot!(driver.screen(), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                                 sdnq
-    ┌ Tensors by damage, estimated ────────────────────────┐┌ blocks.0.attn.to_q.weight ───────────────┐
+    ┌ Tensors by damage, estimated ────────────────────────┐┌ blocks.0.ff.weight ──────────────────────┐
     │  name            to            size    error  damage ││ int8   group 64   rank 0                 │
-    │    ….to_k.weight int8   8.00K→4.25K 0.0015 %  ████   ││ by defaults                              │
-    │▌   ….to_q.weight int8   8.00K→4.25K 0.0015 %  ████   ││ BF16 64×64 · 8.00 KiB → 4.25 KiB (53 %)  │
-    │    ….0.ff.weight int8   32.0K→17.0K 0.0015 %  █████  ││                                          │
-    │    ….norm.weight keep           128        ─         ││ Loss ─────────────────────────────────── │
-    │    ….to_k.weight int8   8.00K→4.25K 0.0015 %  ████   ││ MSE        1.53e-8  SQNR         48.2 dB │
-    │    ….to_q.weight int8   8.00K→4.25K 0.0015 %  ████   ││ max error  3.71e-4  relative    0.0015 % │
-    │    ….1.ff.weight int8   32.0K→17.0K 0.0015 %  █████  ││ damage     1.53e-5  of all         5.0 % │
+    │    embed.weight  int8   64.0K→34.0K 0.0015 %  █████▍ ││ by defaults                              │
+    │▌   ….0.ff.weight int8   32.0K→17.0K 0.0015 %  █████  ││ BF16 256×64 · 32.0 KiB → 17.0 KiB (53 %) │
+    │    ….1.ff.weight int8   32.0K→17.0K 0.0015 %  █████  ││                                          │
+    │    ….to_k.weight int8   8.00K→4.25K 0.0015 %  ████   ││ Loss ─────────────────────────────────── │
+    │    ….to_q.weight int8   8.00K→4.25K 0.0015 %  ████   ││ MSE        1.53e-8  SQNR         48.2 dB │
+    │    ….to_k.weight int8   8.00K→4.25K 0.0015 %  ████   ││ max error  3.71e-4  relative    0.0015 % │
+    │    ….to_q.weight int8   8.00K→4.25K 0.0015 %  ████   ││ damage     6.10e-5  of all          20 % │
     │    ….norm.weight keep           128        ─         ││ from every value; damage estimated by    │
-    │    embed.weight  int8   64.0K→34.0K 0.0015 %  █████▍ ││ the layer's size                         │
+    │    ….norm.weight keep           128        ─         ││ the layer's size                         │
     │                                                      ││                                          │
     └───────────────────────────────────────────────── 9/9 ┘└───────────────────────────────── 1–11/33 ┘
      160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8
-     0 of 7 measured; A measures the rest
+     x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
     reversed: 5:1-54
     ");
 }
@@ -126,7 +123,8 @@ fn rules(keys: &str) -> String {
     let (mut driver, _) = desk(SMALL, (120, 30));
     driver.keys(keys).settle();
     let settings = driver.app.session.settings();
-    let rules = settings.rules.iter().map(|r| format!("{}{}={}", if r.enabled { "" } else { "off " }, r.pattern, r.patch));
+    let rules =
+        settings.rules.iter().map(|r| format!("{}{}={}", if r.enabled { "" } else { "off " }, r.pattern, r.patch));
     let by_hand = settings.overrides.len();
     let mut out: Vec<String> = rules.collect();
     if by_hand > 0 {
@@ -156,7 +154,10 @@ fn the_page_of_rules() {
     assert_eq!(rules(&format!("{made} J J K")), "ff=uint4 group 32 · norm=keep");
     assert_eq!(rules(&format!("{made} x")), "norm=keep");
     assert_eq!(rules(&format!("{made} x u")), "ff=uint4 group 32 · norm=keep");
-    assert_eq!(rules(&format!("{made} j e Backspace Backspace Backspace Backspace i n t 4 Enter")), "ff=uint4 group 32 · norm=int4");
+    assert_eq!(
+        rules(&format!("{made} j e Backspace Backspace Backspace Backspace i n t 4 Enter")),
+        "ff=uint4 group 32 · norm=int4"
+    );
     assert_snapshot!(after(SMALL, (100, 20), &format!("{made} Esc + e m b Enter x E")), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                               sdnq *
     ┌ Tensors ─────────────────────────────────────────────┐┌ blocks ──────────────────────────────────┐

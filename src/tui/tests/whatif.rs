@@ -7,7 +7,12 @@ fn table(keys: &str) -> Vec<String> {
     let (mut driver, _) = desk(SMALL, (120, 40));
     driver.keys(keys).settle();
     driver.answers();
-    driver.app.what_if.shown().map(|c| format!("{}{}{}", c.label, if c.now { " •" } else { "" }, if c.best { " ◂" } else { "" })).collect()
+    driver
+        .app
+        .what_if
+        .shown()
+        .map(|c| format!("{}{}{}", c.label, if c.now { " •" } else { "" }, if c.best { " ◂" } else { "" }))
+        .collect()
 }
 
 #[test]
@@ -158,7 +163,13 @@ fn the_mouse_selects_and_takes() {
 fn the_edge_between_the_panes_can_be_dragged() {
     use crate::tui::msg::Msg;
     let (mut driver, _) = desk(SMALL, (120, 20));
-    let edge = |driver: &mut Driver| driver.screen().lines().nth(1).and_then(|l| l.chars().collect::<String>().find("┐┌").map(|at| l[..at].chars().count()));
+    let edge = |driver: &mut Driver| {
+        driver
+            .screen()
+            .lines()
+            .nth(1)
+            .and_then(|l| l.chars().collect::<String>().find("┐┌").map(|at| l[..at].chars().count()))
+    };
     assert_eq!(edge(&mut driver), Some(71));
     driver.send(Msg::Click(71, 8));
     driver.send(Msg::Drag(60, 9));

@@ -53,8 +53,7 @@ fn figure(app: &App, sort: Sort, id: TensorId) -> Option<f64> {
 
 /// Tensors by a figure, the largest first, those without one last.
 pub fn order(app: &App, sort: Sort) -> Vec<TensorId> {
-    let mut all: Vec<(Option<f64>, TensorId)> =
-        app.session.model.ids().map(|id| (figure(app, sort, id), id)).collect();
+    let mut all: Vec<(Option<f64>, TensorId)> = app.session.model.ids().map(|id| (figure(app, sort, id), id)).collect();
     let key = |f: Option<f64>| f.unwrap_or(f64::NEG_INFINITY);
     all.sort_by(|a, b| key(b.0).total_cmp(&key(a.0)).then(a.1.cmp(&b.1)));
     all.into_iter().map(|(_, id)| id).collect()

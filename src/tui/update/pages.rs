@@ -122,7 +122,8 @@ pub fn diff_key(app: &mut App, key: Key) {
 pub fn command(app: &mut App, fx: &mut Vec<Effect>) {
     let output = app.output.clone().unwrap_or_else(|| app.backend.default_output(app.session.settings()));
     let saved = app.session.profile.name.clone().filter(|_| !app.session.is_dirty());
-    let line = command::line(app.session.settings(), &app.backend.model_words(), &output.to_string_lossy(), saved.as_deref());
+    let line =
+        command::line(app.session.settings(), &app.backend.model_words(), &output.to_string_lossy(), saved.as_deref());
     match line {
         Ok(line) => {
             fx.push(Effect::Copy(line.clone()));

@@ -12,7 +12,6 @@ use crate::tui::overlay::{self, Asked, Confirm, Overlay, Prompt, Typed, paste_in
 /// A key for the topmost popup.
 pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
     if key.is(Named::Esc) {
-        app.quit_when_saved = false;
         if matches!(app.overlays.pop(), Some(Overlay::Filter(_))) {
             set_filter(app, "");
         }
@@ -104,14 +103,10 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
         Overlay::Confirm(what) => {
             let again = match what {
                 Confirm::StopJob => 'y',
-                Confirm::QuitWhileConverting | Confirm::QuitUnsaved if app.another => 'O',
-                Confirm::QuitWhileConverting | Confirm::QuitUnsaved => 'q',
+                Confirm::QuitWhileConverting if app.another => 'O',
+                Confirm::QuitWhileConverting => 'q',
             };
-            if key == Key::ctrl('s') && *what == Confirm::QuitUnsaved {
-                app.overlays.pop();
-                app.quit_when_saved = true;
-                work::save(app, fx);
-            } else if key.is(Named::Enter) || key.text() == Some(again) || key.text() == Some('y') {
+            if key.is(Named::Enter) || key.text() == Some(again) || key.text() == Some('y') {
                 confirm(app, fx);
             } else if key.text() == Some('n') {
                 app.overlays.pop();
@@ -129,7 +124,6 @@ pub fn confirm(app: &mut App, fx: &mut Vec<Effect>) {
                 work::cancel(app);
                 fx.push(work::left(app));
             }
-            Confirm::QuitUnsaved => fx.push(work::left(app)),
         }
     }
 }

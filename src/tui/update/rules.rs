@@ -208,7 +208,8 @@ pub fn edit(app: &mut App, new: bool) {
             (Asked::Rule(Some(line)), text)
         }
         Some(Line::Preset(_)) => {
-            return app.complain("the preset's rules cannot be changed: Space switches one off, n adds one of your own");
+            return app
+                .complain("the preset's rules cannot be changed: Space switches one off, n adds one of your own");
         }
         Some(Line::Include(_)) => return app.complain("change `include` in the profile's file, or remove it with x"),
         Some(Line::ByHand) => return select::generalise(app),

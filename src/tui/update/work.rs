@@ -135,13 +135,11 @@ pub fn stop(app: &mut App, fx: &mut Vec<Effect>) {
     }
 }
 
-/// `q`, and `O` for another model: asks only about what would be lost.
+/// `q`, and `O` for another model: asks only where a conversion runs. Choices that were not saved are kept.
 pub fn quit(app: &mut App, another: bool, fx: &mut Vec<Effect>) {
     app.another = another;
     if app.running_job().is_some() {
         app.overlays.push(Overlay::Confirm(Confirm::QuitWhileConverting));
-    } else if app.session.is_dirty() {
-        app.overlays.push(Overlay::Confirm(Confirm::QuitUnsaved));
     } else {
         fx.push(left(app));
     }
@@ -161,19 +159,13 @@ pub fn save(app: &mut App, fx: &mut Vec<Effect>) {
 }
 
 /// The profile was saved, or not.
-pub fn saved(app: &mut App, saved: Result<PathBuf>, fx: &mut Vec<Effect>) {
+pub fn saved(app: &mut App, saved: Result<PathBuf>) {
     match saved {
         Ok(path) => {
             app.session.mark_saved();
             app.say(format!("saved {}", path.display()));
-            if std::mem::take(&mut app.quit_when_saved) {
-                fx.push(left(app));
-            }
         }
-        Err(e) => {
-            app.quit_when_saved = false;
-            app.complain(e.to_string());
-        }
+        Err(e) => app.complain(e.to_string()),
     }
 }
 

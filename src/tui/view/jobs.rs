@@ -97,7 +97,9 @@ fn outcome(conversion: &Conversion, w: usize, latest: bool) -> Vec<Line> {
                 let worst: Vec<String> = conversion
                     .worst
                     .iter()
-                    .map(|(name, d)| format!("{} {}", clean(name), units::percent(d / sums.damage.max(f64::MIN_POSITIVE))))
+                    .map(|(name, d)| {
+                        format!("{} {}", clean(name), units::percent(d / sums.damage.max(f64::MIN_POSITIVE)))
+                    })
                     .collect();
                 lines.extend(wrap(&format!("most of the damage: {}", worst.join(", ")), Style::new()));
             }
@@ -120,9 +122,9 @@ fn written(app: &App, conversion: &Conversion, w: usize, room: usize) -> Vec<Lin
     std::iter::once(head)
         .chain(shown.map(|(name, loss)| {
             let to = conversion.board.find(name).map_or("", |i| &conversion.board.plan.rows[i].to);
-            let alpha = app.losses.alpha_of(
-                conversion.board.find(name).and_then(|i| conversion.board.plan.rows[i].sources.first()),
-            );
+            let alpha = app
+                .losses
+                .alpha_of(conversion.board.find(name).and_then(|i| conversion.board.plan.rows[i].sources.first()));
             let damage = units::error(f64::from(alpha) * loss.relative_error);
             let figures = format!("{to:>12}  {:>9}  {damage:>8}", units::percent(loss.relative_error));
             let name = text::cut_left(&clean(name), w.saturating_sub(text::width(&figures) + 1));

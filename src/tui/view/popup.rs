@@ -116,12 +116,13 @@ fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
         }
         lines.push(Line::Item(i));
     }
-    let (mut pen, w, h) =
-        frame(pen, 76, pen.height().saturating_sub(2).max(6), "Help", &format!(
-            "{}/{} · type to find · Enter does it · Esc closes",
-            list.at + 1,
-            actions.len()
-        ));
+    let (mut pen, w, h) = frame(
+        pen,
+        76,
+        pen.height().saturating_sub(2).max(6),
+        "Help",
+        &format!("{}/{} · type to find · Enter does it · Esc closes", list.at + 1, actions.len()),
+    );
     let cursor = field(&mut pen, 2, 0, &list.input);
     pen.put(0, 0, "›", theme::accent());
     let rows = usize::from(h.saturating_sub(1));
@@ -196,20 +197,10 @@ fn confirm(app: &App, what: Confirm, pen: &mut Pen) -> Cursor {
             format!("It is at {running} %; what it wrote is removed."),
             "O  cancel it and go on      Esc  stay",
         ),
-        Confirm::QuitUnsaved if app.another => (
-            "Open another model without saving?",
-            "The choices were changed and not saved.".to_owned(),
-            "O  go on      Ctrl-s  save and go on      Esc  stay",
-        ),
         Confirm::QuitWhileConverting => (
             "Quit while converting?",
             format!("It is at {running} %; what it wrote is removed."),
             "q  cancel it and quit      Esc  stay",
-        ),
-        Confirm::QuitUnsaved => (
-            "Quit without saving?",
-            "The choices were changed and not saved.".to_owned(),
-            "q  quit      Ctrl-s  save and quit      Esc  stay",
         ),
     };
     let (mut pen, w, _) = frame(pen, 60, 5, title, "");

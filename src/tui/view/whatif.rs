@@ -25,7 +25,9 @@ pub fn draw(choice: &Choice, y: u16, cursor: Option<Style>, pen: &mut Pen) {
     let (error, relative, sign) = match choice.figure {
         None => (String::new(), theme::WAITING.to_owned(), ""),
         Some(Figure::Failed) => (String::new(), "failed".to_owned(), "!"),
-        Some(Figure::Loss { relative_error, .. }) if relative_error == 0.0 => (String::new(), theme::KEPT.to_owned(), ""),
+        Some(Figure::Loss { relative_error, .. }) if relative_error == 0.0 => {
+            (String::new(), theme::KEPT.to_owned(), "")
+        }
         Some(Figure::Loss { relative_error, mse, sampled }) => {
             (units::error(mse), units::percent(relative_error), if sampled { "~" } else { "" })
         }
