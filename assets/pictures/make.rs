@@ -38,38 +38,34 @@ mod unix {
 
     /// A picture: its name, and the keys that lead to it, each with what must be seen before the next.
     const PICTURES: &[(&str, &[Step])] = &[
-        ("desk", &[("A", "trials"), ("jjj", "layers"), ("l", "self_attn"), ("jl", "q_proj"), ("jj", "Weights")]),
-        (
-            "what-if",
-            &[("A", ""), ("/down_proj\r", "down_proj"), ("t", "Dtype"), ("uint4\r", "uint4"), ("W", "take it")],
-        ),
-        ("map", &[("A", ""), ("+attn\r", "marked"), ("tuint4\r", "uint4"), ("\x1bM", "Map")]),
+        ("desk", &[UINT4, ("/0.self_attn.q_proj\r", "q_proj"), ("\x1b", "Weights")]),
+        ("what-if", &[UINT4, ("]e", "number 1"), ("W", "take it"), ("kkkk", "")]),
+        ("map", &[UINT4, ("+down_proj\r", "marked"), ("tint6\r", "int6"), ("\x1bM", "Map")]),
         (
             "rules",
             &[
-                ("+attn\r", "marked"),
-                ("tuint4\r", "uint4"),
+                UINT4,
+                ("+down_proj\r", "marked"),
+                ("tint8\r", "int8"),
                 ("\x07", "Rule"),
                 ("\r", "rule"),
-                ("Endown=int6\r", ""),
-                ("", "int6"),
+                ("E", "decides"),
             ],
         ),
-        ("convert", &[("A", ""), ("+attn\r", "marked"), ("tuint4\r", "uint4"), ("\x1bc", "Convert"), ("", "disk")]),
+        ("convert", &[UINT4, ("+down_proj\r", "marked"), ("tint8\r", "int8"), ("\x1bc", "disk")]),
     ];
 
     /// The recording: as above, a frame after each step.
     const RECORDING: &[Step] = &[
         ("", "Tensors"),
-        ("A", "mean MSE"),
+        ("Duint4\r", "by default"),
         ("+norm\r", "marked"),
-        ("x", "as they are"),
+        ("x", ""),
         ("\x1b", ""),
         ("+down_proj\r", "marked"),
         ("tint8\r", "int8"),
-        ("\x1b", ""),
-        ("Duint4\r", "uint4 by default"),
-        ("A", ""),
+        ("\x07", "Rule"),
+        ("\r", "rule"),
         ("]e", "number 1"),
         ("W", "take it"),
         ("kk", ""),
@@ -85,6 +81,9 @@ mod unix {
     ];
 
     type Step = (&'static str, &'static str);
+
+    /// Four bits for everything.
+    const UINT4: Step = ("Duint4\r", "by default");
 
     pub fn main() {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/pictures");

@@ -13,6 +13,7 @@ use super::args::{Color, DeskArgs, Global, ModelArg, SettingsArgs};
 use super::{dynamic, limits, open};
 use crate::core::{Error, Result};
 use crate::format::{Opened, config, find, state};
+use crate::session::command::quoted;
 use crate::session::recent::{Entry, Recent};
 use crate::session::{Profile, Session};
 use crate::tui::start::{self, DEMO, Outcome, Pick};
@@ -79,12 +80,19 @@ pub fn run(global: &Global, model: &ModelArg, choices: &SettingsArgs, desk: Desk
             let live = tui::Live::new(opened, limits, session.settings().clone(), move || wake.wake())?;
             Ok((session, Box::new(live) as Box<dyn tui::backend::Backend>))
         };
-        let (label, title) = (entry.model.clone(), entry.title.clone());
+        let title = entry.title.clone();
+        let mut words = vec!["mixdown".to_owned(), entry.model.clone()];
+        words.extend(entry.component.iter().flat_map(|c| ["--component".to_owned(), c.clone()]));
         let tell = memory.teller(entry);
         let list = Rc::clone(&kept);
         let keep = move |text: &str| {
-            let line = match state::write_draft(&title, text) {
-                Ok(path) => format!("kept in {}: mixdown {label} --profile {0}", path.display()),
+            let line = match state::write_draft(&title, &words.join(" "), text) {
+                Ok(path) => {
+                    let path = path.display().to_string();
+                    let all = words.iter().map(String::as_str).chain(["--profile", &path]);
+                    let command: Vec<String> = all.map(quoted).collect();
+                    format!("kept in {path}: {}", command.join(" "))
+                }
                 Err(e) => format!("lost: {e}"),
             };
             list.borrow_mut().push(format!("the choices for {title} were not saved, and are {line}"));

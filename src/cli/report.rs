@@ -41,7 +41,7 @@ impl Report<'_> {
     fn damage(&self, prior: &Prior, row: usize) -> Option<f64> {
         let id = self.plan.rows[row].sources.first()?;
         let alpha = prior.alpha.get(id.index())?;
-        Some(f64::from(*alpha) * self.loss(row)?.loss().relative_error)
+        Some(f64::from(*alpha) * self.loss(row)?.loss().weighed())
     }
 
     fn rows(&self) -> impl Iterator<Item = (usize, &Row)> {

@@ -121,6 +121,13 @@ pub struct Loss {
     pub weighted_relative_error: Option<f64>,
 }
 
+impl Loss {
+    /// The relative error that counts for what it costs the model: the weighted one where there is one.
+    pub fn weighed(&self) -> f64 {
+        self.weighted_relative_error.unwrap_or(self.relative_error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

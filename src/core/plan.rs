@@ -2,7 +2,7 @@
 use super::dtype::{Storage, StorageExt};
 use super::loss::LossSums;
 use super::model::TensorId;
-use super::recipe::{Family, Recipe};
+use super::recipe::{Family, Recipe, group_size};
 use super::rules::Cause;
 
 /// One array of the output.
@@ -80,6 +80,31 @@ impl Row {
     /// Elements of the weight.
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
+    }
+    /// What is done, in a few words: `uint4 g64 r32`, `keep`, `BF16`.
+    pub fn describe(&self) -> String {
+        let recipe = match &self.action {
+            Action::Copy if self.parts.is_empty() => return "drop".into(),
+            Action::Copy => return "keep".into(),
+            Action::Cast(storage) => return storage.name(),
+            Action::Quantize(recipe) => recipe,
+        };
+        let mut text = recipe.dtype.to_string();
+        match self.group_size() {
+            None => {}
+            Some(group_size::ROW) => text.push_str(" row"),
+            Some(group_size::TENSOR) => text.push_str(" tensor"),
+            Some(n) => text.push_str(&format!(" g{n}")),
+        }
+        if recipe.svd_rank > 0 {
+            text.push_str(&format!(" r{}", recipe.svd_rank));
+        }
+        if recipe.hadamard > 0 {
+            text.push_str(&format!(" h{}", recipe.hadamard));
+        }
+        text.push_str(if recipe.codebook { " codebook" } else { "" });
+        text.push_str(if recipe.importance.is_some() { " imatrix" } else { "" });
+        text
     }
     /// Group size as resolved, when it is quantized to a dtype that leaves it open.
     pub fn group_size(&self) -> Option<i64> {

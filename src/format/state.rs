@@ -28,14 +28,16 @@ pub fn read_recent() -> String {
     read().unwrap_or_default()
 }
 
-/// Keeps a profile that was not saved, one for each model; where.
-pub fn write_draft(title: &str, text: &str) -> Result<PathBuf> {
+/// Keeps a profile that was not saved, one for each model, which `model` tells from others of its title; where.
+pub fn write_draft(title: &str, model: &str, text: &str) -> Result<PathBuf> {
     let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let name: String = title.chars().map(plain).take(80).collect();
+    // FNV-1a: the same on every system and in every version.
+    let tag = model.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
     let folder = folder()?.join("unsaved");
     std::fs::create_dir_all(&folder)
         .map_err(|e| Error::failed(format!("{}: cannot be made: {e}", folder.display())).because(e))?;
-    let path = folder.join(format!("{}.toml", name.trim_start_matches('.')));
+    let path = folder.join(format!("{}-{tag:08x}.toml", name.trim_start_matches('.')));
     save::write_file(&path, text.as_bytes())?;
     Ok(path)
 }

@@ -1,4 +1,6 @@
 //! The choices as a command line, so that what was done by hand becomes a script.
+use super::Profile;
+use super::profile::PresetChoice;
 use crate::core::rules::Pattern;
 use crate::core::{Family, Patch, Settings};
 
@@ -6,21 +8,17 @@ use crate::core::{Family, Patch, Settings};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeedsProfile(pub &'static str);
 
-/// `mixdown convert MODEL … -o OUTPUT`. `profile` is where the choices are saved as they stand; then it says them all.
+/// `mixdown convert MODEL … -o OUTPUT`. `saved` is where the choices are saved as they stand; then that says them all.
 ///
 /// # Errors
 /// Where a choice has no flag and there is no such profile.
-pub fn line(
-    settings: &Settings,
-    model: &[String],
-    output: &str,
-    profile: Option<&str>,
-) -> Result<String, NeedsProfile> {
+pub fn line(profile: &Profile, model: &[String], output: &str, saved: Option<&str>) -> Result<String, NeedsProfile> {
     let mut words = vec!["mixdown".to_owned(), "convert".to_owned()];
     words.extend(model.iter().cloned());
-    match profile {
+    match saved {
         Some(name) => words.extend(["--profile".to_owned(), name.to_owned()]),
-        None => words.extend(flags(settings)?),
+        None if profile.preset != PresetChoice::Automatic => return Err(NeedsProfile("the preset is another")),
+        None => words.extend(flags(&profile.settings)?),
     }
     words.extend(["-o".to_owned(), output.to_owned()]);
     Ok(words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" "))
@@ -38,7 +36,7 @@ fn flags(s: &Settings) -> Result<Vec<String>, NeedsProfile> {
     add("--group-size", d.group_size.map(|n| n.to_string()));
     add("--svd-rank", d.svd_rank.map(|n| n.to_string()));
     add("--svd-steps", d.svd_steps.map(|n| n.to_string()));
-    add("--imatrix", s.imatrix.clone());
+    add("--imatrix", s.imatrix.clone().filter(|_| s.target == Family::Gguf));
     if let Some(size) = d.hadamard {
         out.push(if size > 0 { format!("--hadamard={size}") } else { "--no-hadamard".into() });
     }
@@ -56,11 +54,14 @@ fn flags(s: &Settings) -> Result<Vec<String>, NeedsProfile> {
     if s.target == Family::Gguf && s.gguf != Default::default() {
         return Err(NeedsProfile("GGUF's own options are set"));
     }
+    if d.keep.is_some() {
+        return Err(NeedsProfile("nothing is quantized by default"));
+    }
     if s.metadata_tensors.is_some() {
         return Err(NeedsProfile("where the self-description goes is set"));
     }
     for pattern in &s.include {
-        out.extend(["--include".to_owned(), pattern.to_string()]);
+        out.push(format!("--include={pattern}"));
     }
     // What is kept stays kept whatever dtype is named for it beside, so the order of the two does not matter.
     let mut excluded: Vec<String> = s.exclude.iter().map(Pattern::to_string).collect();
@@ -74,10 +75,10 @@ fn flags(s: &Settings) -> Result<Vec<String>, NeedsProfile> {
         }
     }
     for pattern in excluded {
-        out.extend(["--exclude".to_owned(), pattern]);
+        out.push(format!("--exclude={pattern}"));
     }
     for text in typed {
-        out.extend(["--tensor-type".to_owned(), text]);
+        out.push(format!("--tensor-type={text}"));
     }
     Ok(out)
 }
@@ -91,11 +92,11 @@ fn said(patch: &Patch) -> Result<Said, NeedsProfile> {
     if patch.keep == Some(true) {
         return Ok(Said::Keep);
     }
+    if patch.keep == Some(false) {
+        return Err(NeedsProfile("something is included that is kept otherwise"));
+    }
     let Some(dtype) = &patch.dtype else {
-        return Err(NeedsProfile(match patch.keep {
-            Some(_) => "something is included that a rule keeps",
-            None => "a group size or rank is set without a dtype",
-        }));
+        return Err(NeedsProfile("a group size or rank is set without a dtype"));
     };
     let mut text = dtype.to_string();
     let numbers = [
@@ -114,7 +115,7 @@ fn said(patch: &Patch) -> Result<Said, NeedsProfile> {
 }
 
 /// A word as a POSIX shell reads it.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
@@ -140,7 +141,7 @@ mod tests {
         fn check(change: impl Fn(&mut Settings), expected: Result<&str, &'static str>) {
             let mut s = Settings::new(Family::Sdnq);
             change(&mut s);
-            let got = line(&s, &["m.safetensors".into()], "out dir", None);
+            let got = line(&Profile::new(s), &["m.safetensors".into()], "out dir", None);
             let expected = expected.map(|flags| format!("mixdown convert m.safetensors --to sdnq{flags} -o 'out dir'"));
             assert_eq!(got, expected.map_err(NeedsProfile));
         }
@@ -149,30 +150,30 @@ mod tests {
             |s| s.defaults = Patch { group_size: Some(-1), svd_rank: Some(8), ..uint4() },
             Ok(" --dtype uint4 --group-size -1 --svd-rank 8"),
         );
-        check(|s| s.exclude = vec![Pattern::new("norm|out").expect("a pattern")], Ok(" --exclude 'norm|out'"));
+        check(|s| s.exclude = vec![Pattern::new("norm|out").expect("a pattern")], Ok(" '--exclude=norm|out'"));
         check(
             |s| s.rules = vec![rule("to_[qk]", Patch { group_size: Some(64), ..uint4() })],
-            Ok(" --tensor-type 'to_[qk]=uint4,group_size=64'"),
+            Ok(" '--tensor-type=to_[qk]=uint4,group_size=64'"),
         );
         check(
             |s| {
                 s.overrides.insert("a.weight".into(), Patch::keep());
                 s.overrides.insert("b.weight".into(), uint4());
             },
-            Ok(r" --exclude '^a\.weight$' --tensor-type '^b\.weight$=uint4'"),
+            Ok(r" '--exclude=^a\.weight$' '--tensor-type=^b\.weight$=uint4'"),
         );
         check(
             |s| {
                 s.rules = vec![rule("a", uint4()), rule("b", Patch::keep())];
                 s.overrides.insert("a.weight".into(), Patch::keep());
             },
-            Ok(r" --exclude b --exclude '^a\.weight$' --tensor-type a=uint4"),
+            Ok(r" --exclude=b '--exclude=^a\.weight$' --tensor-type=a=uint4"),
         );
         check(
             |s| {
-                s.overrides.insert("a.weight".into(), Patch { keep: Some(false), ..Patch::default() });
+                s.overrides.insert("a.weight".into(), Patch { keep: Some(false), ..uint4() });
             },
-            Err("something is included that a rule keeps"),
+            Err("something is included that is kept otherwise"),
         );
     }
 
@@ -181,7 +182,7 @@ mod tests {
         let mut s = Settings::new(Family::Sdnq);
         s.overrides.insert("a.weight".into(), Patch { keep: Some(false), ..Patch::default() });
         assert_eq!(
-            line(&s, &["--demo".into()], "o", Some("my profile")).expect("a line"),
+            line(&Profile::new(s), &["--demo".into()], "o", Some("my profile")).expect("a line"),
             "mixdown convert --demo --profile 'my profile' -o o"
         );
     }

@@ -58,13 +58,18 @@ fn numbers(some: &BTreeSet<u32>) -> String {
     }
 }
 
-/// The shortest pattern, of those that are tried, that is found in exactly the names of `marked` among `all`. There is
-/// always one: the names themselves.
+/// The shortest pattern, of those that are tried, that is found in exactly the names of `marked` among `all`. If none of
+/// them is, the names themselves.
 pub fn generalise(all: &[&str], marked: &BTreeSet<usize>) -> String {
     let chosen: Vec<&str> = marked.iter().filter_map(|i| all.get(*i).copied()).collect();
     let others = || all.iter().enumerate().filter(|(i, _)| !marked.contains(i)).map(|(_, name)| *name);
     let exact = |text: &String| {
-        Pattern::new(text).is_ok_and(|p| chosen.iter().all(|n| p.hits(&[n])) && !others().any(|n| p.hits(&[n])))
+        // What is too much is found soon, what is too little after all of the marked: the cheaper test comes first.
+        Pattern::new(text).is_ok_and(|p| {
+            chosen.iter().take(8).all(|n| p.hits(&[n]))
+                && !others().any(|n| p.hits(&[n]))
+                && chosen.iter().all(|n| p.hits(&[n]))
+        })
     };
     let mut candidates = words(&chosen);
     let mut kinds: BTreeMap<Vec<&str>, BTreeSet<u32>> = BTreeMap::new();

@@ -74,6 +74,9 @@ impl Scratch {
     const EMPTY: Self = Self { weights: Vec::new(), bytes: Vec::new(), decoded: Vec::new() };
 }
 
+/// Slabs that are worked on before their results are put together; many times the cores of most machines.
+const AT_A_TIME: usize = 256;
+
 /// A row and everything a pass over it needs.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
@@ -193,18 +196,22 @@ impl Pass<'_> {
     /// The whole row, its slabs side by side on the current pool; `done` hears of the elements of each.
     pub fn run(&self, done: &(dyn Fn(u64) + Sync)) -> Result<Measured> {
         let prepared = self.prepare()?;
-        let slabs: Result<Vec<Measured>> = (0..self.codec.geometry().slabs())
-            .into_par_iter()
-            .map(|i| {
-                let measured = self.slab(prepared.as_ref(), i)?;
-                done(measured.sums.elements);
-                Ok(measured)
-            })
-            .collect();
+        let slabs = self.codec.geometry().slabs();
         let mut all = Measured::default();
-        for slab in slabs? {
-            // In order, whatever the threads did: floating sums are not associative.
-            all.merge(slab);
+        // Details are large: only those of a few slabs are held at a time.
+        for first in (0..slabs).step_by(AT_A_TIME) {
+            let some: Result<Vec<Measured>> = (first..(first + AT_A_TIME).min(slabs))
+                .into_par_iter()
+                .map(|i| {
+                    let measured = self.slab(prepared.as_ref(), i)?;
+                    done(measured.sums.elements);
+                    Ok(measured)
+                })
+                .collect();
+            for slab in some? {
+                // In order, whatever the threads did: floating sums are not associative.
+                all.merge(slab);
+            }
         }
         Ok(all)
     }

@@ -11,7 +11,8 @@ use crate::core::model::Tensor;
 /// Where the factors come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
-    /// The part that each tensor plays: factors measured on other language models, where a median tensor has 1.
+    /// The part that each tensor plays: factors measured on other language models, where a median tensor has 1. Of a part
+    /// that nobody has measured, its size.
     Role,
     /// Its elements, where a median matrix has 1: for models of other kinds, which nobody has measured so.
     Size,
@@ -28,8 +29,8 @@ impl Basis {
     /// In words, after "estimated".
     pub fn about(self) -> &'static str {
         match self {
-            Self::Role => "by the layer's role",
-            Self::Size => "by the layer's size",
+            Self::Role => "by role, or size",
+            Self::Size => "by size",
         }
     }
 }

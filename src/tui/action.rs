@@ -204,11 +204,11 @@ pub fn when(action: Action, app: &App) -> Result<(), String> {
         Convert => tree().or_else(|e| if app.tree.filtered() { Ok(()) } else { Err(e) }),
         Focus if !app.inspector_shown() => Err(format!("there is one pane: `{}` opens the inspector", key(Inspector))),
         CollapseAll | ExpandAll if app.focus == self::Focus::Inspector => Ok(()),
-        Open | Close | CollapseAll | ExpandAll | CollapseBelow | ExpandBelow if app.tree.filtered() => {
-            if matches!(action, Open | Close) { Ok(()) } else { Err("the filter holds every group open".into()) }
-        }
         Open | Close | CollapseAll | ExpandAll | CollapseBelow | ExpandBelow if app.tree.is_list() => {
             Err(format!("it is a list: {} shows the tree", app.keymap.keys_of(List).unwrap_or_default()))
+        }
+        Open | Close | CollapseAll | ExpandAll | CollapseBelow | ExpandBelow if app.tree.filtered() => {
+            if matches!(action, Open | Close) { Ok(()) } else { Err("the filter holds every group open".into()) }
         }
         CollapseBelow | ExpandBelow if app.focus == self::Focus::Inspector => Err("go to the tree first".into()),
         _ => Ok(()),

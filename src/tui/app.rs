@@ -124,7 +124,7 @@ impl Conversion {
     /// Takes a loss that has become final; `alpha` is what a relative error of 1 there is estimated to cost.
     pub fn note(&mut self, row: &Row, loss: Loss, alpha: f32) {
         self.sums.add(&loss, Quality::Written, row.elements(), alpha);
-        let damage = f64::from(alpha) * loss.relative_error;
+        let damage = f64::from(alpha) * loss.weighed();
         let at = self.worst.partition_point(|(_, d)| *d >= damage);
         self.worst.insert(at, (row.name.clone(), damage));
         self.worst.truncate(Self::WORST);

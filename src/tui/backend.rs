@@ -50,6 +50,8 @@ pub trait Backend {
     fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage>;
     /// Saves the choices under a name, or as the file `….toml`; where they went.
     fn save_profile(&self, profile: &mut Profile, target: &str) -> Result<PathBuf>;
+    /// A path that a person typed, with `~` as a shell would read it.
+    fn at_home(&self, typed: &str) -> PathBuf;
     /// The model as words of a command line.
     fn model_words(&self) -> Vec<String>;
     /// Where a conversion would go if nobody said.

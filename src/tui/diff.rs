@@ -2,7 +2,6 @@
 use std::collections::HashMap;
 
 use super::app::App;
-use super::board;
 use super::losses::{Known, Sums};
 use crate::core::plan::Totals;
 use crate::core::{Plan, Result, Row, Settings, TensorId};
@@ -83,7 +82,7 @@ impl DiffPage {
             if before.action == row.action {
                 continue;
             }
-            let labels = (label(before), label(row));
+            let labels = (before.describe(), row.describe());
             let change = match changes.iter_mut().find(|c| c.labels == labels) {
                 Some(change) => change,
                 None => {
@@ -113,22 +112,6 @@ impl DiffPage {
         let text = lines(&then.to_text(), &app.session.profile.to_text());
         Ok(Self { against, sides, changes, text, at: 0 })
     }
-}
-
-fn label(row: &Row) -> String {
-    use crate::core::plan::Action;
-    let Action::Quantize(recipe) = &row.action else { return board::label(row).to_owned() };
-    let mut text = board::label(row).to_owned();
-    match row.group_size() {
-        None => {}
-        Some(crate::core::recipe::group_size::ROW) => text.push_str(" row"),
-        Some(crate::core::recipe::group_size::TENSOR) => text.push_str(" tensor"),
-        Some(n) => text.push_str(&format!(" g{n}")),
-    }
-    if recipe.svd_rank > 0 {
-        text.push_str(&format!(" r{}", recipe.svd_rank));
-    }
-    text
 }
 
 /// What one text has and the other has not, in the order of the texts: the longest common run of lines stays out.

@@ -7,6 +7,7 @@ use super::backend::{
     Alternative, Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Prior, Priority, Progress,
 };
 use crate::core::imatrix::Imatrix;
+use crate::core::model::Origin;
 use crate::core::plan::{Action, Totals};
 use crate::core::recipe::group_size;
 use crate::core::{Dtype, Error, Family, Loss, Patch, Plan, Result, Row, Settings, TensorId, units};
@@ -14,7 +15,7 @@ use crate::engine::Limits;
 use crate::engine::convert::{self, Request, State};
 use crate::engine::output;
 use crate::engine::trials::Trials;
-use crate::format::{Opened, profiles, save};
+use crate::format::{Opened, find, profiles, save};
 use crate::session::{Profile, TargetChoice, preset};
 use crate::target;
 
@@ -102,7 +103,7 @@ impl Backend for Live {
     }
 
     fn imatrix(&self, path: &str) -> Result<Arc<Imatrix>> {
-        crate::format::imatrix::open(Path::new(&at_home(path))).map(Arc::new)
+        crate::format::imatrix::open(Path::new(path)).map(Arc::new)
     }
 
     fn request(&self, row: &Row, priority: Priority) {
@@ -165,14 +166,12 @@ impl Backend for Live {
     }
 
     fn convert(&self, settings: &Settings, output: &Path, force: bool) -> Result<Box<dyn Job>> {
-        let output = PathBuf::from(at_home(&output.to_string_lossy()));
-        let request = Request { output, force, max_shard: None };
+        let request = Request { output: output.to_owned(), force, max_shard: None };
         Ok(Box::new(Running(convert::Job::start(Arc::clone(&self.opened), settings, request, self.limits)?)))
     }
 
     fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage> {
         let model = &self.opened.model;
-        let output = &PathBuf::from(at_home(&output.to_string_lossy()));
         let kind = output::output_kind(&self.opened, settings, output, None)?;
         let is_folder = kind != target::layout::Output::File;
         let plan = target::plan(model, settings)?;
@@ -197,7 +196,7 @@ impl Backend for Live {
     }
 
     fn save_profile(&self, profile: &mut Profile, name: &str) -> Result<PathBuf> {
-        let path = profiles::locate(&at_home(name))?;
+        let path = profiles::locate(name)?;
         // Saving again is what Ctrl-s is for; over another profile it is a slip.
         if profile.name.as_deref() != Some(name) && path.exists() {
             return Err(Error::failed(format!(
@@ -211,8 +210,17 @@ impl Backend for Live {
         Ok(path)
     }
 
+    fn at_home(&self, typed: &str) -> PathBuf {
+        find::at_home(typed)
+    }
+
     fn model_words(&self) -> Vec<String> {
-        vec![self.opened.model.label.clone()]
+        let model = &self.opened.model;
+        let mut words = vec![model.label.clone()];
+        if let Origin::Component { name } = &model.origin {
+            words.extend(["--component".to_owned(), name.clone()]);
+        }
+        words
     }
 
     fn default_output(&self, settings: &Settings) -> PathBuf {
@@ -244,14 +252,6 @@ fn gguf_name(stem: &str, mixture: &str) -> String {
         tail.eq_ignore_ascii_case(ty).then_some(head)
     });
     format!("{}-{mixture}", cut.unwrap_or(stem))
-}
-
-/// A path that a person typed, with `~/` as a shell would read it.
-fn at_home(path: &str) -> String {
-    match (path.strip_prefix("~/"), std::env::var("HOME").or_else(|_| std::env::var("USERPROFILE"))) {
-        (Some(rest), Ok(home)) if !home.is_empty() => format!("{home}/{rest}"),
-        _ => path.to_owned(),
-    }
 }
 
 /// Rows with which the same is done, the largest first, the kept ones last.

@@ -33,6 +33,9 @@ const MEASURES: usize = 128;
 /// So many tensors' alternatives are remembered.
 const TABLES: usize = 256;
 
+/// Of other tensors so many losses are kept, the latest.
+const KEPT: usize = 16;
+
 /// Losses, and the histograms of the latest.
 #[derive(Debug, Default)]
 pub struct Losses {
@@ -77,7 +80,7 @@ impl Sums {
         if loss.relative_error > 0.0 {
             self.squared_weight += error / loss.relative_error;
         }
-        self.damage += f64::from(alpha) * loss.relative_error;
+        self.damage += f64::from(alpha) * loss.weighed();
     }
     /// Σ(w−ŵ)²/Σw².
     pub fn relative_error(&self) -> f64 {
@@ -170,6 +173,9 @@ impl Losses {
             && let Some(list) = self.known.get_mut(&oldest)
         {
             list.retain(|(.., known)| matches!(known, Known::Loss(_, quality) if *quality >= Quality::Exact));
+            // Of a small tensor all of them are exact.
+            let most = list.len().saturating_sub(KEPT);
+            list.drain(..most);
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Map {
     pub at: (usize, usize),
     /// What is shown.
     pub quantity: Quantity,
+    /// The least and the most of it.
+    pub range: (f64, f64),
 }
 
 /// How many blocks a map has room for: more are no picture.
@@ -121,6 +123,13 @@ impl Map {
     }
 }
 
+/// The least and the most that cells show, of what is not nothing.
+pub fn range(app: &App, map: &Map) -> (f64, f64) {
+    let ids = map.kinds.iter().flat_map(|k| k.cells.iter().flatten());
+    let known = ids.filter_map(|id| figure(app, map.quantity, *id)).filter(|f| *f > 0.0);
+    known.fold((f64::INFINITY, 0.0), |(least, most), f| (f.min(least), f.max(most)))
+}
+
 /// The figure of a cell, where it is known.
 pub fn figure(app: &App, quantity: Quantity, id: TensorId) -> Option<f64> {
     let row = app.board.row(id)?;
@@ -143,7 +152,8 @@ pub fn level(quantity: Quantity, figure: f64, (least, most): (f64, f64)) -> f64 
         _ if figure <= 0.0 || most <= 0.0 => 0.0,
         _ => {
             let low = least.min(most / 10.0);
-            ((figure / low).ln() / (most / low).ln()).clamp(0.0, 1.0)
+            // The least of them is still something; nothing is what is kept.
+            ((figure / low).ln() / (most / low).ln()).clamp(1e-9, 1.0)
         }
     }
 }

@@ -35,8 +35,8 @@ pub enum Overlay {
     Map(Map),
     /// What differs from other choices.
     Diff(DiffPage),
-    /// The choices as a command line.
-    Command(String),
+    /// The choices as a command line, and the first line of it that is shown.
+    Command(String, u16),
     /// A question about what cannot be undone.
     Confirm(Confirm),
 }
@@ -279,6 +279,8 @@ pub struct Prompt {
     pub asked: Asked,
     /// The text.
     pub input: Input,
+    /// What it would do, said while it is typed.
+    pub preview: Option<String>,
 }
 
 /// A question about what cannot be undone.

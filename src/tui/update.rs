@@ -61,9 +61,14 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
     // What is no longer looked at is no longer measured; what is acted on in the inspector is at once.
     if app.focus == Focus::Inspector {
         whatif::refresh(app, &mut fx);
-    } else if app.node() != node && !app.what_if.ids.is_empty() {
-        app.what_if = WhatIf::default();
-        fx.push(Effect::WhatIf(Vec::new()));
+    } else if !whatif::is_current(app) {
+        if !app.what_if.ids.is_empty() {
+            app.what_if = WhatIf::default();
+            fx.push(Effect::WhatIf(Vec::new()));
+        }
+        if app.rest_at.is_none() && app.node() == node {
+            trials::rest_soon(app);
+        }
     }
     fx
 }
@@ -135,9 +140,11 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         }
         Action::MarkShown => {
             let ids = app.shown();
+            app.range = None;
             app.session.marks.toggle(ids);
         }
         Action::Invert => {
+            app.range = None;
             for id in app.shown() {
                 app.session.marks.toggle([id]);
             }

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use super::backend::Alternative;
 use super::losses::{Known, Losses, Sums};
 use crate::core::plan::Action;
-use crate::core::recipe::group_size;
 use crate::core::{Patch, Row, TensorId};
 
 /// Of a set of more tensors than this, so many are measured, spread over all of it.
@@ -23,6 +22,8 @@ pub struct Choice {
     pub bytes: u64,
     /// Rows whose losses make up its loss.
     rows: Vec<Row>,
+    /// Of how many of the tensors it is possible, where not of all: the others stay as they are.
+    pub partly: Option<usize>,
     /// Whether it is what holds now.
     pub now: bool,
     /// Its loss, as far as it is known.
@@ -78,8 +79,10 @@ impl WhatIf {
             if !seen.insert(rows.iter().map(|r| r.action.clone()).collect()) {
                 continue;
             }
+            let goes = rows.iter().filter(|r| !r.excluded).count();
             choices.push(Choice {
                 label: label(&rows, &patch),
+                partly: Some(goes).filter(|n| !keeps && *n > 0 && *n < rows.len()),
                 usual,
                 bytes: rows.iter().map(Row::bytes_after).sum(),
                 now: rows.iter().map(|r| &r.action).eq(stays.iter().copied()),
@@ -104,7 +107,9 @@ impl WhatIf {
     /// Rows whose losses are not known yet, the usual ones first.
     pub fn wanted(&self, losses: &Losses) -> Vec<Row> {
         let missing = |usual: bool| {
-            let choices = self.choices.iter().filter(move |c| c.usual == usual && !c.now);
+            // Of one tensor the cursor asks for what holds now.
+            let alone = self.ids.len() == 1;
+            let choices = self.choices.iter().filter(move |c| c.usual == usual && !(c.now && alone));
             let rows = choices.flat_map(|c| &c.rows);
             rows.filter(|r| r.is_lossy() && losses.find(&r.name, &r.action).is_none()).cloned()
         };
@@ -117,8 +122,9 @@ impl WhatIf {
         for choice in &mut self.choices {
             choice.figure = figure(&choice.rows, losses);
         }
-        let points: Vec<Option<(u64, f64)>> =
-            self.choices.iter().map(|c| Some((c.bytes, c.relative_error()?))).collect();
+        // What leaves some as they are is no better for it.
+        let point = |c: &Choice| Some((c.bytes, c.relative_error().filter(|_| c.partly.is_none())?));
+        let points: Vec<Option<(u64, f64)>> = self.choices.iter().map(point).collect();
         for (choice, best) in self.choices.iter_mut().zip(corners(&points)) {
             choice.best = best;
         }
@@ -127,9 +133,11 @@ impl WhatIf {
         self.at = at.unwrap_or(self.at);
     }
 
-    /// The lines to show.
+    /// The lines to show. Of the odd ones those that are best, and no larger than what is usual.
     pub fn shown(&self) -> impl Iterator<Item = &Choice> {
-        self.choices.iter().filter(|c| self.all || c.usual || c.best || c.now)
+        let usual = |c: &&Choice| c.usual && c.patch.svd_rank.is_none() && c.rows.iter().any(Row::is_lossy);
+        let most = self.choices.iter().filter(usual).map(|c| c.bytes).max().unwrap_or(u64::MAX);
+        self.choices.iter().filter(move |c| self.all || c.usual || c.now || c.best && c.bytes <= most)
     }
     /// The line under the cursor.
     pub fn line(&self) -> Option<&Choice> {
@@ -212,29 +220,7 @@ fn label(rows: &[Row], patch: &Patch) -> String {
         let said = Patch { keep: patch.keep.filter(|keep| *keep), ..patch.clone() };
         return said.to_string();
     };
-    let recipe = match &row.action {
-        Action::Copy => return "keep".into(),
-        Action::Cast(storage) => {
-            use crate::core::dtype::StorageExt;
-            return storage.name();
-        }
-        Action::Quantize(recipe) => recipe,
-    };
-    let mut text = recipe.dtype.to_string();
-    match row.group_size() {
-        None => {}
-        Some(group_size::ROW) => text.push_str(" row"),
-        Some(group_size::TENSOR) => text.push_str(" tensor"),
-        Some(n) => text.push_str(&format!(" g{n}")),
-    }
-    if recipe.svd_rank > 0 {
-        text.push_str(&format!(" r{}", recipe.svd_rank));
-    }
-    if recipe.hadamard > 0 {
-        text.push_str(&format!(" h{}", recipe.hadamard));
-    }
-    text.push_str(if recipe.codebook { " codebook" } else { "" });
-    text
+    row.describe()
 }
 
 #[cfg(test)]

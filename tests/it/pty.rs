@@ -136,7 +136,8 @@ fn what_was_not_saved_is_kept_and_said() {
     t.send("q");
     assert_eq!(t.end(), 0);
     t.until("were not saved, and are kept in");
-    t.until("unsaved/demo.toml: mixdown --demo --profile");
+    t.until("unsaved/demo-");
+    t.until("toml: mixdown --demo --profile");
 }
 
 #[test]

@@ -49,7 +49,7 @@ const WALKS: &[(&str, &str, &str)] = &[
     ("recipe.quant_embedding", ": q u a n t _ e m b Enter", "quantize embedding tables"),
     ("recipe.undo", "G x u", "undid: exclude embed.weight"),
     ("recipe.redo", "G x u U", "did again: exclude embed.weight"),
-    ("recipe.history", "G x x Z k Enter", "as after: exclude embed.weight"),
+    ("recipe.history", "G x x Z Up Enter", "as after: exclude embed.weight"),
     ("work.what_if", "G W", "What if"),
     ("work.trial", "G a", "from every value"),
     ("work.trial_shown", "A", "mean MSE 1.53e-8"),

@@ -303,6 +303,9 @@ impl Backend for Fake {
         profile.name = Some(target.into());
         Ok(PathBuf::from(format!("{target}.toml")))
     }
+    fn at_home(&self, typed: &str) -> PathBuf {
+        typed.into()
+    }
     fn model_words(&self) -> Vec<String> {
         vec!["test.safetensors".into()]
     }

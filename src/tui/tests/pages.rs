@@ -126,11 +126,11 @@ fn the_choices_as_a_command_line() {
     check("", "mixdown convert test.safetensors --to sdnq --dtype int8 -o ./test-sdnq.safetensors");
     check(
         "G x",
-        r"mixdown convert test.safetensors --to sdnq --dtype int8 --exclude '^embed\.weight$' -o ./test-sdnq.safetensors",
+        r"mixdown convert test.safetensors --to sdnq --dtype int8 '--exclude=^embed\.weight$' -o ./test-sdnq.safetensors",
     );
     check(
         "E n t o _ q = u i n t 4 Enter Esc",
-        "mixdown convert test.safetensors --to sdnq --dtype int8 --tensor-type to_q=uint4 -o ./test-sdnq.safetensors",
+        "mixdown convert test.safetensors --to sdnq --dtype int8 --tensor-type=to_q=uint4 -o ./test-sdnq.safetensors",
     );
     check("Ctrl-s q 4 Enter", "mixdown convert test.safetensors --profile q4 -o ./test-sdnq.safetensors");
     check("G s 3 2 Enter", "");

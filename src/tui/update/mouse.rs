@@ -39,8 +39,9 @@ pub fn click(app: &mut App, x: u16, y: u16, fx: &mut Vec<Effect>) {
     if let Some((l, t, w, h, first)) = app.screen.choices
         && let Some(row) = inside(x, y, (l, t, w, h))
     {
+        let there = app.focus == crate::tui::app::Focus::Inspector;
         app.focus = crate::tui::app::Focus::Inspector;
-        if app.what_if.at == first + row {
+        if there && app.what_if.at == first + row {
             whatif::take(app, fx);
         } else {
             app.what_if.at = first + row;

@@ -5,7 +5,7 @@ use crate::tui::action::Action;
 use crate::tui::app::App;
 use crate::tui::diff::{Against, DiffPage};
 use crate::tui::key::{Code, Key, Named};
-use crate::tui::map::Map;
+use crate::tui::map::{self, Map};
 use crate::tui::msg::Effect;
 use crate::tui::overlay::Overlay;
 use crate::tui::text::tensors;
@@ -13,11 +13,21 @@ use crate::tui::text::tensors;
 /// `M`
 pub fn open_map(app: &mut App) {
     let at = app.tensor().or_else(|| app.node().and_then(|n| app.tree.tensors(n).next()));
-    let map = Map::new(&app.session.model, at);
+    let mut map = Map::new(&app.session.model, at);
+    map.range = map::range(app, &map);
     if map.kinds.is_empty() {
         return app.complain("the model has no matrices");
     }
     app.overlays.push(Overlay::Map(map));
+}
+
+/// Finds anew between what the figures lie: they are others, or more.
+pub fn refresh_map(app: &mut App) {
+    let Some(Overlay::Map(map)) = app.overlays.last() else { return };
+    let range = map::range(app, map);
+    if let Some(Overlay::Map(map)) = app.overlays.last_mut() {
+        map.range = range;
+    }
 }
 
 /// A key on the map.
@@ -32,20 +42,26 @@ pub fn map_key(app: &mut App, key: Key) {
         (Code::Named(Named::PageUp), _) => map.go(-10, 0),
         (Code::Named(Named::Home), _) | (_, Some('0')) => map.at.1 = 0,
         (Code::Named(Named::End), _) | (_, Some('$')) => map.go(0, isize::MAX / 2),
-        (_, Some('v')) => map.quantity = map.quantity.next(),
+        (_, Some('v')) => {
+            map.quantity = map.quantity.next();
+            refresh_map(app);
+        }
         (_, Some('q' | 'M')) => {
             app.overlays.pop();
         }
         (_, Some(' ')) => {
             let id = map.tensor();
             map.go(0, 1);
+            app.range = None;
             app.session.marks.toggle(id);
         }
         (Code::Named(Named::Enter), _) => {
             let id = map.tensor();
             app.overlays.pop();
             if let Some(id) = id {
-                super::popup::set_filter(app, "");
+                if !app.tree.shows(id) {
+                    super::popup::set_filter(app, "");
+                }
                 super::arrange::go_to(app, id);
             }
         }
@@ -110,7 +126,7 @@ pub fn diff_key(app: &mut App, key: Key) {
             app.overlays.pop();
             app.session.marks.clear();
             app.say(format!("{} marked", tensors(ids.len())));
-            app.session.marks.extend(ids);
+            super::select::mark(app, ids);
             return super::arrange::go_to(app, first);
         }
         _ => return,
@@ -123,11 +139,11 @@ pub fn command(app: &mut App, fx: &mut Vec<Effect>) {
     let output = app.output.clone().unwrap_or_else(|| app.backend.default_output(app.session.settings()));
     let saved = app.session.profile.name.clone().filter(|_| !app.session.is_dirty());
     let line =
-        command::line(app.session.settings(), &app.backend.model_words(), &output.to_string_lossy(), saved.as_deref());
+        command::line(&app.session.profile, &app.backend.model_words(), &output.to_string_lossy(), saved.as_deref());
     match line {
         Ok(line) => {
             fx.push(Effect::Copy(line.clone()));
-            app.overlays.push(Overlay::Command(line));
+            app.overlays.push(Overlay::Command(line, 0));
         }
         Err(command::NeedsProfile(why)) => {
             let key = app.keymap.keys_of(Action::Save).unwrap_or_default();

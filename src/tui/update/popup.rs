@@ -56,8 +56,8 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
             if key.is(Named::Enter) {
                 let (asked, text) = (prompt.asked, prompt.input.value().trim().to_owned());
                 answer(app, asked, &text, fx);
-            } else {
-                type_into(&mut prompt.input, key);
+            } else if type_into(&mut prompt.input, key) == Typed::Changed {
+                select::preview(app);
             }
         }
         Overlay::Jobs => match key.text() {
@@ -93,11 +93,15 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
         },
         Overlay::Map(_) => pages::map_key(app, key),
         Overlay::Diff(_) => pages::diff_key(app, key),
-        Overlay::Command(line) => match key.text() {
+        Overlay::Command(line, scroll) => match key.text() {
             Some('y' | 'Y') => fx.push(Effect::Copy(line.clone())),
+            Some('j') => *scroll = scroll.saturating_add(1),
+            Some('k') => *scroll = scroll.saturating_sub(1),
             Some('q') => {
                 app.overlays.pop();
             }
+            _ if key.is(Named::Down) => *scroll = scroll.saturating_add(1),
+            _ if key.is(Named::Up) => *scroll = scroll.saturating_sub(1),
             _ => {}
         },
         Overlay::Confirm(what) => {
@@ -150,7 +154,10 @@ pub fn choose(app: &mut App, at: usize, fx: &mut Vec<Effect>) {
         }
         Some(Overlay::Rules(_)) => {
             if let Some(Overlay::Rules(page)) = app.overlays.last_mut() {
-                page.at = at.min(page.counts.len().saturating_sub(1));
+                let at = at.min(page.counts.len().saturating_sub(1));
+                if std::mem::replace(&mut page.at, at) != at {
+                    return;
+                }
             }
             rules::toggle(app, fx);
         }
@@ -199,7 +206,7 @@ fn page(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
     match key.text() {
         Some('p') => {
             let input = page.output.display().to_string().into();
-            app.overlays.push(Overlay::Prompt(Prompt { asked: Asked::Output, input }));
+            app.overlays.push(Overlay::Prompt(Prompt { asked: Asked::Output, input, preview: None }));
         }
         Some('f') => {
             page.force = !page.force;
@@ -238,13 +245,15 @@ fn answer(app: &mut App, asked: Asked, text: &str, fx: &mut Vec<Effect>) {
         return;
     }
     app.overlays.pop();
+    // Kept as it is meant: what is saved or copied is not read by a shell.
+    let path = app.backend.at_home(text).to_string_lossy().into_owned();
     match asked {
         Asked::Rule(_) => {}
-        Asked::Imatrix => recipe::imatrix(app, text, fx),
+        Asked::Imatrix => recipe::imatrix(app, if text.is_empty() { text } else { &path }, fx),
         Asked::MarkRegex => select::mark_regex(app, text),
         Asked::MarkWorst => select::mark_worst(app, text),
-        Asked::Output => work::set_output(app, text),
-        Asked::Profile => fx.push(Effect::Save(text.to_owned())),
+        Asked::Output => work::set_output(app, &path),
+        Asked::Profile => fx.push(Effect::Save(path)),
     }
 }
 
@@ -253,7 +262,10 @@ pub fn paste(app: &mut App, text: &str) {
     match app.overlays.last_mut() {
         Some(Overlay::Help(list)) => paste_into(&mut list.input, text),
         Some(Overlay::Picker(picker)) => paste_into(&mut picker.list.input, text),
-        Some(Overlay::Prompt(prompt)) => paste_into(&mut prompt.input, text),
+        Some(Overlay::Prompt(prompt)) => {
+            paste_into(&mut prompt.input, text);
+            select::preview(app);
+        }
         Some(Overlay::Filter(input)) => {
             paste_into(input, text);
             let text = input.value().to_owned();

@@ -46,13 +46,24 @@ pub fn change_all(app: &mut App, title: String, edit: Edit, fx: &mut Vec<Effect>
     let quantized = |app: &App| app.session.model.ids().filter(|id| !is_kept(app, *id)).collect::<Vec<TensorId>>();
     let before = quantized(app);
     let plan = Arc::clone(&app.board);
+    let is_known = |id: &TensorId| app.board.index(*id).is_some_and(|i| app.losses.of_row(i).is_some());
+    let known: std::collections::HashSet<TensorId> = before.iter().copied().filter(is_known).collect();
     change(app, title.clone(), edit, &[], "", fx);
     if Arc::ptr_eq(&plan, &app.board) {
         return;
     }
     let after = quantized(app);
-    let fresh: Vec<TensorId> = after.iter().copied().filter(|id| before.binary_search(id).is_err()).collect();
-    if fresh.len() <= AT_ONCE {
+    // What was measured is measured again where something else is done with it now.
+    let other = |id: &TensorId| match (plan.row(*id), app.board.row(*id)) {
+        (Some(a), Some(b)) => a.action != b.action,
+        _ => true,
+    };
+    let fresh: Vec<TensorId> = after
+        .iter()
+        .copied()
+        .filter(|id| before.binary_search(id).is_err() || (known.contains(id) && other(id)))
+        .collect();
+    if fresh.len() <= AT_ONCE || known.len() >= before.len() {
         trials::ask_all(app, &fresh, |_| Priority::Marked, fx);
     }
     app.say(match (after.len(), before.len()) {
@@ -192,6 +203,7 @@ pub fn codebook(app: &mut App, fx: &mut Vec<Effect>) {
 /// `I`: weighs errors by an importance matrix, or by none.
 pub fn imatrix(app: &mut App, file: &str, fx: &mut Vec<Effect>) {
     let (title, edit) = match file {
+        "" if app.session.settings().importance.is_none() => return app.say("there was no importance matrix"),
         "" => ("no importance matrix".to_owned(), Edit::Importance(None, None)),
         _ => match app.backend.imatrix(file) {
             Ok(held) => {

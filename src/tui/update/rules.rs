@@ -3,9 +3,10 @@ use rayon::prelude::*;
 
 use super::{popup, recipe, select};
 use crate::core::rules::{Cause, Pattern, TensorType};
-use crate::core::{Patch, Rule};
+use crate::core::{Patch, Rule, Settings};
 use crate::session::{Edit, kinds};
 use crate::tui::app::App;
+use crate::tui::backend::Knob;
 use crate::tui::msg::Effect;
 use crate::tui::overlay::{Asked, Line, Overlay, RulesPage};
 use crate::tui::text::tensors;
@@ -50,6 +51,16 @@ pub fn read(app: &App, text: &str) -> Result<(Pattern, Patch), String> {
             let family = app.session.settings().target;
             patch.dtype = Some(app.backend.parse_dtype(family, dtype).map_err(|e| e.to_string())?);
         }
+    }
+    let family = app.session.settings().target;
+    let knobs = [
+        (patch.group_size.is_some(), Knob::GroupSize),
+        (patch.svd_rank.is_some() || patch.svd_steps.is_some(), Knob::SvdRank),
+        (patch.hadamard.is_some(), Knob::Hadamard),
+        (patch.codebook.is_some(), Knob::Codebook),
+    ];
+    for (_, knob) in knobs.into_iter().filter(|(said, _)| *said) {
+        app.backend.can(family, knob)?;
     }
     if patch.is_empty() {
         return Err(format!("`{text}` says nothing: name a dtype, or `{KEEP}`"));
@@ -102,6 +113,10 @@ fn count(app: &App) -> Vec<(usize, usize)> {
                 None => overrides,
             };
             let cause = cause(line);
+            if matches!(line, Line::Include(_)) {
+                // It keeps what none of them matches; of what one matches it decides nothing.
+                return (matched, 0);
+            }
             (matched, app.board.plan.rows.iter().filter(|r| r.cause == cause).count())
         })
         .collect()
@@ -200,6 +215,9 @@ pub fn edit(app: &mut App, new: bool) {
     let (asked, text) = match line {
         _ if new => (Asked::Rule(None), String::new()),
         Some(Line::Rule(i)) => match s.rules.get(i) {
+            Some(r) if r.patch.keep == Some(false) && r.patch.dtype.is_some() => {
+                return app.complain("change this rule in the profile's file: it includes layers too");
+            }
             Some(r) => (Asked::Rule(Some(Line::Rule(i))), format!("{}={}", r.pattern, write(&r.patch))),
             None => return,
         },
@@ -242,13 +260,7 @@ pub fn set(app: &mut App, place: Option<Line>, text: &str, fx: &mut Vec<Effect>)
         }
     };
     let s = app.session.settings();
-    // What it says of tensors by rule need not be said by hand any more.
-    let told: Vec<(String, Option<Patch>)> = s
-        .overrides
-        .iter()
-        .filter(|(name, by_hand)| pattern.hits(&[name.as_str()]) && says_no_more(by_hand, &patch))
-        .map(|(name, _)| (name.clone(), None))
-        .collect();
+    let mine = pattern.clone();
     let title = format!("rule {pattern}={}", write(&patch));
     let mut rules = s.rules.clone();
     let mut edits = Vec::new();
@@ -271,23 +283,43 @@ pub fn set(app: &mut App, place: Option<Line>, text: &str, fx: &mut Vec<Effect>)
     if rules != s.rules {
         edits.push(Edit::Rules(rules));
     }
+    let mut after = s.clone();
+    for edit in &edits {
+        edit.clone().apply(&mut after);
+    }
+    let told = told(&after, &mine);
     if !told.is_empty() {
         edits.push(Edit::Overrides(told));
     }
-    app.session.marks.clear();
+    if edits.is_empty() {
+        return true;
+    }
+    // The marks have become a rule, unless it was written on the page.
+    if !app.overlays.iter().any(|o| matches!(o, Overlay::Rules(_))) {
+        app.session.marks.clear();
+    }
     recipe::change_all(app, title, Edit::All(edits), fx);
     refresh(app);
     true
 }
 
-fn says_no_more(by_hand: &Patch, rule: &Patch) -> bool {
-    let mut both = rule.clone();
-    both.apply(by_hand);
-    // To include what the rule quantizes anyway.
-    if by_hand.keep == Some(false) && rule.dtype.is_some() {
-        both.keep = rule.keep;
+/// What need not be said by hand any more of the tensors that a pattern matches: what the rules say without it. To
+/// include a layer expressly is more than any rule says.
+fn told(after: &Settings, pattern: &Pattern) -> Vec<(String, Option<Patch>)> {
+    let mut bare = after.clone();
+    let mut out = Vec::new();
+    for (name, by_hand) in after.overrides.iter().filter(|(name, _)| pattern.hits(&[name.as_str()])) {
+        let with = after.decide(&[name]).patch;
+        let left = by_hand.keep.filter(|keep| !keep).map(|keep| Patch { keep: Some(keep), ..Patch::default() });
+        match &left {
+            Some(left) => bare.overrides.insert(name.clone(), left.clone()),
+            None => bare.overrides.remove(name),
+        };
+        if bare.decide(&[name]).patch == with && left.as_ref() != Some(by_hand) {
+            out.push((name.clone(), left));
+        }
     }
-    both == *rule
+    out
 }
 
 /// Enter: shows what a line matches.

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{arrange, rules};
 use crate::core::rules::Pattern;
+use crate::core::tree::NodeId;
 use crate::core::{Patch, TensorId};
 use crate::session::{Marks, kinds};
 use crate::tui::app::App;
@@ -12,8 +13,8 @@ use crate::tui::text::tensors;
 /// A range that grows with the cursor.
 #[derive(Clone, Debug)]
 pub struct Range {
-    /// The row that it began at.
-    from: usize,
+    /// Where it began.
+    from: NodeId,
     /// What was marked before.
     before: Marks,
 }
@@ -22,7 +23,7 @@ pub struct Range {
 pub fn range(app: &mut App) {
     app.range = match app.range.take() {
         Some(_) => None,
-        None => Some(Range { from: app.cursor, before: app.session.marks.clone() }),
+        None => app.node().map(|from| Range { from, before: app.session.marks.clone() }),
     };
     grow(app);
 }
@@ -30,7 +31,8 @@ pub fn range(app: &mut App) {
 /// Marks what lies between the range's beginning and the cursor.
 pub fn grow(app: &mut App) {
     let Some(range) = &app.range else { return };
-    let (a, b) = (range.from.min(app.cursor), range.from.max(app.cursor));
+    let from = app.tree.row_near(range.from);
+    let (a, b) = (from.min(app.cursor), from.max(app.cursor));
     let rows = app.tree.visible().get(a..=b).unwrap_or_default();
     let mut marks = range.before.clone();
     // An open group's children are rows of their own: those that the range reaches are marked.
@@ -51,15 +53,20 @@ pub fn give_up_range(app: &mut App) -> bool {
     }
 }
 
+/// Marks more; a range that was begun ends where it is.
+pub fn mark(app: &mut App, ids: impl IntoIterator<Item = TensorId>) {
+    app.range = None;
+    app.session.marks.extend(ids);
+}
+
 /// `.`: marks what is called the same in every block.
 pub fn kind(app: &mut App) {
     let Some(node) = app.node() else { return };
     let kind = kinds::kind(app.tree.path(node, &app.session.model));
     let like = |id: &TensorId| kinds::is_of(&app.session.model.tensor(*id).name, &kind) && app.tree.shows(*id);
     let ids: Vec<TensorId> = app.session.model.ids().filter(like).collect();
-    let n = ids.len();
-    app.session.marks.extend(ids);
-    app.say(format!("{kind}: {} marked", tensors(n)));
+    app.say(format!("{kind}: {} marked", tensors(ids.len())));
+    mark(app, ids);
 }
 
 /// Tensors whose names an expression is found in, of those that are shown.
@@ -69,12 +76,22 @@ fn found(app: &App, text: &str) -> Result<Vec<TensorId>, String> {
     Ok(app.session.model.ids().filter(hit).collect())
 }
 
-/// What a prompt's text would mark, said while it is typed.
-pub fn preview(app: &App, text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| match found(app, text) {
-        Ok(ids) => format!("matches {}", tensors(ids.len())),
-        Err(why) => why,
-    })
+/// Says of a prompt's text what it would do. Once when it changes: that takes a look at every name.
+pub fn preview(app: &mut App) {
+    let Some(Overlay::Prompt(prompt)) = app.overlays.last() else { return };
+    let text = prompt.input.value();
+    let said = match prompt.asked {
+        _ if text.is_empty() => None,
+        Asked::MarkRegex => Some(match found(app, text) {
+            Ok(ids) => format!("matches {}", tensors(ids.len())),
+            Err(why) => why,
+        }),
+        Asked::Rule(_) => rules::preview(app, text),
+        _ => None,
+    };
+    if let Some(Overlay::Prompt(prompt)) = app.overlays.last_mut() {
+        prompt.preview = said;
+    }
 }
 
 /// Marks names that match an expression.
@@ -82,9 +99,8 @@ pub fn mark_regex(app: &mut App, text: &str) {
     match found(app, text) {
         Ok(ids) if ids.is_empty() => app.complain(format!("`{text}` matches nothing that is shown")),
         Ok(ids) => {
-            let n = ids.len();
-            app.session.marks.extend(ids);
-            app.say(format!("{} marked", tensors(n)));
+            app.say(format!("{} marked", tensors(ids.len())));
+            mark(app, ids);
         }
         Err(why) => app.complain(why),
     }
@@ -105,14 +121,15 @@ pub fn mark_worst(app: &mut App, text: &str) {
     }
     let first = worst[0];
     let n = worst.len();
-    app.session.marks.extend(worst);
+    mark(app, worst);
     arrange::go_to(app, first);
     app.say(format!("the worst {} marked, by estimated damage", tensors(n)));
 }
 
 /// Asks for a text.
 pub fn ask(app: &mut App, asked: Asked, text: &str) {
-    app.overlays.push(Overlay::Prompt(Prompt { asked, input: text.to_owned().into() }));
+    app.overlays.push(Overlay::Prompt(Prompt { asked, input: text.to_owned().into(), preview: None }));
+    preview(app);
 }
 
 /// `Ctrl-g`: the rule that the marks stand for, to be looked at before it is one. Without marks: of what was set by hand.
@@ -147,11 +164,9 @@ pub fn generalise(app: &mut App) {
     let said = match (patches.len(), patches.first()) {
         (1, Some(patch)) if patch != rules::ANY => patch.clone(),
         _ => {
-            let first = marked.first().and_then(|i| app.board.row(TensorId(*i as u32)));
-            match first {
-                Some(row) if !row.excluded => row.to.clone(),
-                _ => rules::KEEP.to_owned(),
-            }
+            let rows = marked.iter().filter_map(|i| app.board.row(TensorId(*i as u32)));
+            // `keep` only where all of them are.
+            rows.filter(|r| !r.excluded).map(|r| r.to.clone()).next().unwrap_or_else(|| rules::KEEP.to_owned())
         }
     };
     ask(app, Asked::Rule(None), &format!("{pattern}={said}"));

@@ -139,5 +139,6 @@ pub fn answers(app: &mut App, answers: Vec<Answer>) {
     }
     if news {
         app.losses.sum_up(&app.board, app.session.model.tensors.len());
+        super::pages::refresh_map(app);
     }
 }

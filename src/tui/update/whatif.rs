@@ -18,6 +18,14 @@ fn subject(app: &App) -> Vec<TensorId> {
     }
 }
 
+/// Whether the table is about what is acted on, or may be made once the cursor rests.
+pub fn is_current(app: &App) -> bool {
+    match (app.tensor(), app.session.marks.is_empty()) {
+        (Some(id), true) => app.what_if.ids == [id],
+        _ => app.what_if.ids.is_empty(),
+    }
+}
+
 /// Makes the table anew where it is about something else by now, or was made for another plan.
 pub fn refresh(app: &mut App, fx: &mut Vec<Effect>) {
     let ids = subject(app);

@@ -9,6 +9,7 @@ use crate::tui::app::{App, Conversion};
 use crate::tui::backend::{Job, JobState};
 use crate::tui::msg::{Effect, Msg};
 use crate::tui::overlay::{Asked, Confirm, Overlay, Page, Prompt};
+use crate::tui::whatif::WhatIf;
 
 /// `c`: what would be done, before it is.
 pub fn open_page(app: &mut App) {
@@ -124,9 +125,10 @@ pub fn stop(app: &mut App, fx: &mut Vec<Effect>) {
     }
     if app.running_job().is_some() {
         app.overlays.push(Overlay::Confirm(Confirm::StopJob));
-    } else if app.backend.trials_running() > 0 {
+    } else if app.backend.trials_running() + app.backend.trying() > 0 {
         app.backend.cancel_trials();
         app.asked.clear();
+        app.what_if = WhatIf::default();
         app.say("the trials are stopped");
     } else {
         let quit = app.keymap.keys_of(Action::Quit).unwrap_or_default();
@@ -154,7 +156,11 @@ pub fn left(app: &App) -> Effect {
 pub fn save(app: &mut App, fx: &mut Vec<Effect>) {
     match &app.session.profile.name {
         Some(name) => fx.push(Effect::Save(name.clone())),
-        None => app.overlays.push(Overlay::Prompt(Prompt { asked: Asked::Profile, input: Default::default() })),
+        None => app.overlays.push(Overlay::Prompt(Prompt {
+            asked: Asked::Profile,
+            input: Default::default(),
+            preview: None,
+        })),
     }
 }
 

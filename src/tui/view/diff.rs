@@ -17,7 +17,9 @@ const HEAD: u16 = 5;
 pub fn draw(app: &App, page: &DiffPage, screen: &mut Screen, pen: &mut Pen) -> Cursor {
     let width = pen.width().saturating_sub(2).clamp(20, 110);
     let (title, then) = match page.against {
-        Against::Saved if app.session.profile.name.is_some() => ("What differs from the saved profile", "saved"),
+        Against::Saved if app.session.profile.name.is_some() && app.session.history().saved_at().is_some() => {
+            ("What differs from the saved profile", "saved")
+        }
         Against::Saved => ("What differs from the beginning", "then"),
         Against::Pinned => ("What differs from what was pinned", "pinned"),
     };
@@ -44,8 +46,9 @@ pub fn draw(app: &App, page: &DiffPage, screen: &mut Screen, pen: &mut Pen) -> C
         let y = HEAD + (i - start) as u16;
         let what = format!("{} → {}", c.labels.0, c.labels.1);
         let sizes = format!("{:>6} → {:>6}", units::size_short(c.bytes.0), units::size_short(c.bytes.1));
-        let errors = format!("{:>8} → {:>8}", error(&c.sums.0, c.ids.len()), error(&c.sums.1, c.ids.len()));
-        let damage = format!("{:>8} → {:>8}", damage(&c.sums.0, c.ids.len()), damage(&c.sums.1, c.ids.len()));
+        let n = c.ids.len();
+        let errors = format!("{:>8} → {:>8}", error(&c.sums.0, n), error(&c.sums.1, n));
+        let damage = format!("{:>8} → {:>8}", damage(&c.sums.0, n), damage(&c.sums.1, n));
         let mut right = format!("{:>13}  {sizes}  {errors}", text::tensors(c.ids.len()));
         if usize::from(w) > 2 + 24 + text::width(&right) + 2 + text::width(&damage) {
             right = format!("{right}  {damage}");
@@ -62,10 +65,11 @@ pub fn draw(app: &App, page: &DiffPage, screen: &mut Screen, pen: &mut Pen) -> C
             pen.style_row(y, theme::cursor());
         }
     }
-    let mut y = HEAD + page.changes.len().saturating_sub(start) as u16 + 1;
+    let mut y = HEAD + page.changes.len().saturating_sub(start).min(usize::from(h)) as u16 + 1;
     if !page.text.is_empty() && y < h {
         pen.put(0, y, "the profile's text", theme::heading());
-        for (new, line) in &page.text {
+        // What lies below the frame is not drawn.
+        for (new, line) in page.text.iter().take(usize::from(h.saturating_sub(y + 1))) {
             y += 1;
             let (sign, style) = if *new { ("+ ", theme::good()) } else { ("- ", theme::bad()) };
             let x = pen.put(2, y, sign, style);
@@ -88,15 +92,19 @@ fn side(name: &str, side: &Side, y: u16, pen: &mut Pen) {
 }
 
 fn error(sums: &Sums, of: usize) -> String {
-    match sums.measured as usize {
-        0 if of > 0 => "?".into(),
-        n => format!("{}{}", units::percent(sums.relative_error()), if n < of || sums.sampled > 0 { "~" } else { "" }),
-    }
+    figure(sums, of, units::percent(sums.relative_error()))
 }
 
 fn damage(sums: &Sums, of: usize) -> String {
+    figure(sums, of, units::error(sums.damage))
+}
+
+/// A sum once everything in it is known; until then how much is. `~` says that some of it is from samples.
+fn figure(sums: &Sums, of: usize, text: String) -> String {
     match sums.measured as usize {
         0 if of > 0 => "?".into(),
-        n => format!("{}{}", units::error(sums.damage), if n < of || sums.sampled > 0 { "~" } else { "" }),
+        n if n < of => format!("{n}/{of}"),
+        _ if sums.sampled > 0 => format!("{text}~"),
+        _ => text,
     }
 }

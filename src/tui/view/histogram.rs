@@ -53,11 +53,19 @@ pub fn draw(histogram: &Histogram, title: &str, scale: Scale, pen: &mut Pen) {
 pub const PROFILE: u16 = 3;
 
 /// The error along one dimension: in each column the worst of what falls into it, and which stands out how far.
-pub fn profile(title: &str, errors: &[f32], pen: &mut Pen) {
+pub fn profile(title: &str, errors: &[f32], numbered: bool, pen: &mut Pen) {
     let w = pen.width();
     let x = pen.put(0, 0, title, theme::heading());
     if let Some((at, times)) = worst(errors) {
-        pen.right(w, 0, &text::cut(&format!("#{at} {times:.1}×"), usize::from(w.saturating_sub(x + 1))), theme::dim());
+        pen.right(
+            w,
+            0,
+            &text::cut(
+                &if numbered { format!("#{at} {times:.1}×") } else { format!("{times:.1}×") },
+                usize::from(w.saturating_sub(x + 1)),
+            ),
+            theme::dim(),
+        );
     }
     for (x, peak) in peaks(errors, usize::from(w)).into_iter().enumerate() {
         let eighths = (f64::from(peak) * 16.0).ceil() as usize;

@@ -30,7 +30,7 @@ enum Line<'a> {
     /// Two histograms, of that height.
     Histograms(&'a Measure, u16, Scale),
     /// The error by row and by column.
-    Profile(&'a ErrorProfile),
+    Profile(&'a ErrorProfile, bool),
     Blank,
 }
 
@@ -38,7 +38,7 @@ impl Line<'_> {
     fn height(&self) -> usize {
         match self {
             Self::Histograms(_, h, _) => usize::from(*h),
-            Self::Profile(_) => usize::from(histogram::PROFILE),
+            Self::Profile(..) => usize::from(histogram::PROFILE),
             _ => 1,
         }
     }
@@ -48,6 +48,7 @@ impl Line<'_> {
 pub fn draw(app: &App, screen: &mut Screen, pen: &mut Pen) {
     let focused = app.focus == Focus::Inspector && app.overlays.is_empty();
     let title = match app.node() {
+        _ if focused_on_marks(app) => "Marked".into(),
         Some(node) => clean(app.tree.path(node, &app.session.model)).into_owned(),
         None => "Nothing here".into(),
     };
@@ -109,10 +110,10 @@ fn put(line: &Line, y: u16, pen: &mut Pen) {
             }
         }
         Line::Choice(choice, cursor) => whatif::draw(choice, y, *cursor, pen),
-        Line::Profile(profile) => {
+        Line::Profile(profile, whole) => {
             let half = w.saturating_sub(2) / 2;
-            histogram::profile("Rows", &profile.rows, &mut pen.part(0, y, half, histogram::PROFILE));
-            histogram::profile("Columns", &profile.cols, &mut pen.part(half + 2, y, half, histogram::PROFILE));
+            histogram::profile("Rows", &profile.rows, *whole, &mut pen.part(0, y, half, histogram::PROFILE));
+            histogram::profile("Columns", &profile.cols, true, &mut pen.part(half + 2, y, half, histogram::PROFILE));
         }
         Line::Histograms(measure, height, scale) => {
             let half = w.saturating_sub(2) / 2;
@@ -132,6 +133,10 @@ fn first_line(app: &App, lines: &[Line], h: usize) -> usize {
     let mut y = 0usize;
     for line in lines {
         if matches!(line, Line::Choice(_, Some(_))) {
+            // From the last of them on what follows the table is to be read.
+            if app.what_if.at + 1 == app.what_if.shown().count() {
+                return usize::MAX;
+            }
             // With a little of what follows, and from the top as long as that is in sight.
             return (y + 2).saturating_sub(h.saturating_sub(1));
         }
@@ -215,7 +220,9 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
         let room = usize::from(h).saturating_sub(used).clamp(5, 9);
         lines.push(Line::Histograms(measure, room as u16, app.scale));
         if !measure.profile.rows.is_empty() {
-            lines.push(Line::Profile(&measure.profile));
+            // Of a sample the rows have other numbers than in the tensor.
+            let whole = measure.profile.rows.len() as u64 == row.shape.first().copied().unwrap_or(0);
+            lines.push(Line::Profile(&measure.profile, whole));
         }
     }
     if app.what_if.ids == [id] {

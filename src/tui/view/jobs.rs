@@ -125,7 +125,7 @@ fn written(app: &App, conversion: &Conversion, w: usize, room: usize) -> Vec<Lin
             let alpha = app
                 .losses
                 .alpha_of(conversion.board.find(name).and_then(|i| conversion.board.plan.rows[i].sources.first()));
-            let damage = units::error(f64::from(alpha) * loss.relative_error);
+            let damage = units::error(f64::from(alpha) * loss.weighed());
             let figures = format!("{to:>12}  {:>9}  {damage:>8}", units::percent(loss.relative_error));
             let name = text::cut_left(&clean(name), w.saturating_sub(text::width(&figures) + 1));
             let gap = " ".repeat(w.saturating_sub(text::width(&name) + text::width(&figures)));

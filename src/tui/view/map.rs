@@ -39,13 +39,7 @@ pub fn draw(app: &App, map: &Map, screen: &mut Screen, pen: &mut Pen) -> Cursor 
     let shown = (space / each).max(1);
     let left = map.at.1.saturating_sub(shown.saturating_sub(1)).min(across.saturating_sub(1));
     let first = map.at.0.saturating_sub(usize::from(room).saturating_sub(1));
-    let figures: Vec<Vec<Option<f64>>> = map
-        .kinds
-        .iter()
-        .map(|k| k.cells.iter().map(|c| c.and_then(|id| map::figure(app, map.quantity, id))).collect())
-        .collect();
-    let known = || figures.iter().flatten().flatten().copied().filter(|f| *f > 0.0);
-    let range = (known().fold(f64::INFINITY, f64::min), known().fold(0.0, f64::max));
+    let range = map.range;
     if top > 0 {
         for column in (left..(left + shown).min(across)).filter(|c| c.is_multiple_of(5)) {
             let x = names + 1 + ((column - left) * each) as u16;
@@ -65,7 +59,7 @@ pub fn draw(app: &App, map: &Map, screen: &mut Screen, pen: &mut Pen) -> Cursor 
         for (column, id) in kind.cells.iter().enumerate().skip(left).take(shown) {
             let x = names + 1 + ((column - left) * each) as u16;
             let Some(id) = id else { continue };
-            let (glyph, mut style) = match figures[i][column] {
+            let (glyph, mut style) = match map::figure(app, map.quantity, *id) {
                 Some(figure) => cell(map::level(map.quantity, figure, range)),
                 None => ("?", theme::dim()),
             };

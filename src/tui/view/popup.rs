@@ -9,7 +9,6 @@ use crate::tui::action::{self, Group};
 use crate::tui::app::{App, Screen};
 use crate::tui::backend::ConvertPage;
 use crate::tui::overlay::{self, Asked, Confirm, List, Overlay, Page, Picker, Prompt};
-use crate::tui::update::{rules as update_rules, select};
 use crate::tui::{text, theme};
 
 pub(super) type Cursor = Option<(u16, u16)>;
@@ -21,12 +20,12 @@ pub fn draw(app: &App, overlay: &Overlay, screen: &mut Screen, pen: &mut Pen) ->
         Overlay::Help(list) => help(app, list, screen, pen),
         Overlay::Picker(picker) => self::picker(picker, screen, pen),
         Overlay::Page(page) => self::page(app, page, pen),
-        Overlay::Prompt(prompt) => self::prompt(app, prompt, pen),
+        Overlay::Prompt(prompt) => self::prompt(prompt, pen),
         Overlay::Jobs => jobs::draw(app, pen),
         Overlay::Rules(page) => rules::draw(app, page, screen, pen),
         Overlay::Map(map) => map::draw(app, map, screen, pen),
         Overlay::Diff(page) => diff::draw(app, page, screen, pen),
-        Overlay::Command(line) => command(line, pen),
+        Overlay::Command(line, scroll) => command(line, *scroll, pen),
         Overlay::Confirm(what) => confirm(app, *what, pen),
     }
 }
@@ -87,7 +86,7 @@ fn picker(picker: &Picker, screen: &mut Screen, pen: &mut Pen) -> Cursor {
         let x = 5 + label + figure;
         pen.put(x, y, &text::cut(&item.about, usize::from(w.saturating_sub(x))), theme::dim());
         if current {
-            pen.put(1, y, "•", theme::mark());
+            pen.put(1, y, theme::NOW, theme::mark());
         }
         if i == picker.list.at {
             pen.put(0, y, theme::CURSOR, Style::new());
@@ -162,7 +161,7 @@ fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
     cursor
 }
 
-fn prompt(app: &App, prompt: &Prompt, pen: &mut Pen) -> Cursor {
+fn prompt(prompt: &Prompt, pen: &mut Pen) -> Cursor {
     let (title, about) = match prompt.asked {
         Asked::Output => ("Convert into", "a folder, or a file that ends in .safetensors (GGUF: .gguf)"),
         Asked::Profile => ("Save the profile as", "a name, or a path that ends in .toml"),
@@ -171,13 +170,7 @@ fn prompt(app: &App, prompt: &Prompt, pen: &mut Pen) -> Cursor {
         Asked::MarkWorst => ("Mark the worst", "how many, by estimated damage"),
         Asked::Rule(_) => ("Rule", "PATTERN=DTYPE[,group_size=N][,svd_rank=N]…, or PATTERN=keep"),
     };
-    let text = prompt.input.value();
-    let preview = match prompt.asked {
-        Asked::MarkRegex => select::preview(app, text),
-        Asked::Rule(_) => update_rules::preview(app, text),
-        _ => None,
-    };
-    let about = preview.as_deref().unwrap_or(about);
+    let about = prompt.preview.as_deref().unwrap_or(about);
     let width = pen.width().saturating_sub(4).clamp(24, 96);
     let (mut pen, w, _) = frame(pen, width, 4, title, "Enter · Esc");
     pen.put(0, 1, &text::cut(&clean(about), usize::from(w)), theme::dim());
@@ -209,17 +202,25 @@ fn confirm(app: &App, what: Confirm, pen: &mut Pen) -> Cursor {
     None
 }
 
-/// The command line, wrapped; nothing stands beside it, so that it can be selected with the mouse.
-fn command(line: &str, pen: &mut Pen) -> Cursor {
-    let width = pen.width().saturating_sub(4).clamp(24, 100);
-    let lines = text::wrap(&clean(line), usize::from(width.saturating_sub(4)));
-    let title = "The same on the command line";
-    let (mut pen, w, h) = frame(pen, width, lines.len() as u16 + 4, title, "y copies it again · Esc closes");
-    for (y, line) in lines.iter().enumerate() {
-        pen.put(0, y as u16, line, theme::accent());
+/// The command line over the whole width, with nothing beside it and each break escaped, so that what is selected with
+/// the mouse is the same command.
+fn command(line: &str, scroll: u16, pen: &mut Pen) -> Cursor {
+    let (w, h) = (pen.width(), pen.height());
+    let mut lines = text::wrap(&clean(line), usize::from(w.saturating_sub(2)));
+    let last = lines.len().saturating_sub(1);
+    lines.iter_mut().take(last).for_each(|l| l.push_str(" \\"));
+    let room = usize::from(h.saturating_sub(3)).max(1);
+    let first = usize::from(scroll).min(lines.len().saturating_sub(room));
+    let rows = lines.len().min(room) as u16;
+    let mut pen = pen.part(0, (h.saturating_sub(rows + 3)) / 2, w, rows + 3);
+    pen.clear();
+    let more = if lines.len() > room { " · j and k scroll" } else { "" };
+    pen.put(0, 0, "The same on the command line", theme::heading());
+    for (y, line) in lines.iter().skip(first).take(room).enumerate() {
+        pen.put(0, y as u16 + 1, line, theme::accent());
     }
-    let about = "copied, where the terminal lets programs use the clipboard";
-    pen.put(0, h.saturating_sub(1), &text::cut(about, usize::from(w)), theme::dim());
+    let about = format!("copied, where the terminal lets programs use the clipboard{more} · y again · Esc closes");
+    pen.put(0, rows + 1, &text::cut(&about, usize::from(w)), theme::dim());
     None
 }
 

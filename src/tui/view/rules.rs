@@ -64,6 +64,8 @@ pub fn draw(app: &App, page: &RulesPage, screen: &mut Screen, pen: &mut Pen) -> 
     screen.list = Some((l, t.saturating_add(top), w, h - below - top, first));
     // Whose, the pattern, what it says, how many it matches and decides.
     let says = rows.iter().map(|r| text::width(&r.says)).max().unwrap_or(0).clamp(4, 24);
+    // The counts are the last to go.
+    let says = says.min(usize::from(w).saturating_sub(14 + 2 + 18 + 8)).max(4);
     let longest = rows.iter().map(|r| text::width(&r.pattern)).max().unwrap_or(0).max(7);
     let fixed = 14 + 2 + says + 9 + 9;
     let pattern = longest.min(usize::from(w).saturating_sub(fixed).max(8));

@@ -93,9 +93,14 @@ pub fn line(app: &App, pen: &mut Pen) -> Option<(u16, u16)> {
     }
     if !app.chord.is_empty() {
         let mut x = pen.put(1, 0, &key::show(&app.chord), theme::accent());
-        for (keys, action) in app.keymap.after(&app.chord) {
+        let after = app.keymap.after(&app.chord);
+        let wide: usize = after.iter().map(|(keys, a)| 3 + text::width(keys) + text::width(a.spec().doc)).sum();
+        for (keys, action) in after {
             x = pen.put(x, 0, &format!("  {keys} "), theme::accent());
-            x = pen.put(x, 0, action.spec().doc, theme::dim());
+            // Where there is no room for all that they do, their names: none is cut off.
+            let word = action.spec().name.rsplit('.').next().unwrap_or_default().replace('_', " ");
+            let says = if usize::from(x) + wide <= usize::from(w) { action.spec().doc } else { &word };
+            x = pen.put(x, 0, says, theme::dim());
         }
         return None;
     }

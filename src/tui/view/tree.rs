@@ -32,14 +32,14 @@ impl Columns {
         let mut c = Self { shape: 12, from: from + 1, to: to + 1, size: 13, loss: 10, damage: DAMAGE + 1 };
         let sum = |c: &Self| c.shape + c.from + c.to + c.size + c.loss + c.damage;
         // A list has whole names, and no groups above them.
-        let wide = if app.tree.is_list() { 36 } else { 22 };
+        let more = if app.tree.is_list() { 12 } else { 0 };
         let narrower: [(u16, Narrow); 8] = [
-            (wide, |c| c.from = 0),
-            (wide, |c| c.shape = 0),
-            (18, |c| c.size = 7),
-            (14, |c| c.to = c.to.min(8)),
+            (26 + more, |c| c.from = 0),
+            (26 + more, |c| c.size = 7),
+            (22 + more, |c| c.shape = 0),
+            (14 + more, |c| c.to = c.to.min(8)),
             (14, |c| c.damage = 0),
-            (14, |c| c.size = 0),
+            (14 + more, |c| c.size = 0),
             (10, |c| c.to = 0),
             (10, |c| c.loss = 0),
         ];

@@ -18,7 +18,11 @@ pub fn draw(choice: &Choice, y: u16, cursor: Option<Style>, pen: &mut Pen) {
     if choice.now {
         pen.put(1, y, theme::NOW, theme::mark());
     }
-    pen.put(2, y, &text::cut(&choice.label, names), theme::accent());
+    let label = match choice.partly {
+        Some(n) => format!("{} ({n} of them)", choice.label),
+        None => choice.label.clone(),
+    };
+    pen.put(2, y, &text::cut(&label, names), theme::accent());
     let mut x = w.saturating_sub(figures) + 8;
     pen.right(x, y, &units::size_short(choice.bytes), Style::new());
     let dim = theme::dim();
