@@ -16,6 +16,7 @@ mod settings;
 mod signals;
 mod trial;
 mod validate;
+mod what_if;
 
 use std::ffi::OsString;
 use std::io::Write;

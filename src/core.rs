@@ -14,6 +14,7 @@ pub mod plan;
 pub mod profile;
 pub mod recipe;
 pub mod rules;
+pub mod tradeoff;
 pub mod tree;
 pub mod units;
 

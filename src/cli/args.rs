@@ -301,6 +301,9 @@ pub struct TrialArgs {
     /// Try only tensors whose name matches
     #[arg(long, value_name = "REGEX")]
     pub tensor: Option<String>,
+    /// Try every other dtype, group size and rank on these; the best trade-offs are marked
+    #[arg(long, conflicts_with = "csv")]
+    pub what_if: bool,
 }
 
 /// `convert`.

@@ -17,6 +17,9 @@ pub fn run(global: &Global, args: &TrialArgs) -> Result<u8> {
     let started = Instant::now();
     let opened = super::open(&args.model, global)?;
     let (profile, notes) = super::dynamic::profile(global, &args.settings, &opened, None)?;
+    if args.what_if {
+        return super::what_if::run(global, args, &opened, &profile.settings);
+    }
     let only = args.tensor.as_deref().map(Pattern::new).transpose().map_err(|e| e.at("--tensor"))?;
     let plan = target::plan(&opened.model, &profile.settings)?;
     let output = output::natural_output(&opened, &profile.settings, None);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use super::backend::Alternative;
 use super::losses::{Known, Losses, Sums};
 use crate::core::plan::Action;
+use crate::core::tradeoff::corners;
 use crate::core::{Patch, Row, TensorId};
 
 /// Of a set of more tensors than this, so many are measured, spread over all of it.
@@ -183,34 +184,6 @@ fn figure(rows: &[Row], losses: &Losses) -> Option<Figure> {
     Some(Figure::Loss { relative_error, mse, sampled: sums.sampled > 0 })
 }
 
-/// Which points are corners of the lower convex hull of bytes and error: a plan made of these is never worse than one
-/// made of others of the same size.
-fn corners(points: &[Option<(u64, f64)>]) -> Vec<bool> {
-    let mut by_size: Vec<(u64, f64, usize)> =
-        points.iter().enumerate().filter_map(|(i, p)| p.map(|(bytes, error)| (bytes, error, i))).collect();
-    by_size.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    let mut hull: Vec<(u64, f64, usize)> = Vec::new();
-    for p in by_size {
-        // What is larger must be better.
-        if hull.last().is_some_and(|last| p.1 >= last.1) {
-            continue;
-        }
-        while let [.., a, b] = hull[..] {
-            let (ab, ap) = ((b.0 - a.0) as f64, (p.0 - a.0) as f64);
-            if (b.1 - a.1) * ap < (p.1 - a.1) * ab {
-                break;
-            }
-            hull.pop();
-        }
-        hull.push(p);
-    }
-    let mut out = vec![false; points.len()];
-    for (.., i) in hull {
-        out[i] = true;
-    }
-    out
-}
-
 /// `uint4 g64 r32`; of several tensors what is said of all of them.
 fn label(rows: &[Row], patch: &Patch) -> String {
     let [row] = rows else {
@@ -221,31 +194,4 @@ fn label(rows: &[Row], patch: &Patch) -> String {
         return said.to_string();
     };
     row.describe()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn best_trade_offs_are_corners() {
-        fn check(points: &[(u64, f64)], best: &str) {
-            let points: Vec<_> = points.iter().map(|p| Some(*p)).collect();
-            let got: String = corners(&points).into_iter().map(|b| if b { '◂' } else { '.' }).collect();
-            assert_eq!(got, best);
-        }
-        // Smaller and better beats; what lies above the line between two others does not count.
-        check(&[(10, 0.0), (8, 0.1), (6, 0.3), (4, 1.0)], "◂◂◂◂");
-        check(&[(10, 0.0), (8, 0.6), (6, 0.3), (4, 1.0)], "◂.◂◂");
-        check(&[(10, 0.0), (8, 0.4), (6, 0.3), (4, 1.0)], "◂.◂◂");
-        check(&[(10, 0.0), (10, 0.1)], "◂.");
-        check(&[(10, 0.2), (8, 0.2)], ".◂");
-        check(&[(10, 0.2)], "◂");
-        check(&[], "");
-    }
-
-    #[test]
-    fn what_is_not_known_is_no_corner() {
-        assert_eq!(corners(&[Some((10, 0.0)), None, Some((4, 1.0))]), [true, false, true]);
-    }
 }

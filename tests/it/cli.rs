@@ -334,3 +334,27 @@ fn looks_are_the_desks_alone() {
         s.run(&format!("{flags} plan --demo")).fails(2, &["--theme", "--ascii", "the desk's"]);
     }
 }
+
+#[test]
+fn every_other_way_to_treat_a_layer() {
+    let s = Sandbox::new();
+    let document = s.json("trial --demo --tensor 0.mlp.down_proj --what-if --json");
+    let tensors = document["tensors"].as_array().expect("tensors");
+    assert_eq!(tensors.len(), 1);
+    let choices = tensors[0]["choices"].as_array().expect("choices");
+    let now: Vec<&str> = choices.iter().filter(|c| c["now"] == true).filter_map(|c| c["label"].as_str()).collect();
+    assert_eq!(now, ["int8 row"]);
+    assert!(choices.windows(2).all(|w| w[0]["bytes_after"].as_u64() >= w[1]["bytes_after"].as_u64()));
+    assert!(choices.iter().any(|c| c["best"] == true) && choices.iter().any(|c| c["best"] == false));
+    // What it says of a dtype is what a trial of it says.
+    let uint4 = choices.iter().find(|c| c["label"] == "uint4 g64").expect("uint4");
+    let trial = s.json("trial --demo --tensor 0.mlp.down_proj --dtype uint4 --json");
+    let row = trial["tensors"].as_array().and_then(|t| t.iter().find(|t| t["to"] == "uint4")).expect("the row");
+    for figure in ["mse", "max_error", "relative_error", "bytes_after"] {
+        assert_eq!(uint4[figure], row[figure], "{figure}");
+    }
+    let table = s.run("trial --demo --tensor 0.mlp.down_proj --what-if").stdout();
+    assert!(table.contains("• int8 row") && table.contains("◂"), "{table}");
+    s.run("trial --demo --what-if").fails(2, &["--tensor"]);
+    s.run("trial --demo --what-if --tensor zzz").fails(1, &["zzz"]);
+}

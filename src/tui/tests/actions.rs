@@ -65,7 +65,7 @@ const WALKS: &[(&str, &str, &str)] = &[
     ("view.sort_gain", "A o g", "Tensors by damage per byte, estimated"),
     ("view.sort_size", "o s", "Tensors by size"),
     ("view.sort_name", "o n", "Tensors by name"),
-    ("view.sort_tree", "o n o o", "│▌ ▾ blocks"),
+    ("view.sort_tree", "o n o o", "│  ▾ blocks"),
     ("view.map", "M", "Map · damage, estimated"),
     ("view.differences", "d", "What differs from the beginning"),
     ("view.pin", "B", "pinned: d compares"),

@@ -46,11 +46,11 @@ fn the_desk_in_ascii() {
     assert_snapshot!(driver.screen(), @"
      mixdown  test . 82.0 K parameters . 9 tensors                             sdnq
     + Tensors ---------------------------------------------------------------------+
-    |  name                  shape       from  to            size    error  damage |
-    |>o- blocks              8 tensors   BF16  int8   96.2K>51.2K 0.0015 %  #####> |
-    | *  + 0                 4 tensors   BF16  int8   48.1K>25.6K 0.0015 %  #####- |
-    |    + 1                 4 tensors   BF16  int8   48.1K>25.6K 0.0015 %  #####- |
-    |    embed.weight        512x64      BF16  int8   64.0K>34.0K 0.0015 %  #####= |
+    |  name                        shape       to            size    error  damage |
+    |>o- blocks                    8 tensors   int8   96.2K>51.2K 0.0015 %  #####> |
+    | *  + 0                       4 tensors   int8   48.1K>25.6K 0.0015 %  #####- |
+    |    + 1                       4 tensors   int8   48.1K>25.6K 0.0015 %  #####- |
+    |    embed.weight              512x64      int8   64.0K>34.0K 0.0015 %  #####= |
     |                                                                              |
     |                                                                              |
     +-------------------------------------------------------------- 9/9 . 4 marked +

@@ -30,9 +30,9 @@ fn the_rules_at_eighty_columns() {
     assert_snapshot!(shown((80, 24), "P j j j j"), @r"
      mixdown  test · 107 M parameters · 7 tensors                              sdnq
     ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-    │  name                  shape       from  to            size    error  damage │
-    │▌   context_embedder.w… 3072×4096   BF16  keep         24.0M        ─         │
-    │    norm_out.linear.we… 6144×3072   BF16  keep         36.0M        ─         │
+    │  name                        shape       to            size    error  damage │
+    │▌   context_embedder.weight   3072×4096   keep         24.0M        ─         │
+    │    norm_out.linear.weight    6144×3072   keep         36.0M        ─         │
     │ ┌ Rules · the last word counts · preset flux ──────────────────────────────┐ │
     │ │   on  whose   pattern                             says  matches  decides │ │
     │ │   [x] preset  ^single_transformer_blocks\.0\.no…  keep        1        1 │ │
@@ -140,6 +140,9 @@ fn esc_leads_back_and_the_mouse_switches() {
     let mut driver = flux((80, 24));
     driver.keys("P");
     let (left, top, ..) = driver.app.screen.list.expect("a list");
+    // A click selects, a click on what is selected switches.
+    driver.send(Msg::Click(left + 3, top + 5));
+    assert!(driver.app.session.settings().preset[5].enabled);
     driver.send(Msg::Click(left + 3, top + 5));
     assert!(!driver.app.session.settings().preset[5].enabled);
     driver.send(Msg::Wheel(left, top, 1));

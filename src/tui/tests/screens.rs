@@ -7,22 +7,22 @@ fn a_group_and_what_it_is_made_of() {
     assert_snapshot!(after(SMALL, (120, 22), "j l l l t u 4 Enter"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                                                   sdnq *
     ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ blocks.0.attn ───────────────────────────────┐
-    │  name                shape       to            size    error  damage ││ 2 tensors · 2 quantized, 0 kept              │
-    │  ▾ blocks            8 tensors   mixed  96.2K→47.2K   0.39 %~ ██████ ││ 16.0 KiB → 4.50 KiB (28 %)                   │
-    │    ▾ 0               4 tensors   mixed  48.1K→21.6K   0.39 %~ ██████ ││ 8.19 K parameters · 4.50 bits each           │
-    │▌     ▾ attn          2 tensors   uint4  16.0K→4.50K   0.39 %  ██████ ││                                              │
-    │          to_k.weight 64×64       uint4  8.00K→2.25K   0.39 %  █████▌ ││ Loss ─────────────────────────────────────── │
-    │          to_q.weight 64×64       uint4  8.00K→2.25K   0.39 %  █████▌ ││ MSE          3.91e-6  relative        0.39 % │
-    │        ff.weight     256×64      int8   32.0K→17.0K                  ││ damage       7.81e-3  of all           100 % │
-    │        norm.weight   64          keep           128        ─         ││ of 2 of 2; damage estimated by the layer's   │
-    │    ▸ 1               4 tensors   int8   48.1K→25.6K                  ││ size                                         │
-    │    embed.weight      512×64      int8   64.0K→34.0K                  ││                                              │
-    │                                                                      ││ Made of ──────────────────────────────────── │
+    │  name                      shape       to      size    error  damage ││ 2 tensors · 2 quantized, 0 kept              │
+    │  ▾ blocks                  8 tensors   mixed  47.2K   0.39 %~ ██████ ││ 16.0 KiB → 4.50 KiB (28 %)                   │
+    │    ▾ 0                     4 tensors   mixed  21.6K   0.39 %~ ██████ ││ 8.19 K parameters · 4.50 bits each           │
+    │▌     ▾ attn                2 tensors   uint4  4.50K   0.39 %  ██████ ││                                              │
+    │          to_k.weight       64×64       uint4  2.25K   0.39 %  █████▌ ││ Loss ─────────────────────────────────────── │
+    │          to_q.weight       64×64       uint4  2.25K   0.39 %  █████▌ ││ MSE          3.91e-6  relative        0.39 % │
+    │        ff.weight           256×64      int8   17.0K                  ││ damage       7.81e-3  of all           100 % │
+    │        norm.weight         64          keep     128        ─         ││ of 2 of 2; damage estimated by size          │
+    │    ▸ 1                     4 tensors   int8   25.6K                  ││                                              │
+    │    embed.weight            512×64      int8   34.0K                  ││ Made of ──────────────────────────────────── │
     │                                                                      ││ uint4 group 64            2 tensors 4.50 KiB │
     │                                                                      ││                                              │
     │                                                                      ││ Most damage, of all ──────────────────────── │
     │                                                                      ││ to_k.weight                             50 % │
     │                                                                      ││ to_q.weight                             50 % │
+    │                                                                      ││                                              │
     │                                                                      ││                                              │
     └───────────────────────────────────────────────────────────────── 9/9 ┘└──────────────────────────────────────────────┘
      160 KiB → 81.2 KiB · 8.11 bits/weight · mean MSE 3.91e-6~ of 2/7
@@ -36,11 +36,11 @@ fn one_pane_at_eighty_columns() {
     assert_snapshot!(after(SMALL, (80, 12), "G Space g g A"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
     ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-    │  name                  shape       from  to            size    error  damage │
-    │▌ ▾ blocks              8 tensors   BF16  int8   96.2K→51.2K 0.0015 %  █████▋ │
-    │    ▸ 0                 4 tensors   BF16  int8   48.1K→25.6K 0.0015 %  █████▎ │
-    │    ▸ 1                 4 tensors   BF16  int8   48.1K→25.6K 0.0015 %  █████▎ │
-    │ ●  embed.weight        512×64      BF16  int8   64.0K→34.0K 0.0015 %  █████▍ │
+    │  name                        shape       to            size    error  damage │
+    │▌ ▾ blocks                    8 tensors   int8   96.2K→51.2K 0.0015 %  █████▋ │
+    │    ▸ 0                       4 tensors   int8   48.1K→25.6K 0.0015 %  █████▎ │
+    │    ▸ 1                       4 tensors   int8   48.1K→25.6K 0.0015 %  █████▎ │
+    │ ●  embed.weight              512×64      int8   64.0K→34.0K 0.0015 %  █████▍ │
     │                                                                              │
     │                                                                              │
     └────────────────────────────────────────────────────────────── 9/9 · 1 marked ┘
@@ -60,7 +60,7 @@ fn the_inspector_over_the_tree() {
     │                 ▁▃█▃▁                  █████████████████████████████████████ │
     │ ▅▄▅▅▄▄▅▅▅▅▅▅▆▇▇███████▇▇▆▅▅▅▅▅▅▄▄▅▅▄▄  █████████████████████████████████████ │
     │ -1.00             0              1.00  -0.01             0              0.01 │
-    │ Rows                          #2 2.9×  Columns                      #63 2.0× │
+    │ Rows                             2.9×  Columns                      #63 2.0× │
     │   █                                                       ▁▁▂▂▃▃▃▄▄▅▅▆▆▇▇▇██ │
     │ ▂▂█▂                                   ▁▁▂▂▂▃▃▄▄▅▅▅▆▆▇▇█████████████████████ │
     │                                                                              │
@@ -82,7 +82,7 @@ fn before_it_writes() {
     assert_snapshot!(after(SMALL, (80, 20), "A c"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
     ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-    │  name                  shape       from  to            size    error  damage │
+    │  name                        shape       to            size    error  damage │
     │▌┌ Convert ─────────────────────────────────────────────────────────────────┐ │
     │ │ test   →   ./test-sdnq.safetensors                                       │ │
     │ │ sdnq ≥ 0.2.2                                                             │ │
@@ -109,11 +109,11 @@ fn filtering_goes_to_the_best_hit() {
     assert_snapshot!(after(SMALL, (80, 13), "/ 1 Space q"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
     ┌ Tensors /1 q ────────────────────────────────────────────────────────────────┐
-    │  name                  shape       from  to            size    error  damage │
-    │  ▾ blocks              8 tensors   BF16  int8   96.2K→51.2K 0.0015 %~ ██████ │
-    │    ▾ 1                 4 tensors   BF16  int8   48.1K→25.6K 0.0015 %~ ██████ │
-    │      ▾ attn            2 tensors   BF16  int8   16.0K→8.50K 0.0015 %  ██████ │
-    │▌         to_q.weight   64×64       BF16  int8   8.00K→4.25K 0.0015 %  █████▌ │
+    │  name                        shape       to            size    error  damage │
+    │  ▾ blocks                    8 tensors   int8   96.2K→51.2K 0.0015 %~ ██████ │
+    │    ▾ 1                       4 tensors   int8   48.1K→25.6K 0.0015 %~ ██████ │
+    │      ▾ attn                  2 tensors   int8   16.0K→8.50K 0.0015 %  ██████ │
+    │▌         to_q.weight         64×64       int8   8.00K→4.25K 0.0015 %  █████▌ │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -128,11 +128,11 @@ fn filtering_goes_to_the_best_hit() {
 fn a_chord_says_what_can_follow() {
     assert_snapshot!(after(SMALL, (80, 9), "g"), @"
     ┌ Tensors ─────────────────────────────────────────────────────────────────────┐
-    │  name                  shape       from  to            size    error  damage │
-    │▌ ▾ blocks              8 tensors   BF16  int8   96.2K→51.2K                  │
-    │    ▸ 0                 4 tensors   BF16  int8   48.1K→25.6K                  │
-    │    ▸ 1                 4 tensors   BF16  int8   48.1K→25.6K                  │
-    │    embed.weight        512×64      BF16  int8   64.0K→34.0K                  │
+    │  name                        shape       to            size    error  damage │
+    │▌ ▾ blocks                    8 tensors   int8   96.2K→51.2K                  │
+    │    ▸ 0                       4 tensors   int8   48.1K→25.6K                  │
+    │    ▸ 1                       4 tensors   int8   48.1K→25.6K                  │
+    │    embed.weight              512×64      int8   64.0K→34.0K                  │
     └───────────────────────────────────────────────────────────────────────── 9/9 ┘
      160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
      g  g To the first row
@@ -206,14 +206,14 @@ fn a_rotation_and_levels_in_the_inspector() {
     assert_snapshot!(after(SMALL, (120, 12), "G l l t u 4 Enter H 6 4 Enter b"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                                                   sdnq *
     ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ embed.weight ────────────────────────────────┐
-    │  name                shape       to            size    error  damage ││ uint4   group 64   rank 0                    │
-    │  ▾ blocks            8 tensors   int8   96.2K→51.2K                  ││ hadamard 64   codebook                       │
-    │    ▸ 0               4 tensors   int8   48.1K→25.6K                  ││ set by hand                                  │
-    │    ▸ 1               4 tensors   int8   48.1K→25.6K                  ││ BF16 512×64 · 64.0 KiB → 18.0 KiB (28 %)     │
-    │▌   embed.weight      512×64      uint4  64.0K→18.0K   0.39 %  ██████ ││                                              │
+    │  name                      shape       to      size    error  damage ││ uint4   group 64   rank 0                    │
+    │  ▾ blocks                  8 tensors   int8   51.2K                  ││ hadamard 64   codebook                       │
+    │    ▸ 0                     4 tensors   int8   25.6K                  ││ set by hand                                  │
+    │    ▸ 1                     4 tensors   int8   25.6K                  ││ BF16 512×64 · 64.0 KiB → 18.0 KiB (28 %)     │
+    │▌   embed.weight            512×64      uint4  18.0K   0.39 %  ██████ ││                                              │
     │                                                                      ││ Loss ─────────────────────────────────────── │
     │                                                                      ││ MSE          3.91e-6  SQNR           24.1 dB │
-    └───────────────────────────────────────────────────────────────── 9/9 ┘└────────────────────────────────────── 1–7/34 ┘
+    └───────────────────────────────────────────────────────────────── 9/9 ┘└────────────────────────────────────── 1–7/33 ┘
      160 KiB → 69.2 KiB · 6.91 bits/weight · mean MSE 3.91e-6~ of 1/7
      codebook on embed.weight
     reversed: 7:1-70
@@ -261,11 +261,11 @@ fn excluded_by_hand() {
     assert_snapshot!(after(SMALL, (100, 20), "G l l x"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                               sdnq *
     ┌ Tensors ─────────────────────────────────────────────┐┌ embed.weight ────────────────────────────┐
-    │  name            to            size    error  damage ││ keep as it is (BF16)                     │
-    │  ▾ blocks        int8   96.2K→51.2K                  ││ set by hand                              │
-    │    ▸ 0           int8   48.1K→25.6K                  ││ BF16 512×64 · 64.0 KiB                   │
-    │    ▸ 1           int8   48.1K→25.6K                  ││                                          │
-    │▌   embed.weight  keep         64.0K        ─         ││ Loss ─────────────────────────────────── │
+    │  name                  to      size    error  damage ││ keep as it is (BF16)                     │
+    │  ▾ blocks              int8   51.2K                  ││ set by hand                              │
+    │    ▸ 0                 int8   25.6K                  ││ BF16 512×64 · 64.0 KiB                   │
+    │    ▸ 1                 int8   25.6K                  ││                                          │
+    │▌   embed.weight        keep   64.0K        ─         ││ Loss ─────────────────────────────────── │
     │                                                      ││ nothing is lost: it is kept              │
     │                                                      ││                                          │
     │                                                      ││ What if ──────────────────────────────── │

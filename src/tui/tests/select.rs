@@ -73,16 +73,16 @@ fn a_list_by_damage() {
     assert_snapshot!(driver.screen(), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                                 sdnq
     ┌ Tensors by damage, estimated ────────────────────────┐┌ blocks.0.ff.weight ──────────────────────┐
-    │  name            to            size    error  damage ││ int8   group 64   rank 0                 │
-    │    embed.weight  int8   64.0K→34.0K 0.0015 %  █████▍ ││ by defaults                              │
-    │▌   ….0.ff.weight int8   32.0K→17.0K 0.0015 %  █████  ││ BF16 256×64 · 32.0 KiB → 17.0 KiB (53 %) │
-    │    ….1.ff.weight int8   32.0K→17.0K 0.0015 %  █████  ││                                          │
-    │    ….to_k.weight int8   8.00K→4.25K 0.0015 %  ████   ││ Loss ─────────────────────────────────── │
-    │    ….to_q.weight int8   8.00K→4.25K 0.0015 %  ████   ││ MSE        1.53e-8  SQNR         48.2 dB │
-    │    ….to_k.weight int8   8.00K→4.25K 0.0015 %  ████   ││ max error  3.71e-4  relative    0.0015 % │
-    │    ….to_q.weight int8   8.00K→4.25K 0.0015 %  ████   ││ damage     6.10e-5  of all          20 % │
-    │    ….norm.weight keep           128        ─         ││ from every value; damage estimated by    │
-    │    ….norm.weight keep           128        ─         ││ the layer's size                         │
+    │  name                         to       error  damage ││ int8   group 64   rank 0                 │
+    │    embed.weight               int8  0.0015 %  █████▍ ││ by defaults                              │
+    │▌   blocks.0.ff.weight         int8  0.0015 %  █████  ││ BF16 256×64 · 32.0 KiB → 17.0 KiB (53 %) │
+    │    blocks.1.ff.weight         int8  0.0015 %  █████  ││                                          │
+    │    blocks.0.attn.to_k.weight  int8  0.0015 %  ████   ││ Loss ─────────────────────────────────── │
+    │    blocks.0.attn.to_q.weight  int8  0.0015 %  ████   ││ MSE        1.53e-8  SQNR         48.2 dB │
+    │    blocks.1.attn.to_k.weight  int8  0.0015 %  ████   ││ max error  3.71e-4  relative    0.0015 % │
+    │    blocks.1.attn.to_q.weight  int8  0.0015 %  ████   ││ damage     6.10e-5  of all          20 % │
+    │    blocks.0.norm.weight       keep         ─         ││ from every value; damage estimated by    │
+    │    blocks.1.norm.weight       keep         ─         ││ size                                     │
     │                                                      ││                                          │
     └───────────────────────────────────────────────── 9/9 ┘└───────────────────────────────── 1–11/33 ┘
      160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8
@@ -161,9 +161,9 @@ fn the_page_of_rules() {
     assert_snapshot!(after(SMALL, (100, 20), &format!("{made} Esc + e m b Enter x E")), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                               sdnq *
     ┌ Tensors ─────────────────────────────────────────────┐┌ blocks ──────────────────────────────────┐
-    │  name            to            size    error  damage ││ 8 tensors · 6 quantized, 2 kept          │
-    │▌ ▾ blocks        mixed  96.2K→37.2K                  ││ 96.2 KiB → 37.2 KiB (39 %)               │
-    │    ▸ 0           mixed  48.1K→18.6K                  ││ 49.3 K parameters · 6.19 bits each       │
+    │  name                  to      size    error  damage ││ 8 tensors · 6 quantized, 2 kept          │
+    │▌ ▾ blocks              mixed  37.2K                  ││ 96.2 KiB → 37.2 KiB (39 %)               │
+    │    ▸ 0                 mixed  18.6K                  ││ 49.3 K parameters · 6.19 bits each       │
     │ ┌ Rules · the last word counts ────────────────────────────────────────────────────────────────┐ │
     │ │   on  whose   pattern                        says                 matches  decides           │ │
     │ │ ▌ [x] rule    ff                             uint4,group_size=32        2        2           │ │

@@ -20,16 +20,15 @@ fn the_table_stands_below_the_loss_as_the_cursor_rests() {
     assert_snapshot!(after(SMALL, (120, 34), "G"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                                                     sdnq
     ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ embed.weight ────────────────────────────────┐
-    │  name                shape       to            size    error  damage ││ int8   group 64   rank 0                     │
-    │  ▾ blocks            8 tensors   int8   96.2K→51.2K                  ││ by defaults                                  │
-    │    ▸ 0               4 tensors   int8   48.1K→25.6K                  ││ BF16 512×64 · 64.0 KiB → 34.0 KiB (53 %)     │
-    │    ▸ 1               4 tensors   int8   48.1K→25.6K                  ││                                              │
-    │▌   embed.weight      512×64      int8   64.0K→34.0K 0.0015 %  ██████ ││ Loss ─────────────────────────────────────── │
+    │  name                      shape       to      size    error  damage ││ int8   group 64   rank 0                     │
+    │  ▾ blocks                  8 tensors   int8   51.2K                  ││ by defaults                                  │
+    │    ▸ 0                     4 tensors   int8   25.6K                  ││ BF16 512×64 · 64.0 KiB → 34.0 KiB (53 %)     │
+    │    ▸ 1                     4 tensors   int8   25.6K                  ││                                              │
+    │▌   embed.weight            512×64      int8   34.0K 0.0015 %  ██████ ││ Loss ─────────────────────────────────────── │
     │                                                                      ││ MSE          1.53e-8  SQNR           48.2 dB │
     │                                                                      ││ max error    3.71e-4  relative      0.0015 % │
     │                                                                      ││ damage       1.22e-4  of all           100 % │
-    │                                                                      ││ from every value; damage estimated by the    │
-    │                                                                      ││ layer's size                                 │
+    │                                                                      ││ from every value; damage estimated by size   │
     │                                                                      ││                                              │
     │                                                                      ││ Weights                Errors                │
     │                                                                      ││           █            █▅▇▇▆▇▆▆▆▅█▅▆▆▆▇▆▇▇▅▅ │
@@ -40,7 +39,7 @@ fn the_table_stands_below_the_loss_as_the_cursor_rests() {
     │                                                                      ││ ▅▄▅▅▆▇█████████▇▆▅▅▄▄  █████████████████████ │
     │                                                                      ││ █████████████████████  █████████████████████ │
     │                                                                      ││ -1.00     0      1.00  -0.01     0      0.01 │
-    │                                                                      ││ Rows          #2 2.9×  Columns      #63 2.0× │
+    │                                                                      ││ Rows             2.9×  Columns      #63 2.0× │
     │                                                                      ││   █                              ▁▁▂▃▄▄▅▆▇▇█ │
     │                                                                      ││ ▂▂█▂                   ▁▂▃▃▄▅▆▆▇████████████ │
     │                                                                      ││                                              │
@@ -49,7 +48,8 @@ fn the_table_stands_below_the_loss_as_the_cursor_rests() {
     │                                                                      ││   int8 g32         36.0K  1.53e-8 0.0015 %~  │
     │                                                                      ││  •int8 g64         34.0K  1.53e-8 0.0015 %   │
     │                                                                      ││   int8 g128        33.0K  1.53e-8 0.0015 %~◂ │
-    └───────────────────────────────────────────────────────────────── 9/9 ┘└───────────────────────────────────── 1–29/37 ┘
+    │                                                                      ││   int6 g64         26.0K  2.44e-7  0.024 %~◂ │
+    └───────────────────────────────────────────────────────────────── 9/9 ┘└───────────────────────────────────── 1–29/36 ┘
      160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 1/7
      x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
     reversed: 7:1-70
@@ -110,15 +110,15 @@ fn marks_and_groups_have_a_table_of_their_own() {
     check("j W", 3, 3);
     assert_snapshot!(after(SMALL, (120, 24), "g g Space W"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                                                                     sdnq
-    ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ blocks.0 ────────────────────────────────────┐
-    │  name                shape       to            size    error  damage ││ 8 tensors marked                             │
-    │ ●▾ blocks            8 tensors   int8   96.2K→51.2K                  ││ 2 tensors of them kept as they are           │
-    │▌●  ▸ 0               4 tensors   int8   48.1K→25.6K                  ││ 96.0 KiB → 51.0 KiB (53 %)                   │
-    │ ●  ▸ 1               4 tensors   int8   48.1K→25.6K                  ││                                              │
-    │    embed.weight      512×64      int8   64.0K→34.0K                  ││ What if ──────────────────────────────────── │
+    ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ Marked ──────────────────────────────────────┐
+    │  name                      shape       to      size    error  damage ││ 8 tensors marked                             │
+    │ ●▾ blocks                  8 tensors   int8   51.2K                  ││ 2 tensors of them kept as they are           │
+    │▌●  ▸ 0                     4 tensors   int8   25.6K                  ││ 96.0 KiB → 51.0 KiB (53 %)                   │
+    │ ●  ▸ 1                     4 tensors   int8   25.6K                  ││                                              │
+    │    embed.weight            512×64      int8   34.0K                  ││ What if ──────────────────────────────────── │
     │                                                                      ││   keep             96.0K                 ─ ◂ │
     │                                                                      ││   group 32         54.0K  1.53e-8 0.0015 %~  │
-    │                                                                      ││ ▌•as it is now     51.0K                 …   │
+    │                                                                      ││ ▌•as it is now     51.0K  1.53e-8 0.0015 %~  │
     │                                                                      ││   group 128        49.5K  1.53e-8 0.0015 %~◂ │
     │                                                                      ││   int6             39.0K  2.44e-7  0.024 %~◂ │
     │                                                                      ││   int5             33.0K  9.77e-7  0.098 %~◂ │
