@@ -7,6 +7,7 @@ pub mod board;
 pub mod config;
 pub mod diff;
 pub mod event;
+pub mod facts;
 pub mod filter;
 pub mod key;
 pub mod keymap;

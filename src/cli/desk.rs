@@ -54,13 +54,23 @@ pub fn run(global: &Global, model: &ModelArg, choices: &SettingsArgs, desk: Desk
     let memory = Memory::start();
     // What was not saved is told about once the screen is given back.
     let kept: Rc<RefCell<Vec<String>>> = Rc::default();
+    let mut back: Option<Back> = None;
     // What the command line says is said of the first model; another one begins afresh.
     let mut said = (model.clone(), choices.clone());
     loop {
         let ready = match next.take() {
             Some(ready) => ready,
-            None => match pick(&mut stage, global, &said)? {
+            None => match pick(&mut stage, global, &said, back.is_some())? {
                 Outcome::Picked(ready) => ready,
+                Outcome::Quit(0) if back.is_some() => {
+                    let Some(Back { model, profile, drafted }) = back.take() else { continue };
+                    // It is where it was: nothing is left over.
+                    if drafted {
+                        kept.borrow_mut().pop();
+                    }
+                    let choices = SettingsArgs { profile, ..SettingsArgs::default() };
+                    ready(&Global { quiet: true, ..global.clone() }, &model, &choices)?
+                }
                 Outcome::Quit(code) => {
                     drop(stage);
                     tell_kept(&kept.borrow());
@@ -83,12 +93,21 @@ pub fn run(global: &Global, model: &ModelArg, choices: &SettingsArgs, desk: Desk
         let title = entry.title.clone();
         let mut words = vec!["mixdown".to_owned(), entry.model.clone()];
         words.extend(entry.component.iter().flat_map(|c| ["--component".to_owned(), c.clone()]));
+        let came_from = ModelArg {
+            model: (entry.model != DEMO).then(|| entry.model.clone()),
+            demo: entry.model == DEMO,
+            component: entry.component.clone(),
+        };
+        let named = entry.profile.clone();
+        let draft: Rc<RefCell<Option<String>>> = Rc::default();
+        let drafted = Rc::clone(&draft);
         let tell = memory.teller(entry);
         let list = Rc::clone(&kept);
         let keep = move |text: &str| {
-            let line = match state::write_draft(&title, &words.join(" "), text) {
+            let line = match state::write_draft(&title, &words.join(" "), seconds(), text) {
                 Ok(path) => {
                     let path = path.display().to_string();
+                    *drafted.borrow_mut() = Some(path.clone());
                     let all = words.iter().map(String::as_str).chain(["--profile", &path]);
                     let command: Vec<String> = all.map(quoted).collect();
                     format!("kept in {path}: {}", command.join(" "))
@@ -104,9 +123,17 @@ pub fn run(global: &Global, model: &ModelArg, choices: &SettingsArgs, desk: Desk
                 tell_kept(&kept.borrow());
                 return Ok(code);
             }
-            tui::Ended::Another => {}
+            tui::Ended::Another => {
+                let draft = draft.borrow_mut().take();
+                back = Some(Back { model: came_from, drafted: draft.is_some(), profile: draft.or(named) });
+            }
         }
     }
+}
+
+/// Seconds since 1970.
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 fn tell_kept(lines: &[String]) {
@@ -118,15 +145,43 @@ fn tell_kept(lines: &[String]) {
 
 fn ready(global: &Global, model: &ModelArg, choices: &SettingsArgs) -> Result<Ready> {
     let opened = open(model, global)?;
-    let (profile, _) = dynamic::profile(global, choices, &opened, None)?;
+    // Who opens a GGUF file at the desk means to write one, unless something else is said.
+    let mut choices = choices.clone();
+    let is_gguf = opened.model.format == "gguf" && choices.to.is_none() && choices.profile.is_none();
+    if is_gguf && choices == SettingsArgs::default() {
+        choices.to = Some(crate::core::Family::Gguf.name().to_owned());
+    }
+    let choices = &choices;
+    let (mut profile, _) = dynamic::profile(global, choices, &opened, None)?;
     // Flags over a named profile are choices that its file does not have.
     let only_profile = SettingsArgs { profile: choices.profile.clone(), ..SettingsArgs::default() };
     let changed = choices.profile.is_some() && choices.save_profile.is_none() && *choices != only_profile;
+    // A draft is no place to save to: the next one may take its place.
+    let drafts = state::drafts();
+    let is_draft = profile.name.as_deref().is_some_and(|n| drafts.as_ref().is_ok_and(|d| Path::new(n).starts_with(d)));
+    if is_draft {
+        profile.name = None;
+    }
+    let changed = changed || is_draft;
     Ok(Ready { opened, component: model.component.clone(), profile, changed, greeting: None })
 }
 
-/// Asks which model.
-fn pick(stage: &mut tui::Stage, global: &Global, said: &(ModelArg, SettingsArgs)) -> Result<Outcome<Ready>> {
+/// A desk that was left for another model.
+struct Back {
+    model: ModelArg,
+    /// The choices, where there were any.
+    profile: Option<String>,
+    /// Whether these were kept as a draft.
+    drafted: bool,
+}
+
+/// Asks which model; `back` says whether there is one to go back to.
+fn pick(
+    stage: &mut tui::Stage,
+    global: &Global,
+    said: &(ModelArg, SettingsArgs),
+    back: bool,
+) -> Result<Outcome<Ready>> {
     // Nothing is printed while the screen is taken; warnings greet at the desk.
     let global = Global { quiet: true, ..global.clone() };
     let (model, choices) = said.clone();
@@ -149,7 +204,7 @@ fn pick(stage: &mut tui::Stage, global: &Global, said: &(ModelArg, SettingsArgs)
         });
         Ok(ready)
     };
-    start::run(stage, given, Arc::new(open))
+    start::run(stage, given, back, Arc::new(open))
 }
 
 fn entry(ready: &Ready) -> Entry {
@@ -160,7 +215,7 @@ fn entry(ready: &Ready) -> Entry {
         title: model.title.clone(),
         format: model.format.clone(),
         bytes: model.files.iter().map(|f| f.bytes).sum(),
-        opened: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        opened: seconds(),
         profile: ready.profile.name.as_deref().map(whole),
     }
 }

@@ -32,6 +32,10 @@ fn unshowable(c: char) -> bool {
 /// are equal that way (`a1`, `a01`) their bytes decide. So equal means identical, and what shares a prefix of segments
 /// lies together, which the tree relies on.
 pub fn natural(a: &str, b: &str) -> Ordering {
+    // Whole segments that both begin with are equal: names of one model have much in common.
+    let same = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
+    let from = a.as_bytes()[..same].iter().rposition(|c| *c == b'.').map_or(0, |dot| dot + 1);
+    let (a, b) = (a.get(from..).unwrap_or(a), b.get(from..).unwrap_or(b));
     let (mut a, mut b) = (a.split('.'), b.split('.'));
     loop {
         match (a.next(), b.next()) {

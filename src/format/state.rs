@@ -7,6 +7,9 @@ use crate::core::{Error, Result};
 /// A larger list is not one that we wrote.
 const MOST_BYTES: u64 = 1 << 20;
 
+/// So many unsaved profiles are kept.
+const DRAFTS: usize = 20;
+
 /// The platform's folder for state.
 pub fn folder() -> Result<PathBuf> {
     // As with profiles: people who live in a terminal expect XDG's variables to count on every system.
@@ -28,17 +31,33 @@ pub fn read_recent() -> String {
     read().unwrap_or_default()
 }
 
-/// Keeps a profile that was not saved, one for each model, which `model` tells from others of its title; where.
-pub fn write_draft(title: &str, model: &str, text: &str) -> Result<PathBuf> {
+/// Where profiles that were not saved are kept.
+pub fn drafts() -> Result<PathBuf> {
+    Ok(folder()?.join("unsaved"))
+}
+
+/// Keeps a profile that was not saved, in a file of its own: `model` tells it from others of its title,
+/// `when` (seconds) from earlier ones. Only the latest are kept. Where it went.
+pub fn write_draft(title: &str, model: &str, when: u64, text: &str) -> Result<PathBuf> {
     let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let name: String = title.chars().map(plain).take(80).collect();
     // FNV-1a: the same on every system and in every version.
     let tag = model.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    let folder = folder()?.join("unsaved");
+    let folder = drafts()?;
     std::fs::create_dir_all(&folder)
         .map_err(|e| Error::failed(format!("{}: cannot be made: {e}", folder.display())).because(e))?;
-    let path = folder.join(format!("{}-{tag:08x}.toml", name.trim_start_matches('.')));
+    let path = folder.join(format!("{}-{tag:08x}-{when}.toml", name.trim_start_matches('.')));
     save::write_file(&path, text.as_bytes())?;
+    let drafts = std::fs::read_dir(&folder).map(|d| d.flatten().map(|e| e.path()).collect()).unwrap_or_default();
+    let mut drafts: Vec<PathBuf> = drafts;
+    let age = |p: &PathBuf| p.file_stem().and_then(|s| s.to_str()?.rsplit('-').next()?.parse::<u64>().ok());
+    drafts.retain(|p| age(p).is_some());
+    drafts.sort_by_key(age);
+    let old = drafts.len().saturating_sub(DRAFTS);
+    for path in drafts.into_iter().take(old) {
+        // One that cannot be removed is one more.
+        let _ = std::fs::remove_file(path);
+    }
     Ok(path)
 }
 

@@ -5,6 +5,9 @@
 //! and the token table costs the same by them, and not by what the model then says. The error does add up nearly linearly
 //! in the relative error of each tensor (Malinovskii et al., *Pushing the limits of LLM quantization via the linearity
 //! theorem*, 2024), with a factor that belongs to the tensor. Here it is estimated, never measured.
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use crate::core::Model;
 use crate::core::model::Tensor;
 
@@ -80,13 +83,18 @@ const ROLES: &[(f32, &[&str])] = &[
 ];
 
 fn role(name: &str) -> Option<f32> {
+    static BY_END: LazyLock<HashMap<&str, f32>> =
+        LazyLock::new(|| ROLES.iter().flat_map(|(alpha, ends)| ends.iter().map(|e| (*e, *alpha))).collect());
     let layer = name.strip_suffix(".weight")?;
     // The head of a GGUF file is called just that.
     if layer == "output" {
         return Some(52.0);
     }
-    let ends = |end: &str| layer.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('.'));
-    ROLES.iter().find(|(_, ends_)| ends_.iter().any(|e| ends(e))).map(|(alpha, _)| *alpha)
+    // Ends of two segments come before those of one: `mlp.c_proj`, `down_proj`.
+    let last = layer.rfind('.').map_or(0, |dot| dot + 1);
+    let two = layer.get(..last.saturating_sub(1)).and_then(|l| l.rfind('.')).map_or(0, |dot| dot + 1);
+    let found = layer.get(two..).and_then(|end| BY_END.get(end)).or_else(|| BY_END.get(layer.get(last..)?));
+    found.copied()
 }
 
 /// The number of experts that an expert's tensor has beside it: the factors are those of all of them together.

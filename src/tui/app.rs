@@ -135,6 +135,20 @@ impl Conversion {
     }
 }
 
+/// What a group is made of, and its worst: of a large one only looked at when the cursor rests.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The group.
+    pub node: NodeId,
+    /// Kinds of treatment: how many tensors and bytes.
+    pub kinds: Vec<(String, (usize, u64))>,
+    /// The worst, with their shares of the damage of all.
+    pub worst: Vec<(TensorId, f64)>,
+}
+
+/// Groups of at most this many tensors are looked at for every frame.
+pub const LOOKED_AT: usize = 4096;
+
 /// Where the map's cells are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cells {
@@ -184,6 +198,12 @@ pub struct App {
     pub board: Arc<Board>,
     /// What is known of losses.
     pub losses: Losses,
+    /// The model's parameters.
+    pub parameters: u64,
+    /// What is known of a large group that the cursor rests at.
+    pub facts: Option<Facts>,
+    /// The tensor that the last step to the next worst led to.
+    pub worst_at: Option<TensorId>,
     /// What the estimate of damage rests on, in words.
     pub basis: &'static str,
     /// The what-if table of what is acted on.
@@ -261,6 +281,9 @@ impl App {
         Ok(Self {
             tree,
             losses,
+            parameters: session.model.parameters(),
+            facts: None,
+            worst_at: None,
             basis: prior.basis.about(),
             what_if: WhatIf::default(),
             what_if_of: Arc::clone(&board),
@@ -358,6 +381,11 @@ impl App {
     /// Says why something could not be done.
     pub fn complain(&mut self, text: impl Into<String>) {
         self.note = Some(Note { level: Level::Error, text: text.into(), until: None });
+    }
+    /// After a share of the damage: of all, or of as much as is measured.
+    pub fn share_of(&self) -> &'static str {
+        let measured = self.losses.sums(&(0..self.session.model.tensors.len())).measured;
+        if u64::from(measured) < self.board.totals.quantized { "of measured" } else { "of all" }
     }
     /// When something changes on the screen though nothing happens.
     pub fn next_deadline(&self) -> Option<Instant> {

@@ -64,7 +64,12 @@ impl<T: Send + 'static> Opener<T> {
 }
 
 /// Asks which model, until one was opened. `given` is the profile that the command line names.
-pub fn run<T: Send + 'static>(stage: &mut Stage, given: Option<String>, open: Open<T>) -> Result<Outcome<T>> {
+pub fn run<T: Send + 'static>(
+    stage: &mut Stage,
+    given: Option<String>,
+    back: bool,
+    open: Open<T>,
+) -> Result<Outcome<T>> {
     let io = |e: std::io::Error| Error::failed(format!("the terminal cannot be used: {e}")).because(e);
     let waker = stage.waker();
     let look = stage.look();
@@ -74,7 +79,7 @@ pub fn run<T: Send + 'static>(stage: &mut Stage, given: Option<String>, open: Op
     let (sender, opened) = unbounded();
     let opener = Opener { open, sender, waker: waker.clone() };
     let helpers = Helpers { waker, scout, news, opener, opened };
-    let mut start = Start::new(given);
+    let mut start = Start { back, ..Start::new(given) };
     helpers.scout.look_around();
     if let Ok(first) = helpers.news.recv_timeout(AT_ONCE) {
         update::update(&mut start, Msg::News(first));

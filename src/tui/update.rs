@@ -38,7 +38,14 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
         Msg::Drag(x, _) => mouse::drag(app, x),
         Msg::Release => app.dragging = false,
         Msg::Wheel(x, y, notches) => mouse::wheel(app, x, y, notches),
-        Msg::Resize(w, h) => app.screen.size = (w, h),
+        Msg::Resize(w, h) => {
+            app.screen.size = (w, h);
+            // What has the focus is seen at every size.
+            if app.focus == Focus::Inspector && !app.inspector_shown() {
+                moves::toggle_inspector(app);
+                app.focus = Focus::Inspector;
+            }
+        }
         Msg::Tick(now) => {
             app.now = now;
             if app.note.as_ref().and_then(|n| n.until).is_some_and(|t| t <= now) {
@@ -51,7 +58,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
         Msg::Started(started) => work::started(app, started),
         Msg::Saved(saved) => work::saved(app, saved),
     }
-    if trials::under_cursor(app) != under {
+    if trials::under_cursor(app) != under || app.node() != node {
         app.scroll = 0;
         trials::rest_soon(app);
     }

@@ -10,6 +10,8 @@ use crate::tui::key::Key;
 /// The start screen.
 #[derive(Debug)]
 pub struct Start {
+    /// Whether there is a desk to go back to.
+    pub back: bool,
     /// What was typed.
     pub input: Input,
     /// Every model that is known, by section.
@@ -58,6 +60,7 @@ impl Start {
     pub fn new(given: Option<String>) -> Self {
         let demo = Item { profile: given.clone(), ..Item::demo() };
         let mut start = Self {
+            back: false,
             input: Input::default(),
             items: vec![demo],
             shown: Vec::new(),

@@ -280,7 +280,12 @@ fn hints(start: &Start, pen: &mut Pen) {
         let word = if item.is_some_and(|i| i.profile.is_none()) { "with a profile" } else { "another profile" };
         hints.push(("Tab", word.into()));
     }
-    hints.push(("Esc", if start.input.value().is_empty() { "quits" } else { "clears" }.into()));
+    let esc = match (start.input.value().is_empty(), start.back) {
+        (false, _) => "clears",
+        (true, true) => "goes back",
+        (true, false) => "quits",
+    };
+    hints.push(("Esc", esc.into()));
     let mut x = 1;
     for (key, word) in hints {
         if usize::from(x) + text::width(key) + 1 + text::width(&word) > usize::from(pen.width()) {

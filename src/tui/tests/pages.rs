@@ -109,7 +109,7 @@ fn what_differs_from_what_was_pinned() {
 #[test]
 fn nothing_differs() {
     let screen = after(SMALL, (80, 20), "d");
-    assert!(screen.contains("every tensor becomes what it became"), "{screen}");
+    assert!(screen.contains("every tensor is treated as before"), "{screen}");
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn a_switch_says_what_it_does() {
     }
     check("P G k Space", "preset rule ^proj_out off · 1 tensor more quantized");
     check("P G k Space Space", "preset rule ^proj_out on · 1 tensor fewer quantized");
-    check("P j Space", r"preset rule (^|\.)time_text_embed(\.|$) off · no other tensor is quantized by that");
+    check("P j Space", r"preset rule (^|\.)time_text_embed(\.|$) off · no tensor is changed by that");
 }
 
 #[test]

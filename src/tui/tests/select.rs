@@ -56,13 +56,14 @@ fn from_the_worst_to_the_next() {
         let id = driver.app.tensor().expect("a tensor");
         assert_eq!(driver.app.session.model.tensor(id).name.trim_end_matches(".weight"), at, "{keys}");
     }
-    check("g g ] e", "blocks.0.ff");
-    check("G ] e", "blocks.0.ff");
-    check("G ] e ] e", "blocks.1.ff");
-    check("G ] e [ e", "embed");
-    check("G [ e", "embed");
-    // Where it is folded away, the groups above open.
-    check("- G ] e", "blocks.0.ff");
+    check("g g ] e", "embed");
+    check("g g ] e ] e", "blocks.0.ff");
+    check("g g ] e ] e ] e", "blocks.1.ff");
+    check("g g ] e ] e [ e", "embed");
+    check("g g ] e [ e", "embed");
+    // From elsewhere it begins anew; where a tensor is folded away, the groups above it open.
+    check("g g ] e ] e k k ] e", "embed");
+    check("- G ] e ] e", "blocks.0.ff");
 }
 
 #[test]

@@ -164,11 +164,9 @@ fn the_edge_between_the_panes_can_be_dragged() {
     use crate::tui::msg::Msg;
     let (mut driver, _) = desk(SMALL, (120, 20));
     let edge = |driver: &mut Driver| {
-        driver
-            .screen()
-            .lines()
-            .nth(1)
-            .and_then(|l| l.chars().collect::<String>().find("┐┌").map(|at| l[..at].chars().count()))
+        let screen = driver.screen();
+        let line: Vec<char> = screen.lines().nth(1).unwrap_or_default().chars().collect();
+        line.windows(2).position(|w| w == ['┐', '┌'])
     };
     assert_eq!(edge(&mut driver), Some(71));
     driver.send(Msg::Click(71, 8));

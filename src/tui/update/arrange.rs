@@ -89,22 +89,21 @@ pub fn toggle(app: &mut App) {
     arrange(app, sort);
 }
 
-/// `] e`, `[ e`: the next tensor by estimated damage, down or up from the one under the cursor. From a group: its worst.
+/// `] e`, `[ e`: the next tensor by estimated damage, down or up from where the last such step led; from elsewhere the worst.
 pub fn next_worst(app: &mut App, down: bool) {
     let known = |id: &TensorId| figure(app, Sort::Damage, *id).is_some_and(|d| d > 0.0) && app.tree.shows(*id);
     let list: Vec<TensorId> = order(app, Sort::Damage).into_iter().filter(known).collect();
-    let to = match app.tensor().and_then(|id| list.iter().position(|i| *i == id)) {
+    // From where the last step led the next one goes on; from elsewhere it begins at the worst.
+    let here = app.tensor().filter(|id| app.worst_at == Some(*id));
+    let to = match here.and_then(|id| list.iter().position(|i| *i == id)) {
         Some(at) if down => list.get(at + 1),
         Some(at) => at.checked_sub(1).and_then(|at| list.get(at)),
-        None => {
-            let below = app.node().map(|n| app.tree.range(n)).unwrap_or_default();
-            let whole = app.tensor().is_some();
-            list.iter().find(|id| whole || below.contains(&id.index())).or(list.first())
-        }
+        None => list.first(),
     };
     match to.copied() {
         Some(id) => {
             go_to(app, id);
+            app.worst_at = Some(id);
             let at = list.iter().position(|i| *i == id).unwrap_or(0) + 1;
             app.say(format!("number {at} of {} by estimated damage", list.len()));
         }

@@ -63,13 +63,15 @@ pub fn change_all(app: &mut App, title: String, edit: Edit, fx: &mut Vec<Effect>
         .copied()
         .filter(|id| before.binary_search(id).is_err() || (known.contains(id) && other(id)))
         .collect();
+    let changed = app.session.model.ids().filter(other).count();
     if fresh.len() <= AT_ONCE || known.len() >= before.len() {
         trials::ask_all(app, &fresh, |_| Priority::Marked, fx);
     }
     app.say(match (after.len(), before.len()) {
         (a, b) if a > b => format!("{title} · {} more quantized", tensors(a - b)),
         (a, b) if a < b => format!("{title} · {} fewer quantized", tensors(b - a)),
-        _ => format!("{title} · no other tensor is quantized by that"),
+        _ if changed > 0 => format!("{title} · {} changed", tensors(changed)),
+        _ => format!("{title} · no tensor is changed by that"),
     });
 }
 
@@ -259,11 +261,21 @@ fn target(app: &mut App, family: Family) {
         return app.say(format!("{family} is the target already"));
     }
     let choice = app.backend.settings_for(family, app.session.settings());
+    let said = |rules: usize, overrides: usize| rules + overrides;
+    let before = app.session.settings();
+    let dropped = said(before.rules.len(), before.overrides.len())
+        - said(choice.rules.len(), choice.overrides.len()).min(said(before.rules.len(), before.overrides.len()));
     app.session.edit(format!("target {family}"), Edit::Target(Box::new(choice)));
     match replan(app) {
         Ok(()) => {
             app.output = None;
-            app.say(format!("target {family}"));
+            let undo = app.keymap.keys_of(crate::tui::action::Action::Undo).unwrap_or_default();
+            app.say(match dropped {
+                0 => format!("target {family}"),
+                n => {
+                    format!("target {family} · {n} settings in the other's dtypes are dropped: {undo} brings them back")
+                }
+            });
         }
         Err(e) => {
             app.session.undo();
@@ -332,6 +344,8 @@ pub fn pick_dtype(app: &mut App) {
     open(app, "Dtype", items, |app, id| match recipe_of(app, id) {
         // What a mixture gives a tensor is a dtype of another name than the mixture's.
         Some(recipe) if recipe.family == Family::Gguf => Some(Choice::Dtype(recipe.dtype.clone())),
+        // What is kept has none of these.
+        None if is_kept(app, id) => None,
         _ => app.session.settings().decide(&names(app, id)).patch.dtype.map(Choice::Dtype),
     });
 }
@@ -430,9 +444,18 @@ fn go_to_state(app: &mut App, n: usize) {
     }
 }
 
+fn about(family: Family) -> &'static str {
+    match family {
+        Family::Float => "plain floats; undoes quantization",
+        Family::Sdnq => "diffusers, transformers, SD.Next",
+        Family::Gguf => "llama.cpp and what is built on it",
+    }
+}
+
 /// `T`
 pub fn pick_target(app: &mut App) {
-    let items = Family::ALL.into_iter().map(|f| item(f.name().into(), String::new(), "", Choice::Target(f))).collect();
+    let items =
+        Family::ALL.into_iter().map(|f| item(f.name().into(), String::new(), about(f), Choice::Target(f))).collect();
     let current = Some(Choice::Target(app.session.settings().target));
     let whose = crate::core::name::clean(&app.session.model.title).into_owned();
     app.overlays.push(Overlay::Picker(Picker::new("Target", whose, items, current)));

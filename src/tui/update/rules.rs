@@ -91,6 +91,11 @@ pub fn pattern(app: &App, line: Line) -> Option<&Pattern> {
     }
 }
 
+fn pattern_of(app: &App, line: Line) -> Option<&str> {
+    let own = matches!(line, Line::Rule(_) | Line::Exclude(_));
+    pattern(app, line).filter(|_| own).map(Pattern::as_str)
+}
+
 fn cause(line: Line) -> Cause {
     match line {
         Line::Preset(i) => Cause::Preset(i),
@@ -300,6 +305,13 @@ pub fn set(app: &mut App, place: Option<Line>, text: &str, fx: &mut Vec<Effect>)
     }
     recipe::change_all(app, title, Edit::All(edits), fx);
     refresh(app);
+    // The cursor is at what was written.
+    let row = lines(app).iter().position(|line| pattern_of(app, *line) == Some(mine.as_str()));
+    if let (Some(row), Some(Overlay::Rules(page))) =
+        (row, app.overlays.iter_mut().rfind(|o| matches!(o, Overlay::Rules(_))))
+    {
+        page.at = row;
+    }
     true
 }
 

@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use crate::core::TensorId;
 use crate::core::plan::Action;
-use crate::tui::app::App;
+use crate::tui::app::{App, LOOKED_AT};
 use crate::tui::backend::{Answer, Outcome, Priority};
+use crate::tui::facts;
 use crate::tui::losses::{Known, Quality};
 use crate::tui::msg::Effect;
 use crate::tui::text::tensors;
@@ -21,7 +22,7 @@ pub fn under_cursor(app: &App) -> Option<(TensorId, Action)> {
 
 /// The cursor has come to something new.
 pub fn rest_soon(app: &mut App) {
-    app.rest_at = app.tensor().map(|_| app.now + REST);
+    app.rest_at = app.node().map(|_| app.now + REST);
 }
 
 /// Asks for the trial of the tensor where the cursor rests.
@@ -31,6 +32,7 @@ pub fn rest(app: &mut App, fx: &mut Vec<Effect>) {
     }
     app.rest_at = None;
     super::whatif::refresh(app, fx);
+    look_at_group(app);
     let Some(id) = app.tensor() else { return };
     let Some(row) = app.board.row(id) else { return };
     let failed = matches!(app.board.index(id).and_then(|i| app.losses.of_row(i)), Some(Known::Failed(_)));
@@ -38,6 +40,12 @@ pub fn rest(app: &mut App, fx: &mut Vec<Effect>) {
     if !failed && (!seen || !is_exact(app, id)) {
         ask(app, id, Priority::Cursor, fx);
     }
+}
+
+/// Looks at a large group, where the cursor rests at one.
+fn look_at_group(app: &mut App) {
+    let large = |node: &crate::core::tree::NodeId| app.tree.range(*node).len() > LOOKED_AT;
+    app.facts = app.node().filter(large).map(|node| facts::of(app, node));
 }
 
 fn is_exact(app: &App, id: TensorId) -> bool {
@@ -129,6 +137,9 @@ pub fn answers(app: &mut App, answers: Vec<Answer>) {
             app.asked.remove(&answer.name);
         }
         news |= app.losses.answer(&app.board, answer);
+    }
+    if news && app.asked.is_empty() {
+        look_at_group(app);
     }
     // What has come to an end is no longer said to be under way.
     if app.asked.is_empty() && app.note.as_ref().is_some_and(|n| n.text.starts_with(MEASURING)) {

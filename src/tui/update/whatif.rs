@@ -34,24 +34,21 @@ pub fn refresh(app: &mut App, fx: &mut Vec<Effect>) {
     }
     let before = std::mem::take(&mut app.what_if);
     app.what_if_of = std::sync::Arc::clone(&app.board);
-    if ids.is_empty() || ids.len() > MOST {
-        if ids.len() > MOST {
-            app.say(format!("no what-if table of {}: mark at most {MOST}", tensors(ids.len())));
-        }
-        app.what_if = WhatIf::new(ids, &[], Vec::new());
-        return fx.push(Effect::WhatIf(Vec::new()));
-    }
+    // An empty table is one too: it is not made again and again.
     let now: Vec<&Row> = ids.iter().filter_map(|id| app.board.row(*id)).collect();
-    if now.len() != ids.len() {
-        return;
-    }
-    let mut table = match app.backend.alternatives(app.session.settings(), &ids) {
-        Ok(alternatives) => WhatIf::new(ids.clone(), &now, alternatives),
-        Err(e) => {
-            let why = e.to_string();
-            return app.complain(why);
-        }
+    let whole = now.len() == ids.len() && (1..=MOST).contains(&ids.len());
+    let made = match whole.then(|| app.backend.alternatives(app.session.settings(), &ids)) {
+        Some(Ok(alternatives)) => Ok(WhatIf::new(ids.clone(), &now, alternatives)),
+        Some(Err(e)) => Err(e.to_string()),
+        None => Ok(WhatIf::new(ids.clone(), &[], Vec::new())),
     };
+    if ids.len() > MOST {
+        app.say(format!("no what-if table of {}: mark at most {MOST}", tensors(ids.len())));
+    }
+    let mut table = made.unwrap_or_else(|why| {
+        app.complain(why);
+        WhatIf::new(ids, &[], Vec::new())
+    });
     table.refresh(&app.losses);
     if before.ids == table.ids {
         table.show_all(before.all);

@@ -9,7 +9,6 @@ use crate::tui::app::{App, Conversion};
 use crate::tui::backend::{Job, JobState};
 use crate::tui::msg::{Effect, Msg};
 use crate::tui::overlay::{Asked, Confirm, Overlay, Page, Prompt};
-use crate::tui::whatif::WhatIf;
 
 /// `c`: what would be done, before it is.
 pub fn open_page(app: &mut App) {
@@ -128,7 +127,6 @@ pub fn stop(app: &mut App, fx: &mut Vec<Effect>) {
     } else if app.backend.trials_running() + app.backend.trying() > 0 {
         app.backend.cancel_trials();
         app.asked.clear();
-        app.what_if = WhatIf::default();
         app.say("the trials are stopped");
     } else {
         let quit = app.keymap.keys_of(Action::Quit).unwrap_or_default();

@@ -23,7 +23,7 @@ pub fn draw(app: &App, page: &DiffPage, screen: &mut Screen, pen: &mut Pen) -> C
         Against::Saved => ("What differs from the beginning", "then"),
         Against::Pinned => ("What differs from what was pinned", "pinned"),
     };
-    let keys = "Enter marks these · Tab the other · Esc closes";
+    let keys = "Enter marks these · Tab other side · Esc closes";
     let list = page.changes.len() + if page.text.is_empty() { 0 } else { page.text.len() + 2 };
     let height = (list.max(1).min(usize::from(u16::MAX) / 2) as u16).saturating_add(HEAD + 3);
     let (mut pen, w, h) = frame(pen, width, height, title, keys);
@@ -34,7 +34,7 @@ pub fn draw(app: &App, page: &DiffPage, screen: &mut Screen, pen: &mut Pen) -> C
     pen.put(32, 0, "error", theme::dim());
     pen.put(44, 0, "damage, estimated", theme::dim());
     if page.changes.is_empty() {
-        pen.put(0, HEAD - 1, "every tensor becomes what it became", theme::dim());
+        pen.put(0, HEAD - 1, "nothing: every tensor is treated as before", theme::dim());
     } else {
         pen.put(2, HEAD - 1, &text::cut("what changes", usize::from(w)), theme::heading());
     }

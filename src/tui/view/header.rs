@@ -15,7 +15,7 @@ pub fn draw(app: &App, pen: &mut Pen) {
     let star = if app.session.is_dirty() { " *" } else { "" };
     let right = format!("{}{profile}{star} ", app.session.settings().target);
     let room = usize::from(pen.width()).saturating_sub(text::width(&right) + 2);
-    let facts = [format!("{} parameters", units::count(model.parameters())), text::tensors(model.tensors.len())];
+    let facts = [format!("{} parameters", units::count(app.parameters)), text::tensors(model.tensors.len())];
     let mut left = clean(&model.title).into_owned();
     for fact in facts {
         if 11 + text::width(&left) + 3 + text::width(&fact) <= room {

@@ -10,21 +10,22 @@ use crate::core::profile::ErrorProfile;
 use crate::core::recipe::group_size;
 use crate::core::rules::Cause;
 use crate::core::tree::NodeId;
-use crate::core::{Family, Loss, Row, TensorId, units};
+use crate::core::{Loss, Row, TensorId, units};
 use crate::tui::action::Action as Key;
 use crate::tui::app::Scale;
-use crate::tui::app::{App, Focus, Screen};
+use crate::tui::app::{App, Focus, LOOKED_AT, Screen};
 use crate::tui::backend::Measure;
 use crate::tui::losses::{Known, Quality};
 use crate::tui::whatif::Choice;
-use crate::tui::{board, text, theme};
+use crate::tui::{facts, text, theme};
 
 /// A line of the inspector.
 enum Line<'a> {
     Text(String, Style),
     /// Two words with their figures.
     Pairs(Vec<(&'static str, String)>),
-    Head(&'static str),
+    /// A heading, and what stands at its right.
+    Head(&'static str, &'static str),
     /// A line of the what-if table.
     Choice(&'a Choice, Option<Style>),
     /// Two histograms, of that height.
@@ -97,9 +98,12 @@ fn put(line: &Line, y: u16, pen: &mut Pen) {
         Line::Text(text, style) => {
             pen.put(0, y, text, *style);
         }
-        Line::Head(title) => {
+        Line::Head(title, right) => {
             let x = pen.put(0, y, title, theme::heading());
-            pen.put(x + 1, y, &"─".repeat(usize::from(w.saturating_sub(x + 1))), theme::dim());
+            let room = usize::from(w.saturating_sub(x + 1));
+            let rule = room.saturating_sub(text::width(right) + usize::from(!right.is_empty()));
+            pen.put(x + 1, y, &"─".repeat(rule), theme::dim());
+            pen.right(w, y, right, theme::dim());
         }
         Line::Pairs(pairs) => {
             let column = w / pairs.len().max(1) as u16;
@@ -153,7 +157,7 @@ fn what_if<'a>(app: &'a App, w: u16, lines: &mut Vec<Line<'a>>) {
     }
     let focused = app.focus == Focus::Inspector;
     lines.push(Line::Blank);
-    lines.push(Line::Head("What if"));
+    lines.push(Line::Head("What if", whatif::heading(w)));
     if table.measured() < table.ids.len() {
         let text = format!("losses from {} of {}", table.measured(), text::tensors(table.ids.len()));
         wrapped(lines, &text, w, theme::dim());
@@ -180,6 +184,15 @@ fn marked(app: &App, w: u16) -> Vec<Line<'_>> {
     lines.push(Line::Text(sizes(before, after), Style::new()));
     what_if(app, w, &mut lines);
     lines
+}
+
+/// Words with their figures: two beside each other, where both fit.
+fn pairs<'a>(lines: &mut Vec<Line<'a>>, w: u16, all: Vec<(&'static str, String)>) {
+    if w >= 36 {
+        lines.push(Line::Pairs(all));
+    } else {
+        lines.extend(all.into_iter().map(|pair| Line::Pairs(vec![pair])));
+    }
 }
 
 fn wrapped(lines: &mut Vec<Line>, text: &str, w: u16, style: Style) {
@@ -210,7 +223,7 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
     let what = format!("{} {}", tensor.dtype_name(), tree::shape(&tensor.shape));
     wrapped(&mut lines, &format!("{what} · {}", sizes(row.bytes_before, row.bytes_after())), w, Style::new());
     lines.push(Line::Blank);
-    lines.push(Line::Head("Loss"));
+    lines.push(Line::Head("Loss", ""));
     loss(app, id, row, w, &mut lines);
     if row.is_lossy()
         && let Some(measure) = app.losses.measure(app.board.plan.family, &row.name, &row.action)
@@ -229,7 +242,7 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
         what_if(app, w, &mut lines);
     }
     lines.push(Line::Blank);
-    lines.push(Line::Head("Written as"));
+    lines.push(Line::Head("Written as", ""));
     for part in &row.parts {
         let name = clean(&part.name);
         let facts = format!("{} {}", part.storage.name(), tree::shape(&part.shape));
@@ -269,19 +282,17 @@ fn recipe(row: &Row, w: u16) -> Vec<String> {
 }
 
 /// What an error costs the model: an estimate, and what it rests on.
-fn damage(app: &App, range: &std::ops::Range<usize>, lines: &mut Vec<Line>) {
+fn damage(app: &App, range: &std::ops::Range<usize>, w: u16, lines: &mut Vec<Line>) {
     if let Some((damage, share)) = app.losses.damage(range) {
-        lines.push(Line::Pairs(vec![("damage", units::error(damage)), ("of all", units::percent(share))]));
+        pairs(lines, w, vec![("damage", units::error(damage)), (app.share_of(), units::percent(share))]);
     }
 }
 
-fn figures(loss: &Loss, lines: &mut Vec<Line>) {
+fn figures(loss: &Loss, w: u16, lines: &mut Vec<Line>) {
     let sqnr = if loss.sqnr_db.is_finite() { format!("{:.1} dB", loss.sqnr_db) } else { "lossless".into() };
-    lines.push(Line::Pairs(vec![("MSE", units::error(loss.mse)), ("SQNR", sqnr)]));
-    lines.push(Line::Pairs(vec![
-        ("max error", units::error(loss.max_error)),
-        ("relative", units::percent(loss.relative_error)),
-    ]));
+    pairs(lines, w, vec![("MSE", units::error(loss.mse)), ("SQNR", sqnr)]);
+    let relative = units::percent(loss.relative_error);
+    pairs(lines, w, vec![("max error", units::error(loss.max_error)), ("relative", relative)]);
     if let Some(weighted) = loss.weighted_relative_error {
         lines.push(Line::Pairs(vec![("weighted", units::percent(weighted))]));
     }
@@ -292,8 +303,8 @@ fn loss(app: &App, id: TensorId, row: &Row, w: u16, lines: &mut Vec<Line>) {
     match app.board.index(id).and_then(|i| app.losses.of_row(i)) {
         _ if !row.is_lossy() => lines.push(Line::Text("nothing is lost: it is kept".into(), theme::dim())),
         Some(Known::Loss(loss, quality)) => {
-            figures(loss, lines);
-            damage(app, &(id.index()..id.index() + 1), lines);
+            figures(loss, w, lines);
+            damage(app, &(id.index()..id.index() + 1), w, lines);
             let how = match quality {
                 Quality::Sampled => "~ from a sample of its rows; exact figures follow",
                 Quality::Exact => "from every value",
@@ -327,7 +338,7 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
     ));
     let sums = app.losses.sums(&range);
     lines.push(Line::Blank);
-    lines.push(Line::Head("Loss"));
+    lines.push(Line::Head("Loss", ""));
     if sums.failed > 0 {
         lines
             .push(Line::Text(format!("! {} could not be measured", text::tensors(sums.failed as usize)), theme::bad()));
@@ -336,11 +347,9 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
         let text = if quantized == 0 { "nothing is lost: all is kept".into() } else { unmeasured(app) };
         lines.push(Line::Text(text, theme::dim()));
     } else {
-        lines.push(Line::Pairs(vec![
-            ("MSE", units::error(sums.mse())),
-            ("relative", units::percent(sums.relative_error())),
-        ]));
-        damage(app, &range, &mut lines);
+        let relative = units::percent(sums.relative_error());
+        pairs(&mut lines, w, vec![("MSE", units::error(sums.mse())), ("relative", relative)]);
+        damage(app, &range, w, &mut lines);
         let of = format!(
             "of {} of {quantized}{}; damage estimated {}",
             sums.measured,
@@ -352,20 +361,23 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
     if app.focus == Focus::Inspector {
         what_if(app, w, &mut lines);
     }
+    let now = (range.len() <= LOOKED_AT).then(|| facts::of(app, node));
+    let Some(facts) = now.as_ref().or(app.facts.as_ref().filter(|f| f.node == node)) else { return lines };
     lines.push(Line::Blank);
-    lines.push(Line::Head("Made of"));
-    for (what, (count, bytes)) in kinds(app, node) {
-        let text = text::cut(&what, usize::from(w).saturating_sub(24));
+    lines.push(Line::Head("Made of", ""));
+    for (what, (count, bytes)) in &facts.kinds {
+        let (count, bytes) = (*count, *bytes);
+        let text = text::cut(what, usize::from(w).saturating_sub(24));
         let figures = format!("{:>15} {:>8}", text::tensors(count), units::size(bytes));
         let gap = " ".repeat(usize::from(w).saturating_sub(text::width(&text) + text::width(&figures)));
         lines.push(Line::Text(format!("{text}{gap}{figures}"), Style::new()));
     }
-    let worst = worst(app, node);
-    if !worst.is_empty() {
+    if !facts.worst.is_empty() {
         lines.push(Line::Blank);
-        lines.push(Line::Head("Most damage, of all"));
+        lines.push(Line::Head("Most damage", app.share_of()));
         let prefix = app.tree.path(node, &app.session.model).len() + 1;
-        for (id, relative) in worst {
+        for (id, relative) in &facts.worst {
+            let (id, relative) = (*id, *relative);
             let name = app.session.model.tensor(id).name.get(prefix..).unwrap_or_default();
             let figure = units::percent(relative);
             let name = text::cut_left(&clean(name), usize::from(w).saturating_sub(text::width(&figure) + 1));
@@ -374,51 +386,4 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
         }
     }
     lines
-}
-
-/// What the tensors of a group become: how many and how large, the largest first.
-fn kinds(app: &App, node: NodeId) -> Vec<(String, (usize, u64))> {
-    let mut by_action = std::collections::HashMap::<&Action, (usize, u64, &str)>::new();
-    for row in app.tree.tensors(node).filter_map(|id| app.board.row(id)) {
-        let slot = by_action.entry(&row.action).or_insert((0, 0, board::label(row)));
-        slot.0 += 1;
-        slot.1 += row.bytes_after();
-    }
-    let mut kinds: Vec<_> = by_action
-        .into_iter()
-        .map(|(action, (count, bytes, label))| match action {
-            Action::Quantize(r) => {
-                let rank = if r.svd_rank > 0 { format!(" rank {}", r.svd_rank) } else { String::new() };
-                let rotation = if r.hadamard > 0 { format!(" hadamard {}", r.hadamard) } else { String::new() };
-                let levels = if r.codebook { " codebook" } else { "" };
-                let group = match r.family {
-                    Family::Gguf => String::new(),
-                    _ => format!(" group {}", group_size::name(r.group_size)),
-                };
-                (format!("{}{group}{rank}{rotation}{levels}", r.dtype), (count, bytes))
-            }
-            _ => (label.to_owned(), (count, bytes)),
-        })
-        .collect();
-    kinds.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(&b.0)));
-    kinds
-}
-
-/// The tensors of a group that lose most.
-fn worst(app: &App, node: NodeId) -> Vec<(TensorId, f64)> {
-    let mut all: Vec<_> = app
-        .tree
-        .tensors(node)
-        .filter_map(|id| match app.losses.of_row(app.board.index(id)?)? {
-            Known::Loss(..) => app.losses.damage(&(id.index()..id.index() + 1)).map(|(_, share)| (id, share)),
-            Known::Failed(_) => None,
-        })
-        .collect();
-    let order = |a: &(TensorId, f64), b: &(TensorId, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    if all.len() > 8 {
-        all.select_nth_unstable_by(7, order);
-        all.truncate(8);
-    }
-    all.sort_by(order);
-    all
 }

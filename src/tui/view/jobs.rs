@@ -16,7 +16,8 @@ type Line = (String, Style);
 /// Draws it.
 pub fn draw(app: &App, pen: &mut Pen) -> Cursor {
     let width = pen.width().saturating_sub(4).clamp(20, 96);
-    let (mut pen, w, h) = frame(pen, width, pen.height().saturating_sub(2).min(30), "Jobs", "x cancels · Esc closes");
+    let keys = if app.running_job().is_some() { "x cancels · Esc closes" } else { "Esc closes" };
+    let (mut pen, w, h) = frame(pen, width, pen.height().saturating_sub(2).min(30), "Jobs", keys);
     let (trials, tried) = (app.backend.trials_running(), app.backend.trying());
     let running = |n: usize| if n == 0 { "none running".to_owned() } else { format!("{n} running") };
     let what_if = if tried > 0 { format!(" · what-if: {tried} to go") } else { String::new() };
@@ -118,7 +119,9 @@ fn written(app: &App, conversion: &Conversion, w: usize, room: usize) -> Vec<Lin
         return Vec::new();
     }
     let shown = all.iter().skip(all.len().saturating_sub(room - 1));
-    let head = (String::new(), Style::new());
+    let figures = format!("{:>12}  {:>9}  {:>8}", "to", "error", "damage");
+    let gap = " ".repeat(w.saturating_sub(text::width(&figures) + 15));
+    let head = (format!("written so far {gap}{figures}"), theme::heading());
     std::iter::once(head)
         .chain(shown.map(|(name, loss)| {
             let to = conversion.board.find(name).map_or("", |i| &conversion.board.plan.rows[i].to);

@@ -113,7 +113,12 @@ fn under_cursor(app: &App, map: &Map, y: u16, pen: &mut Pen) {
     if row.is_lossy() {
         facts.extend(map::figure(app, Quantity::Error, id).map(|e| format!("error {}", units::percent(e))));
         if let Some((damage, share)) = app.losses.damage(&(id.index()..id.index() + 1)) {
-            facts.push(format!("damage {} ({} of all, estimated)", units::error(damage), units::percent(share)));
+            facts.push(format!(
+                "damage {} ({} {}, estimated)",
+                units::error(damage),
+                units::percent(share),
+                app.share_of()
+            ));
         }
     }
     pen.put(0, y + 1, &text::cut(&facts.join(" · "), w), Style::new());

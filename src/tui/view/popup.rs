@@ -115,9 +115,10 @@ fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
         }
         lines.push(Line::Item(i));
     }
+    let width = pen.width().saturating_sub(4).clamp(20, 110);
     let (mut pen, w, h) = frame(
         pen,
-        76,
+        width,
         pen.height().saturating_sub(2).max(6),
         "Help",
         &format!("{}/{} · type to find · Enter does it · Esc closes", list.at + 1, actions.len()),
@@ -168,7 +169,7 @@ fn prompt(prompt: &Prompt, pen: &mut Pen) -> Cursor {
         Asked::Imatrix => ("Importance matrix", "a file of llama.cpp, GGUF or legacy; nothing for none"),
         Asked::MarkRegex => ("Mark names that match", "a regular expression, searched in names: attn.*to_q"),
         Asked::MarkWorst => ("Mark the worst", "how many, by estimated damage"),
-        Asked::Rule(_) => ("Rule", "PATTERN=DTYPE[,group_size=N][,svd_rank=N]…, or PATTERN=keep"),
+        Asked::Rule(_) => ("Rule", "PATTERN=DTYPE[,group_size=N][,svd_rank=N]…, PATTERN=keep, or PATTERN=quantize"),
     };
     let about = prompt.preview.as_deref().unwrap_or(about);
     let width = pen.width().saturating_sub(4).clamp(24, 96);

@@ -50,11 +50,15 @@ pub fn draw(app: &App, page: &RulesPage, screen: &mut Screen, pen: &mut Pen) -> 
     let width = pen.width().saturating_sub(4).clamp(20, 116);
     let height = (rows.len().max(1).min(usize::from(u16::MAX) / 2) as u16) + 1 + BELOW + 2;
     let title = match &app.session.settings().preset_name {
-        Some(name) => format!("Rules · the last word counts · preset {}", clean(name)),
-        None => "Rules · the last word counts".to_owned(),
+        Some(name) => format!("Rules · later ones win, what keeps a layer stays · preset {}", clean(name)),
+        None => "Rules · later ones win, what keeps a layer stays".to_owned(),
     };
-    let keys = "Space on/off · n new · e edit · x remove · J K order · Enter shows · Esc";
-    let foot = if usize::from(width) > text::width(keys) + 6 { keys } else { "Space on/off · Esc" };
+    let keys = [
+        "Space on/off · n new · e edit · x remove · J K order · Enter shows · Esc",
+        "Space on/off · n new · e edit · x remove · J K · Enter",
+        "Space n e x J K Enter Esc",
+    ];
+    let foot = keys.iter().find(|k| usize::from(width) > text::width(k) + 4).copied().unwrap_or_default();
     let (mut pen, w, h) = frame(pen, width, height, &title, foot);
     let below = if h > BELOW { BELOW } else { 0 };
     let top = u16::from(h > BELOW + 2);

@@ -6,14 +6,26 @@ use crate::core::units;
 use crate::tui::whatif::{Choice, Figure};
 use crate::tui::{text, theme};
 
-/// Columns of the figures: size, MSE, relative error, and the sign of the best.
-const FIGURES: u16 = 8 + 9 + 9 + 2;
+/// Columns of the figures: size, relative error with its sign, and the sign of the best.
+const FIGURES: u16 = 8 + 11 + 2;
+/// Columns of the MSE, where there is room for it beside a label that tells one line from another.
+const MSE: u16 = 10;
+const LABEL: u16 = 30;
+
+fn with_mse(w: u16) -> bool {
+    w >= FIGURES + MSE + LABEL
+}
+
+/// What stands above the figures.
+pub fn heading(w: u16) -> &'static str {
+    if with_mse(w) { "size       MSE   relative ◂ best" } else { "size   relative ◂ best" }
+}
 
 /// Draws a line: what it is, its size and loss, and whether it is the best of its size. From narrow ones the MSE goes.
 pub fn draw(choice: &Choice, y: u16, cursor: Option<Style>, pen: &mut Pen) {
     let w = pen.width();
-    let mse = w >= FIGURES + 14;
-    let figures = if mse { FIGURES } else { FIGURES - 9 };
+    let mse = with_mse(w);
+    let figures = if mse { FIGURES + MSE } else { FIGURES };
     let names = usize::from(w.saturating_sub(figures + 2));
     if choice.now {
         pen.put(1, y, theme::NOW, theme::mark());
@@ -29,18 +41,16 @@ pub fn draw(choice: &Choice, y: u16, cursor: Option<Style>, pen: &mut Pen) {
     let (error, relative, sign) = match choice.figure {
         None => (String::new(), theme::WAITING.to_owned(), ""),
         Some(Figure::Failed) => (String::new(), "failed".to_owned(), "!"),
-        Some(Figure::Loss { relative_error, .. }) if relative_error == 0.0 => {
-            (String::new(), theme::KEPT.to_owned(), "")
-        }
+        Some(Figure::Loss { relative_error: 0.0, .. }) => (String::new(), theme::KEPT.to_owned(), ""),
         Some(Figure::Loss { relative_error, mse, sampled }) => {
             (units::error(mse), units::percent(relative_error), if sampled { "~" } else { "" })
         }
     };
     if mse {
-        x += 9;
+        x += MSE;
         pen.right(x, y, &error, dim);
     }
-    x += 9;
+    x += 10;
     pen.right(x, y, &relative, Style::new());
     pen.put(x, y, sign, dim);
     if choice.best {
