@@ -83,7 +83,7 @@ fn what_differs_from_the_beginning() {
     ││   + [tensor."embed.weight"]                                                                              ││
     ││   + dtype = "uint4"                                                                                      ││
     ││                                                                                                          ││
-    └└────────────────────────────────────────────────────────── Enter marks these · Tab the other · Esc closes ┘┘
+    └└───────────────────────────────────────────────────────── Enter marks these · Tab other side · Esc closes ┘┘
      160 KiB → 73.0 KiB · 7.29 bits/weight · mean MSE 1.65e-6
      x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
     reversed: 7:3-106

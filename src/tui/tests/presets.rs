@@ -33,7 +33,7 @@ fn the_rules_at_eighty_columns() {
     │  name                        shape       to            size    error  damage │
     │▌   context_embedder.weight   3072×4096   keep         24.0M        ─         │
     │    norm_out.linear.weight    6144×3072   keep         36.0M        ─         │
-    │ ┌ Rules · the last word counts · preset flux ──────────────────────────────┐ │
+    │ ┌ Rules · later ones win, what keeps a layer stays · preset flux ──────────┐ │
     │ │   on  whose   pattern                             says  matches  decides │ │
     │ │   [x] preset  ^single_transformer_blocks\.0\.no…  keep        1        1 │ │
     │ │   [x] preset  (^|\.)time_text_embed(\.|$)         keep        0        0 │ │
@@ -45,7 +45,7 @@ fn the_rules_at_eighty_columns() {
     │ │                                                                          │ │
     │ │ reads the latent directly; small, and every error in it reaches the      │ │
     │ │ output                                                                   │ │
-    │ └────────────────────────────────────────────────────── Space on/off · Esc ┘ │
+    │ └────────────────── Space on/off · n new · e edit · x remove · J K · Enter ┘ │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -61,7 +61,7 @@ fn a_rule_that_is_off() {
     assert_snapshot!(shown((120, 18), "P j j j j Space"), @r"
      mixdown  test · 107 M parameters · 7 tensors                                                                    sdnq *
     ┌ Tensors ─────────────────────────────────────────────────────────────┐┌ context_embedder.weight ─────────────────────┐
-    │ ┌ Rules · the last word counts · preset flux ──────────────────────────────────────────────────────────────────────┐ │
+    │ ┌ Rules · later ones win, what keeps a layer stays · preset flux ──────────────────────────────────────────────────┐ │
     │▌│   on  whose   pattern                                               says  matches  decides                       │ │
     │ │   [x] preset  ^single_transformer_blocks\.0\.norm\.linear\.weight$  keep        1        1                       │ │
     │ │   [x] preset  (^|\.)time_text_embed(\.|$)                           keep        0        0                       │ │
@@ -86,7 +86,7 @@ fn more_rules_than_lines() {
     let (mut driver, _) = desk_with(FLUX, preset::by_name("common"), (60, 12));
     driver.keys("P G");
     assert_snapshot!(driver.screen(), @r"
-     m┌ Rules · the last word counts · preset common ────────┐q
+     m┌ … ones win, what keeps a layer stays · preset common ┐q
     ┌ │   on  whose   pattern         says  matches  decides │─┐
     │ │   [x] preset  (^|\.)patch_e…  keep        0        0 │ │
     │▌│   [x] preset  (^|\.)patch_e…  keep        0        0 │ │
@@ -96,7 +96,7 @@ fn more_rules_than_lines() {
     │ │                                                      │ │
     │ │ one row per token or place, read as it is; its error │ │
     └─│ is in every state that follows                       │ ┘
-     2└────────────────────────────────── Space on/off · Esc ┘
+     2└─────────────────────────── Space n e x J K Enter Esc ┘
      x exclude   t dtype   a measure   c convert   / filter
     reversed: 4:1-1 4:58-58 7:4-55
     ");

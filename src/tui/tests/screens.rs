@@ -13,13 +13,13 @@ fn a_group_and_what_it_is_made_of() {
     │▌     ▾ attn                2 tensors   uint4  4.50K   0.39 %  ██████ ││                                              │
     │          to_k.weight       64×64       uint4  2.25K   0.39 %  █████▌ ││ Loss ─────────────────────────────────────── │
     │          to_q.weight       64×64       uint4  2.25K   0.39 %  █████▌ ││ MSE          3.91e-6  relative        0.39 % │
-    │        ff.weight           256×64      int8   17.0K                  ││ damage       7.81e-3  of all           100 % │
+    │        ff.weight           256×64      int8   17.0K                  ││ damage       7.81e-3  of measured      100 % │
     │        norm.weight         64          keep     128        ─         ││ of 2 of 2; damage estimated by size          │
     │    ▸ 1                     4 tensors   int8   25.6K                  ││                                              │
     │    embed.weight            512×64      int8   34.0K                  ││ Made of ──────────────────────────────────── │
     │                                                                      ││ uint4 group 64            2 tensors 4.50 KiB │
     │                                                                      ││                                              │
-    │                                                                      ││ Most damage, of all ──────────────────────── │
+    │                                                                      ││ Most damage ──────────────────── of measured │
     │                                                                      ││ to_k.weight                             50 % │
     │                                                                      ││ to_q.weight                             50 % │
     │                                                                      ││                                              │
@@ -64,12 +64,12 @@ fn the_inspector_over_the_tree() {
     │   █                                                       ▁▁▂▂▃▃▃▄▄▅▅▆▆▇▇▇██ │
     │ ▂▂█▂                                   ▁▁▂▂▂▃▃▄▄▅▅▅▆▆▇▇█████████████████████ │
     │                                                                              │
-    │ What if ──────────────────────────────────────────────────────────────────── │
-    │   keep                                             64.0K                 ─ ◂ │
-    │   int8 g32                                         36.0K  1.53e-8 0.0015 %~  │
-    │ ▌•int8 g64                                         34.0K  1.53e-8 0.0015 %   │
-    │   int8 g128                                        33.0K  1.53e-8 0.0015 %~◂ │
-    │   int6 g64                                         26.0K  2.44e-7  0.024 %~◂ │
+    │ What if ─────────────────────────────────── size       MSE   relative ◂ best │
+    │   keep                                          64.0K                   ─ ◂  │
+    │   int8 g32                                      36.0K   1.53e-8  0.0015 %~   │
+    │ ▌•int8 g64                                      34.0K   1.53e-8  0.0015 %    │
+    │   int8 g128                                     33.0K   1.53e-8  0.0015 %~◂  │
+    │   int6 g64                                      26.0K   2.44e-7   0.024 %~◂  │
     └──────────────────────────────────────────────────────────────────── 11–25/32 ┘
      160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 1/7
      Enter take it   u undo   = every dtype   - fewer   Esc to the tree   ? help
@@ -268,14 +268,14 @@ fn excluded_by_hand() {
     │▌   embed.weight        keep   64.0K        ─         ││ Loss ─────────────────────────────────── │
     │                                                      ││ nothing is lost: it is kept              │
     │                                                      ││                                          │
-    │                                                      ││ What if ──────────────────────────────── │
-    │                                                      ││  •keep                  64.0K        ─ ◂ │
-    │                                                      ││   int8 g32              36.0K 0.0015 %~  │
-    │                                                      ││   int8 g64              34.0K 0.0015 %   │
-    │                                                      ││   int8 g128             33.0K 0.0015 %~◂ │
-    │                                                      ││   int6 g64              26.0K  0.024 %~◂ │
-    │                                                      ││   int5 g64              22.0K  0.098 %~◂ │
-    │                                                      ││   uint4 g64             18.0K   0.39 %~◂ │
+    │                                                      ││ What if ───────── size   relative ◂ best │
+    │                                                      ││  •keep                64.0K         ─ ◂  │
+    │                                                      ││   int8 g32            36.0K  0.0015 %~   │
+    │                                                      ││   int8 g64            34.0K  0.0015 %    │
+    │                                                      ││   int8 g128           33.0K  0.0015 %~◂  │
+    │                                                      ││   int6 g64            26.0K   0.024 %~◂  │
+    │                                                      ││   int5 g64            22.0K   0.098 %~◂  │
+    │                                                      ││   uint4 g64           18.0K    0.39 %~◂  │
     └───────────────────────────────────────────────── 9/9 ┘└───────────────────────────────── 1–15/19 ┘
      160 KiB → 115 KiB · 11.51 bits/weight · loss not measured
      exclude embed.weight

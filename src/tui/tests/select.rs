@@ -149,14 +149,15 @@ fn marks_become_a_rule() {
 fn the_page_of_rules() {
     let made = "E n f f = u i n t 4 , g r o u p _ s i z e = 3 2 Enter n n o r m = k e e p Enter";
     assert_eq!(rules(made), "ff=uint4 group 32 · norm=keep");
-    assert_eq!(rules(&format!("{made} Space")), "off ff=uint4 group 32 · norm=keep");
-    assert_eq!(rules(&format!("{made} j Space")), "ff=uint4 group 32 · off norm=keep");
-    assert_eq!(rules(&format!("{made} J")), "norm=keep · ff=uint4 group 32");
-    assert_eq!(rules(&format!("{made} J J K")), "ff=uint4 group 32 · norm=keep");
-    assert_eq!(rules(&format!("{made} x")), "norm=keep");
+    // The cursor is at what was written last.
+    assert_eq!(rules(&format!("{made} Space")), "ff=uint4 group 32 · off norm=keep");
+    assert_eq!(rules(&format!("{made} k Space")), "off ff=uint4 group 32 · norm=keep");
+    assert_eq!(rules(&format!("{made} K")), "norm=keep · ff=uint4 group 32");
+    assert_eq!(rules(&format!("{made} K K J")), "ff=uint4 group 32 · norm=keep");
+    assert_eq!(rules(&format!("{made} x")), "ff=uint4 group 32");
     assert_eq!(rules(&format!("{made} x u")), "ff=uint4 group 32 · norm=keep");
     assert_eq!(
-        rules(&format!("{made} j e Backspace Backspace Backspace Backspace i n t 4 Enter")),
+        rules(&format!("{made} e Backspace Backspace Backspace Backspace i n t 4 Enter")),
         "ff=uint4 group 32 · norm=int4"
     );
     assert_snapshot!(after(SMALL, (100, 20), &format!("{made} Esc + e m b Enter x E")), @"

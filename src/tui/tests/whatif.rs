@@ -27,7 +27,7 @@ fn the_table_stands_below_the_loss_as_the_cursor_rests() {
     │▌   embed.weight            512×64      int8   34.0K 0.0015 %  ██████ ││ Loss ─────────────────────────────────────── │
     │                                                                      ││ MSE          1.53e-8  SQNR           48.2 dB │
     │                                                                      ││ max error    3.71e-4  relative      0.0015 % │
-    │                                                                      ││ damage       1.22e-4  of all           100 % │
+    │                                                                      ││ damage       1.22e-4  of measured      100 % │
     │                                                                      ││ from every value; damage estimated by size   │
     │                                                                      ││                                              │
     │                                                                      ││ Weights                Errors                │
@@ -43,12 +43,12 @@ fn the_table_stands_below_the_loss_as_the_cursor_rests() {
     │                                                                      ││   █                              ▁▁▂▃▄▄▅▆▇▇█ │
     │                                                                      ││ ▂▂█▂                   ▁▂▃▃▄▅▆▆▇████████████ │
     │                                                                      ││                                              │
-    │                                                                      ││ What if ──────────────────────────────────── │
-    │                                                                      ││   keep             64.0K                 ─ ◂ │
-    │                                                                      ││   int8 g32         36.0K  1.53e-8 0.0015 %~  │
-    │                                                                      ││  •int8 g64         34.0K  1.53e-8 0.0015 %   │
-    │                                                                      ││   int8 g128        33.0K  1.53e-8 0.0015 %~◂ │
-    │                                                                      ││   int6 g64         26.0K  2.44e-7  0.024 %~◂ │
+    │                                                                      ││ What if ───────────── size   relative ◂ best │
+    │                                                                      ││   keep                    64.0K         ─ ◂  │
+    │                                                                      ││   int8 g32                36.0K  0.0015 %~   │
+    │                                                                      ││  •int8 g64                34.0K  0.0015 %    │
+    │                                                                      ││   int8 g128               33.0K  0.0015 %~◂  │
+    │                                                                      ││   int6 g64                26.0K   0.024 %~◂  │
     └───────────────────────────────────────────────────────────────── 9/9 ┘└───────────────────────────────────── 1–29/36 ┘
      160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 1/7
      x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
@@ -115,15 +115,15 @@ fn marks_and_groups_have_a_table_of_their_own() {
     │ ●▾ blocks                  8 tensors   int8   51.2K                  ││ 2 tensors of them kept as they are           │
     │▌●  ▸ 0                     4 tensors   int8   25.6K                  ││ 96.0 KiB → 51.0 KiB (53 %)                   │
     │ ●  ▸ 1                     4 tensors   int8   25.6K                  ││                                              │
-    │    embed.weight            512×64      int8   34.0K                  ││ What if ──────────────────────────────────── │
-    │                                                                      ││   keep             96.0K                 ─ ◂ │
-    │                                                                      ││   group 32         54.0K  1.53e-8 0.0015 %~  │
-    │                                                                      ││ ▌•as it is now     51.0K  1.53e-8 0.0015 %~  │
-    │                                                                      ││   group 128        49.5K  1.53e-8 0.0015 %~◂ │
-    │                                                                      ││   int6             39.0K  2.44e-7  0.024 %~◂ │
-    │                                                                      ││   int5             33.0K  9.77e-7  0.098 %~◂ │
-    │                                                                      ││   uint4            27.0K  3.91e-6   0.39 %~◂ │
-    │                                                                      ││   int4             27.0K  3.91e-6   0.39 %~  │
+    │    embed.weight            512×64      int8   34.0K                  ││ What if ───────────── size   relative ◂ best │
+    │                                                                      ││   keep                    96.0K         ─ ◂  │
+    │                                                                      ││   group 32                54.0K  0.0015 %~   │
+    │                                                                      ││ ▌•as it is now            51.0K  0.0015 %~   │
+    │                                                                      ││   group 128               49.5K  0.0015 %~◂  │
+    │                                                                      ││   int6                    39.0K   0.024 %~◂  │
+    │                                                                      ││   int5                    33.0K   0.098 %~◂  │
+    │                                                                      ││   uint4                   27.0K    0.39 %~◂  │
+    │                                                                      ││   int4                    27.0K    0.39 %~   │
     │                                                                      ││                                              │
     │                                                                      ││                                              │
     │                                                                      ││                                              │
