@@ -24,7 +24,7 @@ mod unix {
     use vt100::{Cell, Color, Screen};
 
     /// Columns and rows.
-    const SIZE: (u16, u16) = (120, 36);
+    const SIZE: (u16, u16) = (112, 32);
     /// Width and height of a cell.
     const CELL: (f32, f32) = (8.4, 18.0);
     const MARGIN: f32 = 10.0;
@@ -40,7 +40,7 @@ mod unix {
     const PICTURES: &[(&str, &[Step])] = &[
         ("desk", &[UINT4, ("/0.self_attn.q_proj\r", "q_proj"), ("\x1b", "Weights")]),
         ("what-if", &[UINT4, ("]e", "number 1"), ("W", "take it"), ("kkkk", "")]),
-        ("map", &[UINT4, ("+down_proj\r", "marked"), ("tint6\r", "int6"), ("\x1bM", "Map")]),
+        ("map", &[UINT4, ("+down_proj\r", "marked"), ("tint6\r", "int6"), ("\x1b", ""), ("M", "Map")]),
         (
             "rules",
             &[
@@ -52,7 +52,7 @@ mod unix {
                 ("E", "decides"),
             ],
         ),
-        ("convert", &[UINT4, ("+down_proj\r", "marked"), ("tint8\r", "int8"), ("\x1bc", "disk")]),
+        ("convert", &[UINT4, ("+down_proj\r", "marked"), ("tint8\r", "int8"), ("\x1b", ""), ("c", "disk")]),
     ];
 
     /// The recording: as above, a frame after each step.
@@ -263,15 +263,22 @@ mod unix {
                 CELL.1
             );
         }
-        if text.trim().is_empty() {
-            return;
-        }
-        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        // Word by word, so that every one stands in its column whatever the font's widths are.
         let base = top + CELL.1 * 0.75;
-        let _ = writeln!(
-            out,
-            r#"<text x="{left:.1}" y="{base:.1}" textLength="{width:.1}" lengthAdjust="spacingAndGlyphs" fill="{ink}"{more}>{text}</text>"#
-        );
+        let chars: Vec<char> = text.chars().collect();
+        let mut at = 0;
+        while let Some(begin) = (at..chars.len()).find(|i| chars[*i] != ' ') {
+            let end = (begin..chars.len()).find(|i| chars[*i] == ' ').unwrap_or(chars.len());
+            let word: String = chars[begin..end].iter().collect();
+            let word = word.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            let x = left + begin as f32 * CELL.0;
+            let length = (end - begin) as f32 * CELL.0;
+            let _ = writeln!(
+                out,
+                r#"<text x="{x:.1}" y="{base:.1}" textLength="{length:.1}" lengthAdjust="spacingAndGlyphs" fill="{ink}"{more}>{word}</text>"#
+            );
+            at = end;
+        }
     }
 
     fn open(extra: &str) -> String {

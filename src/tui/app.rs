@@ -248,6 +248,8 @@ pub struct App {
     pub clipboard: Option<(Family, Patch)>,
     /// Conversions, the latest last.
     pub jobs: Vec<Conversion>,
+    /// Tensors whose trials are asked for once those before them are done.
+    pub waiting: VecDeque<TensorId>,
     /// Trials asked for, by row.
     pub asked: HashMap<String, Action>,
     /// The time, as last told.
@@ -309,6 +311,7 @@ impl App {
             keymap: Keymap::default(),
             clipboard: None,
             jobs: Vec::new(),
+            waiting: VecDeque::new(),
             asked: HashMap::new(),
             now,
             rest_at: Some(now),

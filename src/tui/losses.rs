@@ -47,8 +47,18 @@ pub struct Losses {
     alpha: Vec<f32>,
     /// By row of the current plan.
     now: Vec<Option<Known>>,
-    sums: Vec<Sums>,
+    /// Whether no tensor has a part in two rows.
+    one_each: bool,
+    /// Rows of which something became known since the last adding up.
+    changed: Vec<u32>,
+    /// By tensor.
+    own: Vec<Sums>,
+    /// Before each block of tensors, the sums of all before it; at the end, of all.
+    blocks: Vec<Sums>,
 }
+
+/// Tensors whose sums are put together.
+const BLOCK: usize = 512;
 
 /// Sums over measured rows, from which a group's figures follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -81,6 +91,28 @@ impl Sums {
             self.squared_weight += error / loss.relative_error;
         }
         self.damage += f64::from(alpha) * loss.weighed();
+    }
+    /// Adds others.
+    fn merge(&mut self, other: &Self) {
+        self.measured += other.measured;
+        self.sampled += other.sampled;
+        self.failed += other.failed;
+        self.elements += other.elements;
+        self.squared_error += other.squared_error;
+        self.squared_weight += other.squared_weight;
+        self.damage += other.damage;
+    }
+    /// These less some that are part of them.
+    fn without(&self, part: &Self) -> Self {
+        Self {
+            measured: self.measured - part.measured,
+            sampled: self.sampled - part.sampled,
+            failed: self.failed - part.failed,
+            elements: self.elements - part.elements,
+            squared_error: (self.squared_error - part.squared_error).max(0.0),
+            squared_weight: (self.squared_weight - part.squared_weight).max(0.0),
+            damage: (self.damage - part.damage).max(0.0),
+        }
     }
     /// Σ(w−ŵ)²/Σw².
     pub fn relative_error(&self) -> f64 {
@@ -142,6 +174,7 @@ impl Losses {
         if better {
             if let Some(slot) = self.now.get_mut(row) {
                 *slot = Some(known.clone());
+                self.changed.push(row as u32);
             }
             self.note(family, answer.name, answer.action, known);
         }
@@ -156,6 +189,7 @@ impl Losses {
             && let Some(slot) = self.now.get_mut(row)
         {
             *slot = Some(known.clone());
+            self.changed.push(row as u32);
         }
         self.note(family, name, action, known);
     }
@@ -198,34 +232,57 @@ impl Losses {
             let known = list.iter().find(|(f, a, _)| *f == family && *a == row.action);
             self.now.push(known.map(|(.., k)| k.clone()));
         }
+        let mut seen = vec![false; tensors];
+        let first = |r: &crate::core::Row| r.sources.first().map(|id| id.index());
+        self.one_each = board.plan.rows.iter().filter_map(first).all(|id| match seen.get_mut(id) {
+            Some(slot) => !std::mem::replace(slot, true),
+            None => false,
+        });
+        // Everything may be another by now.
+        self.own.clear();
         self.sum_up(board, tensors);
     }
 
-    /// Adds up what is known: something became so.
+    /// Adds up what is known: something became so. Only what changed is added up anew: a frame does this, at any size of
+    /// model.
     pub fn sum_up(&mut self, board: &Board, tensors: usize) {
-        let mut own = vec![Sums::default(); tensors];
-        for (row, known) in board.plan.rows.iter().zip(&self.now) {
-            let Some(id) = row.sources.first().map(|id| id.index()) else { continue };
-            let Some(sums) = own.get_mut(id) else { continue };
-            let alpha = self.alpha.get(id).copied().unwrap_or(1.0);
-            match known {
-                Some(Known::Loss(loss, quality)) => sums.add(loss, *quality, row.elements(), alpha),
-                Some(Known::Failed(_)) => sums.failed += 1,
-                None => {}
+        let whole = !self.one_each || self.own.len() != tensors || self.changed.len() > tensors / 8;
+        if whole {
+            self.own.clear();
+            self.own.resize(tensors, Sums::default());
+            for row in 0..board.plan.rows.len() {
+                self.take(board, row);
+            }
+        } else {
+            for row in std::mem::take(&mut self.changed) {
+                let id = board.plan.rows[row as usize].sources.first().map(|id| id.index());
+                if let Some(slot) = id.and_then(|id| self.own.get_mut(id)) {
+                    *slot = Sums::default();
+                }
+                self.take(board, row as usize);
             }
         }
-        self.sums.clear();
+        self.changed.clear();
+        self.blocks.clear();
         let mut total = Sums::default();
-        self.sums.push(total);
-        for s in own {
-            total.measured += s.measured;
-            total.sampled += s.sampled;
-            total.failed += s.failed;
-            total.elements += s.elements;
-            total.squared_error += s.squared_error;
-            total.squared_weight += s.squared_weight;
-            total.damage += s.damage;
-            self.sums.push(total);
+        for block in self.own.chunks(BLOCK) {
+            self.blocks.push(total);
+            block.iter().for_each(|s| total.merge(s));
+        }
+        self.blocks.push(total);
+    }
+
+    /// Adds what is known of a row to its tensor's sums.
+    fn take(&mut self, board: &Board, row: usize) {
+        let (Some(known), Some(r)) = (self.now.get(row), board.plan.rows.get(row)) else { return };
+        let Some(id) = r.sources.first().map(|id| id.index()) else { return };
+        let Some(sums) = self.own.get_mut(id) else { return };
+        match known {
+            Some(Known::Loss(loss, quality)) => {
+                sums.add(loss, *quality, r.elements(), self.alpha.get(id).copied().unwrap_or(1.0));
+            }
+            Some(Known::Failed(_)) => sums.failed += 1,
+            None => {}
         }
     }
 
@@ -244,24 +301,25 @@ impl Losses {
     }
     /// What a tensor's error is estimated to cost, and as a share of what all measured ones do.
     pub fn damage(&self, r: &Range<usize>) -> Option<(f64, f64)> {
-        let all = self.sums.last()?.damage;
+        let all = self.blocks.last()?.damage;
         let sums = self.sums(r);
         (sums.measured > 0).then(|| (sums.damage, if all > 0.0 { sums.damage / all } else { 0.0 }))
     }
     /// Sums over a range of tensors.
     pub fn sums(&self, r: &Range<usize>) -> Sums {
-        match (self.sums.get(r.start), self.sums.get(r.end)) {
-            (Some(a), Some(b)) => Sums {
-                measured: b.measured - a.measured,
-                sampled: b.sampled - a.sampled,
-                failed: b.failed - a.failed,
-                elements: b.elements - a.elements,
-                squared_error: (b.squared_error - a.squared_error).max(0.0),
-                squared_weight: (b.squared_weight - a.squared_weight).max(0.0),
-                damage: (b.damage - a.damage).max(0.0),
-            },
-            _ => Sums::default(),
+        let (start, end) = (r.start.min(self.own.len()), r.end.min(self.own.len()));
+        let (first, last) = (start.div_ceil(BLOCK), end / BLOCK);
+        let mut sums = Sums::default();
+        if first >= last {
+            self.own.get(start..end).unwrap_or_default().iter().for_each(|s| sums.merge(s));
+            return sums;
         }
+        self.own[start..first * BLOCK].iter().for_each(|s| sums.merge(s));
+        if let (Some(a), Some(b)) = (self.blocks.get(first), self.blocks.get(last)) {
+            sums.merge(&b.without(a));
+        }
+        self.own[last * BLOCK..end].iter().for_each(|s| sums.merge(s));
+        sums
     }
     /// The histograms of a row, where they are still held.
     pub fn measure(&self, family: Family, name: &str, action: &Action) -> Option<&Measure> {

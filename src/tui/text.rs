@@ -11,16 +11,11 @@ pub fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
-    let mut out = String::new();
-    let mut used = 0;
-    for c in text.chars() {
-        let w = c.width().unwrap_or(0);
-        if used + w + 1 > columns {
-            break;
-        }
-        used += w;
-        out.push(c);
-    }
+    // Measured as a whole: a sign can change the width of the one before it.
+    let fits = |end: usize| text.get(..end).is_some_and(|head| width(head) < columns);
+    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+    let end = ends.take_while(|end| fits(*end)).last().unwrap_or(0);
+    let mut out = text.get(..end).unwrap_or_default().to_owned();
     if columns > 0 {
         out.push('…');
     }
@@ -32,20 +27,11 @@ pub fn cut_left(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
-    let mut tail = Vec::new();
-    let mut used = 0;
-    for c in text.chars().rev() {
-        let w = c.width().unwrap_or(0);
-        if used + w + 1 > columns {
-            break;
-        }
-        used += w;
-        tail.push(c);
-    }
-    if columns > 0 {
-        tail.push('…');
-    }
-    tail.into_iter().rev().collect()
+    let fits = |start: usize| text.get(start..).is_some_and(|tail| width(tail) < columns);
+    let starts = text.char_indices().rev().map(|(at, _)| at);
+    let start = starts.take_while(|start| fits(*start)).last().unwrap_or(text.len());
+    let tail = text.get(start..).unwrap_or_default();
+    if columns > 0 { format!("…{tail}") } else { String::new() }
 }
 
 /// Lines of at most that many columns, broken at blanks where there are any.

@@ -54,7 +54,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
             work::look_at_jobs(app);
             trials::rest(app, &mut fx);
         }
-        Msg::Answers(answers) => trials::answers(app, answers),
+        Msg::Answers(answers) => trials::answers(app, answers, &mut fx),
         Msg::Started(started) => work::started(app, started),
         Msg::Saved(saved) => work::saved(app, saved),
     }

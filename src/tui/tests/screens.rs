@@ -64,7 +64,7 @@ fn the_inspector_over_the_tree() {
     │   █                                                       ▁▁▂▂▃▃▃▄▄▅▅▆▆▇▇▇██ │
     │ ▂▂█▂                                   ▁▁▂▂▂▃▃▄▄▅▅▅▆▆▇▇█████████████████████ │
     │                                                                              │
-    │ What if ─────────────────────────────────── size       MSE   relative ◂ best │
+    │ What if ──────────────────────────────────────── size       MSE  relative ◂  │
     │   keep                                          64.0K                   ─ ◂  │
     │   int8 g32                                      36.0K   1.53e-8  0.0015 %~   │
     │ ▌•int8 g64                                      34.0K   1.53e-8  0.0015 %    │
@@ -268,7 +268,7 @@ fn excluded_by_hand() {
     │▌   embed.weight        keep   64.0K        ─         ││ Loss ─────────────────────────────────── │
     │                                                      ││ nothing is lost: it is kept              │
     │                                                      ││                                          │
-    │                                                      ││ What if ───────── size   relative ◂ best │
+    │                                                      ││ What if ────────────── size  relative ◂  │
     │                                                      ││  •keep                64.0K         ─ ◂  │
     │                                                      ││   int8 g32            36.0K  0.0015 %~   │
     │                                                      ││   int8 g64            34.0K  0.0015 %    │

@@ -166,7 +166,7 @@ fn the_page_of_rules() {
     │  name                  to      size    error  damage ││ 8 tensors · 6 quantized, 2 kept          │
     │▌ ▾ blocks              mixed  37.2K                  ││ 96.2 KiB → 37.2 KiB (39 %)               │
     │    ▸ 0                 mixed  18.6K                  ││ 49.3 K parameters · 6.19 bits each       │
-    │ ┌ Rules · the last word counts ────────────────────────────────────────────────────────────────┐ │
+    │ ┌ Rules · later ones win, what keeps a layer stays ────────────────────────────────────────────┐ │
     │ │   on  whose   pattern                        says                 matches  decides           │ │
     │ │ ▌ [x] rule    ff                             uint4,group_size=32        2        2           │ │
     │ │   [x] rule    norm                           keep                       2        2           │ │

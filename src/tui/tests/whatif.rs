@@ -43,7 +43,7 @@ fn the_table_stands_below_the_loss_as_the_cursor_rests() {
     │                                                                      ││   █                              ▁▁▂▃▄▄▅▆▇▇█ │
     │                                                                      ││ ▂▂█▂                   ▁▂▃▃▄▅▆▆▇████████████ │
     │                                                                      ││                                              │
-    │                                                                      ││ What if ───────────── size   relative ◂ best │
+    │                                                                      ││ What if ────────────────── size  relative ◂  │
     │                                                                      ││   keep                    64.0K         ─ ◂  │
     │                                                                      ││   int8 g32                36.0K  0.0015 %~   │
     │                                                                      ││  •int8 g64                34.0K  0.0015 %    │
@@ -115,7 +115,7 @@ fn marks_and_groups_have_a_table_of_their_own() {
     │ ●▾ blocks                  8 tensors   int8   51.2K                  ││ 2 tensors of them kept as they are           │
     │▌●  ▸ 0                     4 tensors   int8   25.6K                  ││ 96.0 KiB → 51.0 KiB (53 %)                   │
     │ ●  ▸ 1                     4 tensors   int8   25.6K                  ││                                              │
-    │    embed.weight            512×64      int8   34.0K                  ││ What if ───────────── size   relative ◂ best │
+    │    embed.weight            512×64      int8   34.0K                  ││ What if ────────────────── size  relative ◂  │
     │                                                                      ││   keep                    96.0K         ─ ◂  │
     │                                                                      ││   group 32                54.0K  0.0015 %~   │
     │                                                                      ││ ▌•as it is now            51.0K  0.0015 %~   │

@@ -75,6 +75,12 @@ pub fn ask_all(
     fx: &mut Vec<Effect>,
 ) -> usize {
     let mut asked = 0;
+    // All at once would hold up the keys of a large model's desk.
+    let (ids, later) = ids.split_at(ids.len().min(AT_ONCE));
+    if !later.is_empty() {
+        app.waiting = later.iter().copied().collect();
+        asked = later.iter().filter(|id| app.board.row(**id).is_some_and(|r| r.is_lossy())).count();
+    }
     for id in ids {
         // Of what is fused from several tensors, one asks.
         if app.board.row(*id).is_some_and(|r| r.sources.first() != Some(id)) || is_exact(app, *id) {
@@ -83,6 +89,20 @@ pub fn ask_all(
         asked += usize::from(ask(app, *id, priority(*id), fx));
     }
     asked
+}
+
+/// So many trials are asked for at a time.
+const AT_ONCE: usize = 4096;
+
+/// Asks for more of those that wait, where there is room.
+fn feed(app: &mut App, fx: &mut Vec<Effect>) {
+    while app.asked.len() < AT_ONCE / 2
+        && let Some(id) = app.waiting.pop_front()
+    {
+        if !is_exact(app, id) && app.board.row(id).is_some_and(|r| r.sources.first() == Some(&id)) {
+            ask(app, id, Priority::Rest, fx);
+        }
+    }
 }
 
 /// A model of at most this many bytes is measured as it is opened; a larger one is not read from end to end unasked.
@@ -128,7 +148,7 @@ fn say(app: &mut App, ids: &[TensorId], asked: usize) {
 }
 
 /// Takes answers.
-pub fn answers(app: &mut App, answers: Vec<Answer>) {
+pub fn answers(app: &mut App, answers: Vec<Answer>, fx: &mut Vec<Effect>) {
     let (mut news, mut tried) = (false, false);
     for answer in answers {
         tried |= answer.what_if;
@@ -138,6 +158,7 @@ pub fn answers(app: &mut App, answers: Vec<Answer>) {
         }
         news |= app.losses.answer(&app.board, answer);
     }
+    feed(app, fx);
     if news && app.asked.is_empty() {
         look_at_group(app);
     }

@@ -127,6 +127,7 @@ pub fn stop(app: &mut App, fx: &mut Vec<Effect>) {
     } else if app.backend.trials_running() + app.backend.trying() > 0 {
         app.backend.cancel_trials();
         app.asked.clear();
+        app.waiting.clear();
         app.say("the trials are stopped");
     } else {
         let quit = app.keymap.keys_of(Action::Quit).unwrap_or_default();

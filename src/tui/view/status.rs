@@ -49,7 +49,7 @@ pub fn figures(app: &App, pen: &mut Pen) {
         _ => format!("mean MSE {}{}", units::error(sums.mse()), if sums.sampled > 0 { "~" } else { "" }),
     };
     let failed = sums.failed;
-    let running = app.backend.trials_running();
+    let running = app.backend.trials_running() + app.waiting.len();
     let mut fields = vec![
         format!("{} → {}", units::size(t.bytes_before), units::size(t.bytes_after)),
         format!("{:.2} bits/weight", t.bits_per_weight),

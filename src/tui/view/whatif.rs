@@ -18,7 +18,7 @@ fn with_mse(w: u16) -> bool {
 
 /// What stands above the figures.
 pub fn heading(w: u16) -> &'static str {
-    if with_mse(w) { "size       MSE   relative ◂ best" } else { "size   relative ◂ best" }
+    if with_mse(w) { "size       MSE  relative ◂ " } else { "size  relative ◂ " }
 }
 
 /// Draws a line: what it is, its size and loss, and whether it is the best of its size. From narrow ones the MSE goes.
