@@ -56,6 +56,26 @@ pub fn pool(threads: usize, name: &'static str) -> Result<ThreadPool> {
         .map_err(|e| Error::failed(format!("cannot start {threads} threads: {e}")).because(e))
 }
 
+/// A pool whose threads give way to the rest of the program: a key is answered first, however many trials run.
+pub fn quiet_pool(threads: usize, name: &'static str) -> Result<ThreadPool> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(move |i| format!("{name}-{i}"))
+        .start_handler(|_| give_way())
+        .build()
+        .map_err(|e| Error::failed(format!("cannot start {threads} threads: {e}")).because(e))
+}
+
+/// Makes the calling thread less urgent. Only Linux lets a thread say so by itself; elsewhere the system's own scheduling
+/// prefers who waits for input.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    {
+        // One that may not is as urgent as before.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+    }
+}
+
 /// What a panic said.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text =

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use rayon::ThreadPool;
 
-use super::{Limits, panic_message, pool};
+use super::{Limits, panic_message, quiet_pool};
 use crate::core::error::Kind;
 use crate::core::histogram::Histogram;
 use crate::core::plan::{Action, Row};
@@ -197,7 +197,7 @@ impl Trials {
             changed: Condvar::new(),
             opened,
             // Half of the memory; the other half is a conversion's, which may run beside.
-            pool: pool(Limits { memory: limits.memory / 2, ..limits }.workers(1 << 18, 0, 0)?, "trial")?,
+            pool: quiet_pool(Limits { memory: limits.memory / 2, ..limits }.workers(1 << 18, 0, 0)?, "trial")?,
             wake: Box::new(wake),
         });
         // Two of them keep the pool busy while one is between tensors.
