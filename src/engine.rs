@@ -49,19 +49,19 @@ impl Limits {
 
 /// A pool of its own, so that no library's work waits behind ours or the other way round.
 pub fn pool(threads: usize, name: &'static str) -> Result<ThreadPool> {
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(move |i| format!("{name}-{i}"))
-        .build()
-        .map_err(|e| Error::failed(format!("cannot start {threads} threads: {e}")).because(e))
+    started(threads, name, |_| ())
 }
 
 /// A pool whose threads give way to the rest of the program: a key is answered first, however many trials run.
 pub fn quiet_pool(threads: usize, name: &'static str) -> Result<ThreadPool> {
+    started(threads, name, |_| give_way())
+}
+
+fn started(threads: usize, name: &'static str, begin: fn(usize)) -> Result<ThreadPool> {
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(move |i| format!("{name}-{i}"))
-        .start_handler(|_| give_way())
+        .start_handler(begin)
         .build()
         .map_err(|e| Error::failed(format!("cannot start {threads} threads: {e}")).because(e))
 }

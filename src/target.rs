@@ -113,7 +113,10 @@ pub trait Target: Sync {
         Ok((ids.par_iter().map(row).collect::<Result<_>>()?, Vec::new()))
     }
     /// Other ways to treat a tensor that is treated by `recipe`, or that is kept: what is tried first comes first.
-    fn alternatives(&self, recipe: Option<&Recipe>) -> Vec<Alternative>;
+    fn alternatives(&self, _recipe: Option<&Recipe>) -> Vec<Alternative> {
+        let dtype = |d: DtypeInfo| Patch { dtype: Some(d.name), ..Patch::default() };
+        self.dtypes().into_iter().map(|d| Alternative { patch: dtype(d), usual: true }).collect()
+    }
     /// What becomes of each of some tensors when each of some patches is laid over what the settings say of it.
     fn variants(
         &self,

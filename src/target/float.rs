@@ -6,13 +6,13 @@ use serde_json::json;
 use super::codec::{Codec, Geometry, Piece, Prepared, Values};
 use super::layout::{Context, Description, pretty};
 use super::metadata::Facts;
-use super::{Alternative, DtypeInfo, Knob, Target, kept, row_of};
+use super::{DtypeInfo, Knob, Target, kept, row_of};
 use crate::core::dtype::{Storage, StorageExt};
 use crate::core::model::{Encoding, TensorId};
 use crate::core::plan::{Action, Part, Plan, Row};
-use crate::core::recipe::{Family, Recipe};
+use crate::core::recipe::Family;
 use crate::core::rules::Decision;
-use crate::core::{Cancel, Dtype, Error, Model, Patch, Result, Settings};
+use crate::core::{Cancel, Dtype, Error, Model, Result, Settings};
 use crate::quant::cast;
 
 /// The target.
@@ -87,11 +87,6 @@ impl Target for Float {
         }
         let part = Part { name: tensor.name.clone(), storage, shape: tensor.shape.clone() };
         Ok(row_of(tensor, id, decision, Action::Cast(storage), vec![part], None))
-    }
-
-    fn alternatives(&self, _: Option<&Recipe>) -> Vec<Alternative> {
-        let names = self.dtypes().into_iter();
-        names.map(|d| Alternative { patch: Patch { dtype: Some(d.name), ..Patch::default() }, usual: true }).collect()
     }
 
     fn codec(&self, shape: &[u64], _: Storage, action: &Action) -> Result<Box<dyn Codec>> {

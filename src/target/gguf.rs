@@ -9,9 +9,8 @@ pub mod sheet;
 
 use super::codec::Codec;
 use super::layout;
-use super::{Alternative, DtypeInfo, Knob, Target};
+use super::{DtypeInfo, Knob, Target};
 use crate::core::plan::{Action, Plan, Row};
-use crate::core::recipe::Recipe;
 use crate::core::rules::Decision;
 use crate::core::{Dtype, Error, Family, Model, Patch, Result, Settings, Storage, TensorId};
 use crate::format::gguf::Type;
@@ -85,11 +84,6 @@ impl Target for Gguf {
 
     fn rows(&self, model: &Model, settings: &Settings) -> Result<(Vec<Row>, Vec<String>)> {
         Sheet::new(model, settings)?.rows()
-    }
-
-    fn alternatives(&self, _: Option<&Recipe>) -> Vec<Alternative> {
-        let names = self.dtypes().into_iter();
-        names.map(|d| Alternative { patch: Patch { dtype: Some(d.name), ..Patch::default() }, usual: true }).collect()
     }
 
     fn variants(

@@ -261,10 +261,8 @@ fn target(app: &mut App, family: Family) {
         return app.say(format!("{family} is the target already"));
     }
     let choice = app.backend.settings_for(family, app.session.settings());
-    let said = |rules: usize, overrides: usize| rules + overrides;
-    let before = app.session.settings();
-    let dropped = said(before.rules.len(), before.overrides.len())
-        - said(choice.rules.len(), choice.overrides.len()).min(said(before.rules.len(), before.overrides.len()));
+    let now = app.session.settings();
+    let dropped = (now.rules.len() + now.overrides.len()).saturating_sub(choice.rules.len() + choice.overrides.len());
     app.session.edit(format!("target {family}"), Edit::Target(Box::new(choice)));
     match replan(app) {
         Ok(()) => {
