@@ -29,6 +29,7 @@ pub mod update;
 mod view;
 pub mod whatif;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -61,6 +62,10 @@ pub struct Options {
 
 /// Frames are not drawn more often than this for news from the engine; a key is answered at once.
 const FRAME: Duration = Duration::from_millis(33);
+/// More tensors than this take longer to plan than a person should wait to see them.
+const SEEN_FIRST: usize = 20_000;
+/// Answers that are taken between two frames: a key never waits for more.
+const AT_A_TIME: usize = 256;
 /// How long a conversion may take to clean up when the program is told to end.
 const CLEAN_UP: Duration = Duration::from_secs(20);
 
@@ -82,7 +87,12 @@ pub fn run(
     let io = |e: std::io::Error| Error::failed(format!("the terminal cannot be used: {e}")).because(e);
     let waker = stage.waker();
     let (session, backend) = make(waker.clone())?;
-    let mut app = App::new(session, backend, Instant::now())?;
+    // A large model is seen before its plan is made; of any other, a settings error is told before the screen is taken.
+    let is_large = session.model.tensors.len() > SEEN_FIRST;
+    let mut app = App::unplanned(session, backend, Instant::now());
+    if !is_large {
+        app.plan()?;
+    }
     app.panic_key = std::env::var_os("MIXDOWN_TEST_PANIC").is_some_and(|v| v == "ui");
     if let Some(text) = options.greeting {
         app.say(text);
@@ -90,6 +100,10 @@ pub fn run(
     stage.config.clone().apply(&mut app, stage.wish, &stage.environment);
     let (screen, events) = stage.open().map_err(io)?;
     screen.set_mouse(app.mouse).map_err(io)?;
+    if is_large {
+        screen.draw(|frame| view::draw(&mut app, frame)).map_err(io)?;
+        app.plan()?;
+    }
     let ended = turn(&mut app, screen, events, &waker, options.profile.as_deref());
     end_jobs(&mut app);
     if let Some(keep) = options.keep.filter(|_| app.session.is_dirty()) {
@@ -106,14 +120,16 @@ fn turn(
     waker: &Waker,
     profile: Option<&dyn Fn(&str)>,
 ) -> std::io::Result<Ended> {
-    let mut drawn = Instant::now();
+    let drawn = Instant::now();
     let mut name = app.session.profile.name.clone();
     screen.draw(|frame| view::draw(app, frame))?;
     let effects = update::update(app, Msg::Opened);
     update::perform(app, effects);
-    let mut stale = false;
+    // Whether the engine has something, and when it was last asked for it.
+    let (mut stale, mut looked) = (false, drawn);
+    let mut backlog = VecDeque::new();
     loop {
-        let deadline = app.next_deadline().into_iter().chain(stale.then(|| drawn + FRAME)).min();
+        let deadline = app.next_deadline().into_iter().chain(stale.then(|| looked + FRAME)).min();
         let first = match deadline {
             Some(at) => match events.recv_timeout(at.saturating_duration_since(Instant::now())) {
                 Ok(event) => Some(event),
@@ -150,11 +166,17 @@ fn turn(
                 Event::Wake => {}
             }
         }
-        stale |= waker.take();
-        let draws = at_once || due || stale && drawn.elapsed() >= FRAME;
-        // Answers are summed up over the whole model: once a frame, however fast they come.
-        if stale && draws {
-            messages.push(Msg::Answers(app.backend.drain()));
+        // It stays raised until the answers are taken: until then there is nothing to be woken for.
+        stale |= waker.is_raised();
+        let news = stale && looked.elapsed() >= FRAME;
+        let draws = at_once || due || news;
+        if news {
+            waker.take();
+            backlog.extend(app.backend.drain());
+            let some = backlog.drain(..backlog.len().min(AT_A_TIME)).collect();
+            messages.push(Msg::Answers(some));
+            stale = !backlog.is_empty();
+            looked = Instant::now();
         }
         for msg in messages {
             let effects = update::update(app, msg);
@@ -182,8 +204,6 @@ fn turn(
         }
         if draws {
             screen.draw(|frame| view::draw(app, frame))?;
-            drawn = Instant::now();
-            stale = false;
         }
     }
 }

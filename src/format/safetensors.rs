@@ -2,8 +2,10 @@
 //!
 //! The reader accepts what the safetensors library accepts and refuses what it refuses, but names the tensor and
 //! keeps the file's order; it also refuses a tensor that is named twice, which the library lets pass.
+use std::borrow::Cow;
 use std::fmt;
 
+use hashbrown::HashSet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
@@ -51,16 +53,39 @@ pub fn read_header(blob: &Blob) -> Result<Header> {
     }
     let mut text = vec![0u8; n as usize];
     blob.read_at(8, &mut text)?;
-    let raw: RawHeader =
-        serde_json::from_slice(&text).map_err(|e| fail(format!("header is not valid: {e}")).because(e))?;
+    let halves = split(&text);
+    let raw = match halves.as_ref().and_then(|(first, second)| RawHeader::of_halves(first, second)) {
+        Some(raw) => raw,
+        None => serde_json::from_slice(&text).map_err(|e| fail(format!("header is not valid: {e}")).because(e))?,
+    };
     check(raw, n + 8, len).map_err(|e| e.at(&place))
+}
+
+/// Longer headers are parsed in two halves, side by side.
+const LONG: usize = 1 << 20;
+
+/// A long header as two objects, cut between two of its entries. Only a guess: a name may look like a cut. But then
+/// neither half is an object.
+fn split(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    if text.len() < LONG {
+        return None;
+    }
+    let at = text.len() / 2;
+    let at = at + text.get(at..)?.windows(3).position(|w| w == b"},\"")?;
+    let (first, second) = (text.get(..=at)?, text.get(at + 2..)?);
+    Some(([first, b"}"].concat(), [b"{", second].concat()))
 }
 
 /// Proves what every later read relies on.
 fn check(raw: RawHeader, data: u64, file_len: u64) -> Result<Header> {
     let mut header = Header { metadata: raw.metadata, arrays: Vec::with_capacity(raw.arrays.len()) };
+    // Of one model most tensors have one dtype.
+    let mut last: (Cow<str>, Option<Storage>) = (Cow::Borrowed(""), None);
     for (name, a) in raw.arrays {
-        let storage = <Storage as StorageExt>::parse(&a.dtype).ok_or_else(|| {
+        if last.0 != a.dtype {
+            last = (a.dtype.clone(), <Storage as StorageExt>::parse(&a.dtype));
+        }
+        let storage = last.1.ok_or_else(|| {
             Error::failed(format!("tensor `{name}` has the dtype `{}`, which mixdown does not know", a.dtype))
         })?;
         let [start, end] = a.data_offsets;
@@ -77,6 +102,9 @@ fn check(raw: RawHeader, data: u64, file_len: u64) -> Result<Header> {
         }
         let span = Span { file: 0, offset: data.saturating_add(start), len: expected };
         header.arrays.push(Stored { name, storage, shape: a.shape, span });
+    }
+    if let Some(name) = named_twice(&header.arrays) {
+        return Err(Error::failed(format!("tensor `{name}` is named twice")));
     }
     let mut order: Vec<&Stored> = header.arrays.iter().collect();
     order.sort_by_key(|s| (s.span.offset, s.span.len));
@@ -106,35 +134,57 @@ fn check(raw: RawHeader, data: u64, file_len: u64) -> Result<Header> {
     Ok(header)
 }
 
+fn named_twice(arrays: &[Stored]) -> Option<&str> {
+    let mut names = HashSet::with_capacity(arrays.len());
+    arrays.iter().map(|s| s.name.as_str()).find(|name| !names.insert(*name))
+}
+
 #[derive(Deserialize)]
-struct RawArray {
-    dtype: String,
+struct RawArray<'a> {
+    #[serde(borrow)]
+    dtype: Cow<'a, str>,
     shape: Vec<u64>,
     data_offsets: [u64; 2],
 }
 
 #[derive(Default)]
-struct RawHeader {
+struct RawHeader<'a> {
     metadata: Vec<(String, String)>,
-    arrays: Vec<(String, RawArray)>,
+    arrays: Vec<(String, RawArray<'a>)>,
 }
 
-impl<'de> Deserialize<'de> for RawHeader {
+impl<'a> RawHeader<'a> {
+    /// The header that two objects are together, if they are.
+    fn of_halves(first: &'a [u8], second: &'a [u8]) -> Option<Self> {
+        let parse = |half| serde_json::from_slice::<Self>(half).ok();
+        let (first, second) = rayon::join(|| parse(first), || parse(second));
+        let (mut raw, mut rest) = (first?, second?);
+        raw.arrays.append(&mut rest.arrays);
+        match (raw.metadata.is_empty(), rest.metadata.is_empty()) {
+            (_, true) => Some(raw),
+            (true, false) => Some(Self { metadata: rest.metadata, ..raw }),
+            // Given twice: the whole says so.
+            (false, false) => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawHeader<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
         impl<'de> Visitor<'de> for Entries {
-            type Value = RawHeader;
+            type Value = RawHeader<'de>;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("an object of tensors")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader<'de>, A::Error> {
                 let mut header = RawHeader::default();
-                let mut seen = std::collections::HashSet::new();
+                let mut described = false;
                 while let Some(name) = map.next_key::<String>()? {
-                    if !seen.insert(name.clone()) {
-                        return Err(A::Error::custom(format!("tensor `{name}` is named twice")));
-                    }
                     if name == METADATA {
+                        if std::mem::replace(&mut described, true) {
+                            return Err(A::Error::custom(format!("`{METADATA}` is named twice")));
+                        }
                         header.metadata = map.next_value::<Pairs>()?.0;
                     } else {
                         header.arrays.push((name, map.next_value()?));
@@ -294,6 +344,39 @@ mod tests {
             file(r#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#, 1),
             "too large",
         );
+    }
+
+    #[test]
+    fn a_long_header_is_read_as_a_short_one() {
+        // Enough to be parsed in halves, and names that look like the cut between two entries.
+        fn check(name: impl Fn(usize) -> String, more: &str, expected: Result<usize, &str>) {
+            let entries: Vec<Entry> = (0..LONG / 64)
+                .map(|i| Entry { name: name(i), storage: Storage::U8, shape: vec![1], offset: i as u64, len: 1 })
+                .collect();
+            let bytes = write_header(&[("format".into(), "pt".into())], &entries);
+            let mut text = String::from_utf8(bytes[8..].to_vec()).expect("text");
+            text = format!("{}{more}}}", text.trim_end().trim_end_matches('}').to_owned() + "}");
+            assert!(text.len() > LONG);
+            let header = read(file(&text, entries.len()));
+            match (header, expected) {
+                (Ok(header), Ok(n)) => {
+                    assert_eq!(header.arrays.len(), n);
+                    assert_eq!(header.metadata, [("format".to_owned(), "pt".to_owned())]);
+                    assert!(header.arrays.iter().zip(&entries).all(|(a, e)| a.name == e.name));
+                }
+                (Err(e), Err(part)) => assert!(e.to_string().contains(part), "{e}"),
+                (other, expected) => panic!("{other:?}, not {expected:?}"),
+            }
+        }
+        let n = LONG / 64;
+        check(|i| format!("blocks.{i}.weight"), "", Ok(n));
+        check(|i| format!("a long name, {i}}},"), "", Ok(n));
+        check(
+            |i| format!("a long name, {i}"),
+            r#","a long name, 0":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}"#,
+            Err("named twice"),
+        );
+        check(|i| format!("a long name, {i}"), r#","__metadata__":{"a":"b"}"#, Err("named twice"));
     }
 
     #[test]

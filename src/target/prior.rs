@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use rayon::prelude::*;
+
 use crate::core::Model;
 use crate::core::model::Tensor;
 
@@ -117,15 +119,16 @@ impl Prior {
         let mut sizes: Vec<u64> = model.tensors.iter().filter(|t| is_matrix(t)).map(Tensor::elements).collect();
         sizes.sort_unstable();
         let median = sizes.get(sizes.len() / 2).copied().unwrap_or(1).max(1) as f32;
-        let has_table = model.tensors.iter().any(|t| role(&t.name).is_some_and(|alpha| alpha > 53.0));
+        let roles: Vec<Option<f32>> = model.tensors.par_iter().map(|t| role(&t.name)).collect();
+        let has_table = roles.iter().flatten().any(|alpha| *alpha > 53.0);
         let basis = if has_table { Basis::Role } else { Basis::Size };
         let by_size = |t: &Tensor| t.elements() as f32 / median;
         let experts = experts(model);
-        let alpha = |t: &Tensor| match (basis, role(&t.name)) {
+        let alpha = |(t, role): (&Tensor, &Option<f32>)| match (basis, role) {
             (Basis::Role, Some(alpha)) => alpha / experts(&t.name),
             _ => by_size(t),
         };
-        Self { basis, alpha: model.tensors.iter().map(alpha).collect() }
+        Self { basis, alpha: model.tensors.iter().zip(&roles).map(alpha).collect() }
     }
 }
 

@@ -14,9 +14,9 @@ use super::overlay::Overlay;
 use super::theme::Look;
 use super::update::{Range, Sort};
 use super::whatif::WhatIf;
-use crate::core::plan::Action;
+use crate::core::plan::{Action, Totals};
 use crate::core::tree::{NodeId, Tree};
-use crate::core::{Family, Loss, Patch, Result, Row, TensorId};
+use crate::core::{Family, Loss, Patch, Plan, Result, Row, TensorId};
 use crate::session::{Profile, Session};
 
 /// Which pane the keys go to.
@@ -273,20 +273,44 @@ pub struct App {
 impl App {
     /// A desk over a session.
     pub fn new(session: Session, backend: Box<dyn Backend>, now: Instant) -> Result<Self> {
-        let plan = Arc::new(backend.plan(session.settings())?);
-        let totals = backend.totals(&plan);
-        let board = Arc::new(Board::new(&session.model, plan, totals, None));
-        let tree = Tree::new(&session.model);
-        let prior = backend.prior();
-        let mut losses = Losses::new(prior.alpha);
-        losses.refresh(&board, session.model.tensors.len());
-        Ok(Self {
+        let mut app = Self::unplanned(session, backend, now);
+        app.plan()?;
+        Ok(app)
+    }
+
+    /// Resolves the settings anew.
+    pub fn plan(&mut self) -> Result<()> {
+        if !self.is_planned() {
+            let prior = self.backend.prior();
+            self.losses = Losses::new(prior.alpha);
+            self.basis = prior.basis.about();
+        }
+        let plan = Arc::new(self.backend.plan(self.session.settings())?);
+        let totals = self.backend.totals(&plan);
+        self.board = Arc::new(Board::new(&self.session.model, plan, totals, Some(&self.board)));
+        self.losses.refresh(&self.board, self.session.model.tensors.len());
+        Ok(())
+    }
+
+    /// Whether there is a plan, or only what was opened.
+    pub fn is_planned(&self) -> bool {
+        !self.board.plan.rows.is_empty() || self.session.model.tensors.is_empty()
+    }
+
+    /// The same before there is a plan: it can be drawn, and [`Self::plan`] is to follow.
+    pub fn unplanned(session: Session, backend: Box<dyn Backend>, now: Instant) -> Self {
+        let plan = Plan { family: session.settings().target, rows: Vec::new(), warnings: Vec::new() };
+        let (board, tree) = rayon::join(
+            || Arc::new(Board::new(&session.model, Arc::new(plan), Totals::default(), None)),
+            || Tree::new(&session.model),
+        );
+        Self {
             tree,
-            losses,
+            losses: Losses::default(),
             parameters: session.model.parameters(),
             facts: None,
             worst_at: None,
-            basis: prior.basis.about(),
+            basis: "",
             what_if: WhatIf::default(),
             what_if_of: Arc::clone(&board),
             board,
@@ -321,7 +345,7 @@ impl App {
             output: None,
             another: false,
             panic_key: false,
-        })
+        }
     }
 
     /// The node under the cursor.

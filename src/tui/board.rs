@@ -1,10 +1,12 @@
 //! The plan as the tree sees it: per tensor, and summed over any range of tensors at once.
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
+use crate::core::model::Encoding;
 use crate::core::plan::{Action, Totals};
-use crate::core::{Model, Plan, Row, TensorId};
+use crate::core::{Model, Plan, Row, Storage, Tensor, TensorId};
 
 /// What is said of a tensor that is left as it is.
 pub const KEEP: &str = "keep";
@@ -29,7 +31,7 @@ pub struct Board {
     same_from: Vec<u32>,
     /// The same of the quantized ones alone, with the last of these.
     same_quantized: Vec<(u32, u32)>,
-    from: Arc<Vec<String>>,
+    from: Arc<Vec<Arc<str>>>,
     /// Columns that the widest label takes.
     pub label_width: usize,
     /// Columns that the widest source dtype takes.
@@ -45,6 +47,21 @@ pub fn label(row: &Row) -> &str {
     }
 }
 
+/// What each tensor is now. Neighbours mostly are alike, and share a name.
+fn sources(model: &Model) -> Vec<Arc<str>> {
+    let mut last: Option<(Storage, Arc<str>)> = None;
+    let mut name = |t: &Tensor| match (&t.encoding, &last) {
+        (Encoding::Plain(_), Some((storage, name))) if *storage == t.storage => Arc::clone(name),
+        (Encoding::Plain(_), _) => {
+            let name: Arc<str> = t.dtype_name().into();
+            last = Some((t.storage, Arc::clone(&name)));
+            name
+        }
+        (Encoding::Packed { .. }, _) => t.dtype_name().into(),
+    };
+    model.tensors.iter().map(&mut name).collect()
+}
+
 impl Board {
     /// The look-ups of a plan over its model. What does not change from one plan to the next is taken over.
     pub fn new(model: &Model, plan: Arc<Plan>, totals: Totals, before: Option<&Self>) -> Self {
@@ -55,9 +72,7 @@ impl Board {
         let by_name = before.filter(same_rows).map(|b| Arc::clone(&b.by_name)).unwrap_or_else(|| {
             Arc::new(plan.rows.iter().enumerate().map(|(i, r)| (r.name.clone(), i as u32)).collect())
         });
-        let from = before
-            .map(|b| Arc::clone(&b.from))
-            .unwrap_or_else(|| Arc::new(model.tensors.iter().map(|t| t.dtype_name()).collect()));
+        let from = before.map(|b| Arc::clone(&b.from)).unwrap_or_else(|| Arc::new(sources(model)));
         let mut board = Self {
             by_name,
             row_of: vec![None; n],
@@ -169,6 +184,6 @@ impl Board {
     /// What all of them are now, or `None` where they differ.
     pub fn is(&self, r: &Range<usize>) -> Option<&str> {
         let last = r.end.checked_sub(1)?;
-        (self.same_from[last] as usize <= r.start).then(|| self.from[last].as_str())
+        (self.same_from[last] as usize <= r.start).then(|| &*self.from[last])
     }
 }

@@ -37,6 +37,10 @@ impl Waker {
             }
         }
     }
+    /// Whether it was told.
+    pub fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
+    }
     /// Whether it was told since the last time.
     pub fn take(&self) -> bool {
         self.raised.swap(false, Ordering::AcqRel)

@@ -53,6 +53,8 @@ pub struct Losses {
     changed: Vec<u32>,
     /// By tensor.
     own: Vec<Sums>,
+    /// Of each block of tensors.
+    each: Vec<Sums>,
     /// Before each block of tensors, the sums of all before it; at the end, of all.
     blocks: Vec<Sums>,
 }
@@ -91,6 +93,12 @@ impl Sums {
             self.squared_weight += error / loss.relative_error;
         }
         self.damage += f64::from(alpha) * loss.weighed();
+    }
+    /// Of some together.
+    fn of(all: &[Self]) -> Self {
+        let mut sums = Self::default();
+        all.iter().for_each(|s| sums.merge(s));
+        sums
     }
     /// Adds others.
     fn merge(&mut self, other: &Self) {
@@ -253,21 +261,30 @@ impl Losses {
             for row in 0..board.plan.rows.len() {
                 self.take(board, row);
             }
+            self.each = self.own.chunks(BLOCK).map(Sums::of).collect();
         } else {
+            let mut blocks = Vec::new();
             for row in std::mem::take(&mut self.changed) {
                 let id = board.plan.rows[row as usize].sources.first().map(|id| id.index());
-                if let Some(slot) = id.and_then(|id| self.own.get_mut(id)) {
-                    *slot = Sums::default();
+                if let Some(id) = id.filter(|id| *id < self.own.len()) {
+                    self.own[id] = Sums::default();
+                    blocks.push(id / BLOCK);
                 }
                 self.take(board, row as usize);
+            }
+            blocks.sort_unstable();
+            blocks.dedup();
+            for block in blocks {
+                let end = self.own.len().min((block + 1) * BLOCK);
+                self.each[block] = Sums::of(&self.own[block * BLOCK..end]);
             }
         }
         self.changed.clear();
         self.blocks.clear();
         let mut total = Sums::default();
-        for block in self.own.chunks(BLOCK) {
+        for block in &self.each {
             self.blocks.push(total);
-            block.iter().for_each(|s| total.merge(s));
+            total.merge(block);
         }
         self.blocks.push(total);
     }

@@ -253,7 +253,7 @@ fn back(app: &mut App) {
 
 fn history(app: &mut App, step: impl Fn(&mut Session) -> Option<String>, word: &str) {
     if let Some(title) = step(&mut app.session) {
-        match recipe::replan(app) {
+        match app.plan() {
             Ok(()) => app.say(format!("{word}: {title}")),
             Err(e) => app.complain(e.to_string()),
         }

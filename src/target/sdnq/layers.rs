@@ -189,8 +189,9 @@ pub fn kind(name: &str, shape: &[u64], bias: Option<u64>, around: Surroundings) 
 
 /// The kind of a tensor of a model.
 pub fn kind_in(model: &Model, name: &str, shape: &[u64], around: Surroundings) -> Kind {
-    let bias = model.find(&format!("{}.bias", name::layer(name))).map(|id| model.tensor(id).elements());
-    kind(name, shape, bias, around)
+    // Only a convolution's kind depends on its bias, and looking for one takes longer than all the rest.
+    let bias = || model.find(&format!("{}.bias", name::layer(name))).map(|id| model.tensor(id).elements());
+    kind(name, shape, if matches!(shape.len(), 3..=5) { bias() } else { None }, around)
 }
 
 fn is_embedding(layer: &str) -> bool {
