@@ -70,7 +70,7 @@ fn opened() -> Opened {
 
 fn model() -> &'static Model {
     static MODEL: OnceLock<Model> = OnceLock::new();
-    MODEL.get_or_init(|| opened().model)
+    MODEL.get_or_init(|| (*opened().model).clone())
 }
 
 #[divan::bench(sample_count = 5)]
@@ -111,7 +111,7 @@ fn plan() -> mixdown::core::Plan {
 /// A desk over the whole model, everything unfolded.
 fn desk() -> Driver {
     let opened = Arc::new(opened());
-    let session = Session::new(Arc::new(opened.model.clone()), Profile::new(Settings::new(Family::Sdnq)));
+    let session = Session::new(Arc::clone(&opened.model), Profile::new(Settings::new(Family::Sdnq)));
     let live = Live::new(opened, Limits::default(), session.settings().clone(), || ()).expect("workers");
     let mut driver = Driver::new(session, Box::new(live), (200, 60)).expect("a desk");
     driver.keys("= G g g");

@@ -30,6 +30,7 @@ use crate::core::{Error, Result};
 use crate::engine::Limits;
 use crate::format::{OpenOptions, Opened};
 use crate::target;
+use crate::target::adapters::{Wish, merge};
 use args::{Cli, Command, DeskArgs, Global, ModelArg};
 
 /// Parses the arguments, runs the command, and gives the exit code.
@@ -136,7 +137,12 @@ fn manual(out: &mut Vec<u8>) -> std::io::Result<()> {
 
 /// Opens what MODEL names, or the built-in model.
 fn open(model: &ModelArg, global: &Global) -> Result<Arc<Opened>> {
-    let opened = match (&model.model, model.demo) {
+    open_with(model, &[], global)
+}
+
+/// The same with adapters merged into it.
+fn open_with(model: &ModelArg, adapters: &[String], global: &Global) -> Result<Arc<Opened>> {
+    let mut opened = match (&model.model, model.demo) {
         (None, true) => demo::open()?,
         (Some(label), false) => target::open(label, &OpenOptions { component: model.component.clone() })?,
         (None, false) => {
@@ -146,6 +152,8 @@ fn open(model: &ModelArg, global: &Global) -> Result<Arc<Opened>> {
             return Err(Error::usage("--demo takes the place of MODEL; give one of them"));
         }
     };
+    let wishes = adapters.iter().map(|text| Wish::parse(text)).collect::<Result<Vec<_>>>();
+    merge(&mut opened, &wishes.map_err(|e| e.at("--lora"))?)?;
     if !global.quiet {
         for warning in &opened.model.warnings {
             logging::warn(warning, global);

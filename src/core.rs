@@ -24,5 +24,5 @@ pub use error::{Error, Result};
 pub use loss::{Loss, LossSums};
 pub use model::{Model, Tensor, TensorId};
 pub use plan::{Plan, Row};
-pub use recipe::{Family, Patch, Recipe};
+pub use recipe::{Family, Patch, Recipe, ScaleSearch};
 pub use rules::{Rule, Settings};

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::core::model::{Encoding, FileInfo, Origin, Stored, plain_tensors};
-use crate::core::{Error, Model, Result, Tensor};
+use crate::core::{Error, Model, Result, Tensor, TensorId};
 
 pub use blob::Blob;
 
@@ -30,7 +30,7 @@ pub use blob::Blob;
 #[derive(Debug)]
 pub struct Opened {
     /// What the headers say.
-    pub model: Model,
+    pub model: Arc<Model>,
     /// One for each of the model's files.
     pub blobs: Vec<Blob>,
     /// Files of the model's folder that are not its weights: an output folder is complete only with them.
@@ -41,6 +41,23 @@ pub struct Opened {
     pub strays: Vec<String>,
     /// The header of each file of a GGUF model, in the order of `blobs`; none of another.
     pub gguf: Vec<Arc<gguf::Header>>,
+    /// What changes tensors as they are read.
+    pub changes: Option<Arc<dyn Changes>>,
+}
+
+/// Changes of a model's values that whoever reads them lays over them.
+pub trait Changes: std::fmt::Debug + Send + Sync {
+    /// Bytes that are held while a tensor is read.
+    fn memory(&self, id: TensorId) -> u64;
+    /// Itself, for who knows what it is.
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+impl Opened {
+    /// The model, while it is being recognised: later others hold it too, and would be left with the old one.
+    pub fn model_mut(&mut self) -> &mut Model {
+        Arc::make_mut(&mut self.model)
+    }
 }
 
 /// What an index says that opening does not need.
@@ -98,7 +115,8 @@ pub fn open(label: &str, options: &OpenOptions) -> Result<Opened> {
     }
     match hub::resolve(label)? {
         Some(folder) => folder::open_path(&folder, label, options).map(|mut o| {
-            o.model.title = title_with(&o.model.origin, label);
+            let title = title_with(&o.model.origin, label);
+            o.model_mut().title = title;
             o
         }),
         None => Err(Error::failed(format!(
@@ -184,9 +202,18 @@ impl Assembly {
             files: infos,
             stored,
             tensors,
+            adapters: Vec::new(),
             warnings: self.warnings,
             foreign: None,
         };
-        Ok(Opened { model, blobs, companions: self.companions, index: self.index, strays: Vec::new(), gguf: self.gguf })
+        Ok(Opened {
+            model: Arc::new(model),
+            blobs,
+            companions: self.companions,
+            index: self.index,
+            strays: Vec::new(),
+            gguf: self.gguf,
+            changes: None,
+        })
     }
 }

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`affine`] | integer codes of 1 to 16 bits with a scale, and a zero point when unsigned, per block |
 //! | [`bitpack`] | codes of 1 to 7 bits packed into bytes, of 9 to 15 into 16-bit words |
+//! | [`blockfloat`] | float codes with a scale per block of a row: NVFP4 and MXFP8 |
 //! | [`cast`] | stored floats to and from `f32` |
 //! | [`codebook`] | codes of 1 to 8 bits that look up their value among the levels of their block |
 //! | [`ggml`] | the block types of GGUF |
 //! | [`hadamard`] | values rotated by a Hadamard matrix, group by group |
+//! | [`int8grid`] | codes of 4 or 6 bits whose values are int8 |
 //! | [`lowrank`] | the best few directions of a matrix, found in a few sweeps over its rows |
 //! | [`minifloat`] | float codes of 1 to 16 bits, with a scale and a zero point as in [`affine`] |
 //!
@@ -22,12 +24,14 @@
 
 pub mod affine;
 pub mod bitpack;
+pub mod blockfloat;
 mod blocks;
 pub mod cast;
 pub mod codebook;
 mod compare;
 pub mod ggml;
 pub mod hadamard;
+pub mod int8grid;
 mod lanes;
 pub mod lowrank;
 pub mod minifloat;

@@ -1,13 +1,19 @@
 //! Targets: families of output files. A target knows its dtypes, how values become its parts and come back, what its
 //! consumer calls things, and what its files say of themselves. Plans are made here.
+pub mod adapters;
+pub mod against;
 pub mod architecture;
 pub mod check;
 pub mod codec;
+pub mod comfy;
 pub mod faithful;
 pub mod float;
 pub mod gguf;
+pub mod items;
 pub mod layout;
+pub mod lora;
 pub mod metadata;
+pub mod names;
 pub mod parts;
 pub mod pass;
 pub mod prior;
@@ -18,12 +24,14 @@ pub mod values;
 use rayon::prelude::*;
 
 use crate::core::model::Encoding;
+use crate::core::options::Names;
 use crate::core::plan::{Action, Part, Row};
 use crate::core::recipe::Recipe;
 use crate::core::rules::Decision;
 use crate::core::{Dtype, Error, Family, Model, Patch, Plan, Result, Settings, Storage, Tensor, TensorId};
 use crate::format::{self, OpenOptions, Opened};
 use codec::Codec;
+use items::Item;
 
 /// A dtype that a target offers.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +67,14 @@ pub enum Knob {
     Mixtures,
     /// An importance matrix.
     Importance,
+    /// How scales are found.
+    ScaleSearch,
+    /// A rotation before quantization, by ComfyUI's name.
+    ConvRot,
+    /// How the output's names begin, and what its header says of layers.
+    KeyNames,
+    /// Names as diffusers has them.
+    DiffusersNames,
 }
 
 /// Another way to treat a tensor.
@@ -101,16 +117,44 @@ pub trait Target: Sync {
     fn mixtures(&self) -> Vec<DtypeInfo> {
         Vec::new()
     }
-    /// What becomes of one tensor, given what the rules say of it.
-    fn row(&self, model: &Model, id: TensorId, decision: &Decision, settings: &Settings) -> Result<Row>;
+    /// Whose names its consumer knows.
+    fn names(&self, settings: &Settings) -> Names {
+        match settings.names {
+            Some(Names::Diffusers) => Names::Diffusers,
+            _ => Names::Source,
+        }
+    }
+    /// What becomes of one tensor, given what the rules say of it: `tensor` is `id`'s, or one that is made of it and others.
+    fn row(
+        &self,
+        model: &Model,
+        id: TensorId,
+        tensor: &Tensor,
+        decision: &Decision,
+        settings: &Settings,
+    ) -> Result<Row>;
     /// What becomes of every tensor, in output order, and what a person should know of it.
     fn rows(&self, model: &Model, settings: &Settings) -> Result<(Vec<Row>, Vec<String>)> {
-        let ids: Vec<TensorId> = model.ids().collect();
-        let row = |id: &TensorId| {
-            let decision = settings.decide(&[model.tensor(*id).name.as_str()]);
-            self.row(model, *id, &decision, settings)
+        let (items, warnings) = items::items(model, self.names(settings));
+        let rows: Result<Vec<Row>> = match items {
+            Some(items) => items.par_iter().map(|item| self.of_item(model, item, settings, None)).collect(),
+            None => {
+                let ids: Vec<TensorId> = model.ids().collect();
+                let row = |id: &TensorId| {
+                    let tensor = model.tensor(*id);
+                    self.row(model, *id, tensor, &settings.decide(&[tensor.name.as_str()]), settings)
+                };
+                ids.par_iter().map(row).collect()
+            }
         };
-        Ok((ids.par_iter().map(row).collect::<Result<_>>()?, Vec::new()))
+        Ok((rows?, warnings))
+    }
+    /// What becomes of a tensor that is made of others, perhaps with something laid over what the settings say.
+    fn of_item(&self, model: &Model, item: &Item, settings: &Settings, patch: Option<&Patch>) -> Result<Row> {
+        let said = items::decide(model, settings, item);
+        let decision = patch.map_or_else(|| said.clone(), |patch| said.with(patch));
+        let id = item.sources.first().copied().ok_or_else(|| Error::failed("a tensor that is made of nothing"))?;
+        Ok(items::finish(model, item, self.row(model, id, &item.tensor, &decision, settings)?))
     }
     /// Other ways to treat a tensor that is treated by `recipe`, or that is kept: what is tried first comes first.
     fn alternatives(&self, _recipe: Option<&Recipe>) -> Vec<Alternative> {
@@ -125,9 +169,20 @@ pub trait Target: Sync {
         settings: &Settings,
         patches: &[Patch],
     ) -> Result<Vec<Vec<Row>>> {
+        if let (Some(items), _) = items::items(model, self.names(settings)) {
+            // Of what is fused, the first says what becomes of it; of what is split, its first part.
+            let of = |id: &TensorId| {
+                let item = items.iter().find(|i| i.sources.contains(id));
+                let item =
+                    item.ok_or_else(|| Error::failed(format!("`{}` is in no output", model.tensor(*id).name)))?;
+                patches.iter().map(|patch| self.of_item(model, item, settings, Some(patch))).collect()
+            };
+            return ids.par_iter().map(of).collect();
+        }
         let of = |id: &TensorId| {
-            let decision = settings.decide(&[model.tensor(*id).name.as_str()]);
-            patches.iter().map(|patch| self.row(model, *id, &decision.with(patch), settings)).collect()
+            let tensor = model.tensor(*id);
+            let decision = settings.decide(&[tensor.name.as_str()]);
+            patches.iter().map(|patch| self.row(model, *id, tensor, &decision.with(patch), settings)).collect()
         };
         ids.par_iter().map(of).collect()
     }
@@ -140,7 +195,7 @@ pub trait Target: Sync {
     /// What the output says of itself besides its tensors.
     fn description(&self, plan: &Plan, context: &layout::Context) -> Result<layout::Description>;
     /// Who loads it, and from which version on.
-    fn loads_with(&self, model: &Model) -> String;
+    fn loads_with(&self, model: &Model, plan: &Plan) -> String;
 }
 
 /// The target of a family.
@@ -148,6 +203,7 @@ pub fn get(family: Family) -> &'static dyn Target {
     match family {
         Family::Float => &float::Float,
         Family::Sdnq => &sdnq::Sdnq,
+        Family::Comfy => &comfy::Comfy,
         Family::Gguf => &gguf::Gguf,
     }
 }
@@ -162,15 +218,17 @@ pub fn open(label: &str, options: &OpenOptions) -> Result<Opened> {
 /// Opens a model as its files have it: quantized layers are not recognised. For what checks files.
 pub fn open_arrays(label: &str, options: &OpenOptions) -> Result<Opened> {
     let mut opened = format::open(label, options)?;
-    opened.model.architecture = architecture::of(&opened.model);
-    opened.model.tied = architecture::is_tied(&opened.model);
+    let model = opened.model_mut();
+    model.architecture = architecture::of(model);
+    model.tied = architecture::is_tied(model);
     Ok(opened)
 }
 
 /// Finds packed tensors among a model's arrays, and its architecture.
 pub fn recognise(opened: &mut Opened) -> Result<()> {
     sdnq::read::recognise(opened)?;
-    let model = &mut opened.model;
+    comfy::read::recognise(opened)?;
+    let model = opened.model_mut();
     model.architecture = architecture::of(model);
     model.tied = architecture::is_tied(model);
     model.foreign = model.foreign.take().or_else(|| foreign(model));
@@ -261,16 +319,16 @@ pub fn is_float(model: &Model, row: &Row) -> bool {
 }
 
 /// A row that leaves a tensor as it is, or, where its source is packed, gives it back its own type.
-pub(crate) fn kept(model: &Model, id: TensorId, decision: &Decision, reason: Option<String>) -> Row {
-    let tensor = model.tensor(id);
+pub(crate) fn kept(tensor: &Tensor, id: TensorId, decision: &Decision, reason: Option<String>) -> Row {
     let storage = match tensor.encoding {
         // A stored type that mixdown cannot cast to is only ever copied.
         Encoding::Packed { .. } => castable(tensor.storage),
+        Encoding::Plain(_) if tensor.merged => castable(tensor.storage),
         Encoding::Plain(_) => tensor.storage,
     };
     let action = match tensor.encoding {
-        Encoding::Plain(_) => Action::Copy,
-        Encoding::Packed { .. } => Action::Cast(storage),
+        Encoding::Plain(_) if !tensor.merged => Action::Copy,
+        _ => Action::Cast(storage),
     };
     let part = Part { name: tensor.name.clone(), storage, shape: tensor.shape.clone() };
     let row = row_of(tensor, id, decision, action, vec![part], reason);
@@ -303,6 +361,7 @@ pub(crate) fn row_of(
     Row {
         name: tensor.name.clone(),
         sources: vec![id],
+        slices: Vec::new(),
         shape: tensor.shape.clone(),
         from: tensor.dtype_name(),
         to,

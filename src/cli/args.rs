@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::core::ScaleSearch;
 use crate::core::rules::hadamard;
 use crate::tui::theme::palette::Theme;
 
@@ -97,11 +98,12 @@ pub struct ModelArg {
 /// What to do with the tensors.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsArgs {
-    /// Target family: float, sdnq, gguf [default: gguf for -o *.gguf, else sdnq]
+    /// Target family: float, sdnq, comfy, gguf [default: gguf for -o *.gguf, else sdnq]
     #[arg(long, value_name = "FAMILY", help_heading = "Settings")]
     pub to: Option<String>,
     /// Dtype: for sdnq int2…int16, uint1…uint16, float8_e4m3fn, float8_e5m2 and `floatN_eEmMfn[u]`, as float4_e2m1fn;
-    /// for float F32, F16, BF16; for gguf a mixture, as Q4_K_M, in rules a type, as Q6_K [default: int8, bf16, Q4_K_M]
+    /// for comfy float8_e4m3fn, int8_tensorwise, nvfp4, mxfp8, convrot_w4a4 and others; for float F32, F16, BF16; for
+    /// gguf a mixture, as Q4_K_M, in rules a type, as Q6_K [default: int8, float8_e4m3fn, bf16, Q4_K_M]
     #[arg(long, value_name = "NAME", help_heading = "Settings")]
     pub dtype: Option<String>,
     /// Values per scale: 0 the target's rule, -1 a row, -2 the whole tensor
@@ -134,6 +136,10 @@ pub struct SettingsArgs {
     /// Equal steps, whatever the profile says
     #[arg(long, hide = true, overrides_with = "codebook", help_heading = "Settings")]
     pub no_codebook: bool,
+    /// How scales are found: absmax, so that the greatest value is the greatest code, or mse, with the least squared
+    /// error (comfy)
+    #[arg(long, value_name = "HOW", value_parser = scale_search, help_heading = "Settings")]
+    pub scale_search: Option<ScaleSearch>,
     /// Quantize convolutions too
     #[arg(long, overrides_with = "no_quant_conv", help_heading = "Settings")]
     pub quant_conv: bool,
@@ -157,14 +163,17 @@ pub struct SettingsArgs {
         help_heading = "Settings"
     )]
     pub dynamic: Option<String>,
+    /// Merge an adapter into the weights first: LoRA, LoHa, LoKr, DoRA (repeatable; in this order)
+    #[arg(long, value_name = "FILE[:STRENGTH]", help_heading = "Settings")]
+    pub lora: Vec<String>,
     /// Keep tensors whose name matches as they are (repeatable)
     #[arg(long, value_name = "REGEX", help_heading = "Settings")]
     pub exclude: Vec<String>,
     /// Quantize only tensors whose name matches (repeatable)
     #[arg(long, value_name = "REGEX", help_heading = "Settings")]
     pub include: Vec<String>,
-    /// `REGEX=DTYPE[,group_size=N][,svd_rank=N][,svd_steps=N][,hadamard=N][,codebook=BOOL]` (repeatable; the last match
-    /// wins)
+    /// `REGEX=DTYPE[,group_size=N][,svd_rank=N][,svd_steps=N][,hadamard=N][,codebook=BOOL][,scale_search=HOW]`
+    /// (repeatable; the last match wins)
     #[arg(long, value_name = "RULE", help_heading = "Settings")]
     pub tensor_type: Vec<String>,
     /// Rules as llama-quantize reads them: PATTERN=DTYPE, white-space separated, the first match wins
@@ -200,6 +209,30 @@ pub struct SettingsArgs {
     /// Write each tensor's loss into the file
     #[arg(long, help_heading = "GGUF")]
     pub embed_loss: bool,
+    /// Rotate weights before they are quantized, by at most N values: 4, 16, 64, 256 or 1024 [default when given: 256]
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "256",
+        value_parser = convrot_size,
+        conflicts_with = "hadamard",
+        help_heading = "ComfyUI"
+    )]
+    pub convrot: Option<u32>,
+    /// Describe the layers in the file's header too
+    #[arg(long, help_heading = "ComfyUI")]
+    pub quant_metadata: bool,
+    /// What tensors' names begin with, as model.diffusion_model. [default: as in the source]
+    #[arg(long, value_name = "P", help_heading = "ComfyUI")]
+    pub key_prefix: Option<String>,
+    /// Keep the source's names, though ComfyUI calls tensors otherwise
+    #[arg(long, conflicts_with = "diffusers_names", help_heading = "ComfyUI")]
+    pub keep_names: bool,
+    /// Give tensors the names that diffusers has, fused layers split
+    #[arg(long, help_heading = "Settings")]
+    pub diffusers_names: bool,
     /// Self-description as tensors beside the layers
     #[arg(long, overrides_with = "no_metadata_tensors", help_heading = "Settings")]
     pub metadata_tensors: bool,
@@ -218,6 +251,17 @@ pub struct SettingsArgs {
 fn hadamard_size(text: &str) -> Result<u32, String> {
     let size = text.parse().ok().and_then(|n| if n == 0 { Some(0) } else { hadamard::size(n) });
     size.ok_or_else(|| format!("give {}, or 0 for none", hadamard::FORM))
+}
+
+/// `--convrot=N`.
+fn convrot_size(text: &str) -> Result<u32, String> {
+    let size = text.parse().ok().filter(|n: &u32| [0, 4, 16, 64, 256, 1024].contains(n));
+    size.ok_or_else(|| "give 4, 16, 64, 256 or 1024, or 0 for none".into())
+}
+
+/// `--scale-search HOW`.
+fn scale_search(text: &str) -> Result<ScaleSearch, String> {
+    ScaleSearch::parse(text).ok_or_else(|| "give absmax or mse".into())
 }
 
 /// What to do.
@@ -434,7 +478,7 @@ pub enum ProfileCommand {
         /// For which model.
         #[command(flatten)]
         model: ModelArg,
-        /// Whose settings: sdnq, an SDNQConfig as JSON
+        /// Whose settings: sdnq, an SDNQConfig as JSON; ctq, a layer config of convert_to_quant, which needs MODEL
         #[arg(long = "as", value_enum, value_name = "TOOL", hide_possible_values = true)]
         tool: Tool,
         /// Write them to FILE
@@ -443,10 +487,11 @@ pub enum ProfileCommand {
     },
     /// Another tool's settings as a profile; what it cannot say is told
     Import {
-        /// For sdnq a quantization_config.json, or a config.json with a `quantization_config` in it
+        /// For sdnq a quantization_config.json, or a config.json with a `quantization_config` in it; for ctq a layer
+        /// config
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// Whose settings: sdnq
+        /// Whose settings: sdnq, ctq
         #[arg(long = "as", value_enum, value_name = "TOOL", hide_possible_values = true)]
         tool: Tool,
         /// Write the profile to a file
@@ -463,4 +508,6 @@ pub enum ProfileCommand {
 pub enum Tool {
     /// The sdnq library, and SD.Next.
     Sdnq,
+    /// convert_to_quant.
+    Ctq,
 }

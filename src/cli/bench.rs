@@ -46,7 +46,7 @@ pub fn run(global: &Global, args: &BenchArgs) -> Result<u8> {
     if let (None, false, Some(last)) = (&which.model, which.demo, args.modes.last().filter(|m| Path::new(m).exists())) {
         return Err(Error::usage(format!("`{last}` was taken for a mode: write MODEL before --modes")));
     }
-    let opened = super::open(&which, global)?;
+    let opened = super::open_with(&which, &args.settings.lora, global)?;
     let profile = settings::profile(&args.settings, &opened, None)?;
     settings::save(&args.settings, &profile, &opened, None)?;
     if let Some(path) = &args.plot {

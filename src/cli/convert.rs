@@ -11,7 +11,7 @@ use crate::engine::convert::{self, Progress, Request};
 use crate::format::save;
 
 pub fn run(global: &Global, args: &ConvertArgs) -> Result<u8> {
-    let opened = super::open(&args.model, global)?;
+    let opened = super::open_with(&args.model, &args.settings.lora, global)?;
     let (profile, notes) = super::dynamic::profile(global, &args.settings, &opened, Some(&args.output))?;
     let max_shard = super::plan::shard_size(args.max_shard_size.as_deref())?;
     let request = Request { output: args.output.clone(), force: args.force, max_shard };

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Sender, unbounded};
 
 use super::args::{Color, DeskArgs, Global, ModelArg, SettingsArgs};
-use super::{dynamic, limits, open};
+use super::{dynamic, limits, open_with};
 use crate::core::{Error, Result};
 use crate::format::{Opened, config, find, state};
 use crate::session::command::quoted;
@@ -83,7 +83,7 @@ pub fn run(global: &Global, model: &ModelArg, choices: &SettingsArgs, desk: Desk
         memory.remember(&entry);
         let Ready { opened, profile, changed, greeting, .. } = ready;
         let make = move |wake: tui::Waker| {
-            let mut session = Session::new(Arc::new(opened.model.clone()), profile);
+            let mut session = Session::new(Arc::clone(&opened.model), profile);
             if changed {
                 session.mark_unsaved();
             }
@@ -144,7 +144,7 @@ fn tell_kept(lines: &[String]) {
 }
 
 fn ready(global: &Global, model: &ModelArg, choices: &SettingsArgs) -> Result<Ready> {
-    let opened = open(model, global)?;
+    let opened = open_with(model, &choices.lora, global)?;
     // Who opens a GGUF file at the desk means to write one, unless something else is said.
     let mut choices = choices.clone();
     let is_gguf = opened.model.format == "gguf" && choices.to.is_none() && choices.profile.is_none();

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::args::{Global, ModelArg};
+use super::args::{Global, ModelArg, Tool};
 use super::{print_bytes, settings};
 use crate::core::plan::Action;
 use crate::core::recipe::group_size;
-use crate::core::{Dtype, Error, Family, Model, Result, Settings};
+use crate::core::{Dtype, Error, Family, Model, Result, Settings, name};
 use crate::format::{json, profiles, save};
+use crate::session::exchange::ctq;
 use crate::session::exchange::sdnq::{self, Dtypes, Known, Layer};
 use crate::session::preset;
 use crate::session::profile::PresetChoice;
@@ -18,8 +19,8 @@ use crate::target;
 /// A config is far smaller; a file of weights is not.
 const LARGEST: u64 = 64 << 20;
 
-/// `profile export --as sdnq`.
-pub fn export(name: &str, model: &ModelArg, output: Option<&Path>, global: &Global) -> Result<u8> {
+/// `profile export`.
+pub fn export(name: &str, model: &ModelArg, tool: Tool, output: Option<&Path>, global: &Global) -> Result<u8> {
     let mut profile = settings::load(name)?;
     let opened = match *model == ModelArg::default() {
         true => None,
@@ -27,13 +28,24 @@ pub fn export(name: &str, model: &ModelArg, output: Option<&Path>, global: &Glob
     };
     if let Some(path) = output {
         if path.extension().is_some_and(|e| e == "toml") {
-            return Err(Error::usage(format!("--output {}: SDNQ's settings are JSON", path.display())));
+            return Err(Error::usage(format!("--output {}: these settings are JSON", path.display())));
         }
         if let Some(opened) = &opened {
             save::check_side_file(path, "--output", opened, None)?;
         }
     }
     let mut warnings = Vec::new();
+    if tool == Tool::Ctq {
+        let opened = opened.as_deref().ok_or_else(|| {
+            Error::usage(
+                "--as ctq: which pattern wins there cannot be chosen, so layers are named one by one: give MODEL",
+            )
+        })?;
+        settings::apply_preset(&mut profile, &opened.model)?;
+        let (config, more) = ctq::export(&layers(&opened.model, &profile.settings, &mut warnings)?);
+        warnings.extend(more);
+        return told(&config, output, &warnings, global);
+    }
     let known = match &opened {
         Some(opened) => {
             settings::apply_preset(&mut profile, &opened.model)?;
@@ -49,16 +61,42 @@ pub fn export(name: &str, model: &ModelArg, output: Option<&Path>, global: &Glob
     };
     let exported = with_dtypes(|dtypes| sdnq::export(&profile, dtypes, known.as_ref()))?;
     warnings.extend(exported.warnings);
-    super::plan::warn_all(&warnings, global);
-    let text = format!("{:#}\n", exported.config);
+    told(&exported.config, output, &warnings, global)
+}
+
+fn told(config: &Value, output: Option<&Path>, warnings: &[String], global: &Global) -> Result<u8> {
+    super::plan::warn_all(warnings, global);
+    let text = format!("{config:#}\n");
     match output {
         Some(path) => save::write_file(path, text.as_bytes()).map(|()| 0),
         None => print_bytes(text.as_bytes()),
     }
 }
 
-/// `profile import --as sdnq`.
-pub fn import(file: &Path, output: Option<&Path>, name: Option<&str>, global: &Global) -> Result<u8> {
+/// The layers of a model as a profile treats them.
+fn layers(model: &Model, settings: &Settings, warnings: &mut Vec<String>) -> Result<Vec<ctq::Layer>> {
+    if settings.target != Family::Comfy {
+        return Err(Error::usage(format!(
+            "--as ctq: convert_to_quant writes ComfyUI's files, this profile is for {}",
+            settings.target
+        )));
+    }
+    let plan = target::plan(model, settings)?;
+    warnings.extend(plan.warnings.iter().cloned());
+    let matrices = plan.rows.iter().filter(|row| row.shape.len() == 2 && row.name.ends_with(".weight"));
+    Ok(matrices
+        .map(|row| ctq::Layer {
+            name: name::layer(&row.name).to_owned(),
+            dtype: match &row.action {
+                Action::Quantize(r) => Some((r.dtype.clone(), r.group_size)),
+                _ => None,
+            },
+        })
+        .collect())
+}
+
+/// `profile import`.
+pub fn import(file: &Path, tool: Tool, output: Option<&Path>, name: Option<&str>, global: &Global) -> Result<u8> {
     let path = match (output, name) {
         (Some(path), _) if path.extension().is_none_or(|e| e != "toml") => {
             return Err(Error::usage(format!("--output {}: a profile's file ends in .toml", path.display())));
@@ -81,7 +119,11 @@ pub fn import(file: &Path, output: Option<&Path>, name: Option<&str>, global: &G
     };
     let place = file.display().to_string();
     let config = json::read(file, LARGEST)?.ok_or_else(|| Error::failed("there is no such file").at(&place))?;
-    let imported = with_dtypes(|dtypes| sdnq::import(&config, dtypes)).map_err(|e| e.at(&place))?;
+    let imported = match tool {
+        Tool::Sdnq => with_dtypes(|dtypes| sdnq::import(&config, dtypes)),
+        Tool::Ctq => ctq::import(&config),
+    }
+    .map_err(|e| e.at(&place))?;
     super::plan::warn_all(&imported.warnings, global);
     let text = imported.profile.to_text();
     match path {

@@ -11,7 +11,7 @@ use crate::target::layout::{Context, Layout};
 
 pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let started = Instant::now();
-    let opened = super::open(&args.model, global)?;
+    let opened = super::open_with(&args.model, &args.settings.lora, global)?;
     let (profile, notes) = super::dynamic::profile(global, &args.settings, &opened, args.output.as_deref())?;
     let max_shard = shard_size(args.max_shard_size.as_deref())?;
     let kind = match &args.output {

@@ -1,7 +1,7 @@
 //! `mixdown profile`.
 use serde_json::{Value, json};
 
-use super::args::{Global, ProfileArgs, ProfileCommand, Tool};
+use super::args::{Global, ProfileArgs, ProfileCommand};
 use super::{print_bytes, print_json};
 use crate::core::{Error, Result, name};
 use crate::format::profiles;
@@ -18,11 +18,11 @@ pub fn run(global: &Global, args: &ProfileArgs) -> Result<u8> {
             };
             print_bytes(format!("{}\n", path.display()).as_bytes())
         }
-        ProfileCommand::Export { name, model, tool: Tool::Sdnq, output } => {
-            super::exchange::export(name, model, output.as_deref(), global)
+        ProfileCommand::Export { name, model, tool, output } => {
+            super::exchange::export(name, model, *tool, output.as_deref(), global)
         }
-        ProfileCommand::Import { file, tool: Tool::Sdnq, output, save } => {
-            super::exchange::import(file, output.as_deref(), save.as_deref(), global)
+        ProfileCommand::Import { file, tool, output, save } => {
+            super::exchange::import(file, *tool, output.as_deref(), save.as_deref(), global)
         }
     }
 }
@@ -67,7 +67,16 @@ fn show(name: &str) -> Result<u8> {
 }
 
 fn preset_text(p: &preset::Preset) -> String {
-    let mut text = format!("# preset {}: {}\n# for {}\n", p.name, p.about, p.classes.join(", "));
+    let mut text = format!(
+        "# preset {}: {}\n# for {}\n",
+        p.name,
+        p.about,
+        match &p.classes {
+            Some(classes) if classes.is_empty() => "every class that has none of its own".into(),
+            Some(classes) => classes.join(", "),
+            None => "those who name it".into(),
+        }
+    );
     for rule in &p.rules {
         text.push_str(&format!("\n[[rule]]\npattern = '{}'\n", rule.pattern));
         if let Some(reason) = &rule.reason {

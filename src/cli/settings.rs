@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::args::SettingsArgs;
-use crate::core::options::GgufOptions;
+use crate::core::options::{ComfyOptions, GgufOptions, Names};
 use crate::core::recipe::Patch;
 use crate::core::rules::{Pattern, Rule, TensorType};
 use crate::core::{Dtype, Error, Family, Model, Result, Settings};
@@ -43,6 +43,30 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
     if args.hadamard.is_some() || args.no_hadamard {
         require(s.target, Knob::Hadamard, if args.no_hadamard { "--no-hadamard" } else { "--hadamard" })?;
         s.defaults.hadamard = args.hadamard.or(Some(0));
+    }
+    if args.convrot.is_some() {
+        require(s.target, Knob::ConvRot, "--convrot")?;
+        s.defaults.hadamard = args.convrot;
+    }
+    if args.scale_search.is_some() {
+        require(s.target, Knob::ScaleSearch, "--scale-search")?;
+        s.defaults.scale_search = args.scale_search;
+    }
+    let names = [
+        ("--quant-metadata", args.quant_metadata),
+        ("--key-prefix", args.key_prefix.is_some()),
+        ("--keep-names", args.keep_names),
+    ];
+    if let Some((flag, _)) = names.iter().find(|(_, given)| *given) {
+        require(s.target, Knob::KeyNames, flag)?;
+    }
+    s.comfy.header |= args.quant_metadata;
+    s.comfy.key_prefix = args.key_prefix.clone().or(s.comfy.key_prefix.take());
+    if args.diffusers_names {
+        require(s.target, Knob::DiffusersNames, "--diffusers-names")?;
+        s.names = Some(Names::Diffusers);
+    } else if args.keep_names {
+        s.names = Some(Names::Source);
     }
     let switch = |yes, no, knob, flags: [&str; 2]| -> Result<Option<bool>> {
         if yes || no {
@@ -88,6 +112,9 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
         }
         if parsed.patch.hadamard.is_some_and(|n| n > 0) {
             require(s.target, Knob::Hadamard, "--tensor-type hadamard")?;
+        }
+        if parsed.patch.scale_search.is_some() {
+            require(s.target, Knob::ScaleSearch, "--tensor-type scale_search")?;
         }
         if parsed.patch.codebook == Some(true) {
             require(s.target, Knob::Codebook, "--tensor-type codebook")?;
@@ -163,8 +190,7 @@ pub fn apply_preset(profile: &mut Profile, model: &Model) -> Result<()> {
         PresetChoice::Automatic => preset::for_class(family, model.architecture.as_deref()),
         PresetChoice::None => None,
         PresetChoice::Named(name) => Some(preset::by_name(name).ok_or_else(|| {
-            let names: Vec<&str> = preset::all().iter().map(|p| p.name.as_str()).collect();
-            Error::usage(format!("there is no preset `{name}`; there are {}", names.join(", ")))
+            Error::usage(format!("there is no preset `{name}`; there are {}", preset::names(family).join(", ")))
         })?),
     };
     profile.set_preset(preset);
@@ -235,6 +261,12 @@ fn retarget(s: &mut Settings, family: Family) {
         *patch = keep_only(patch);
     }
     s.overrides.retain(|_, p| !p.is_empty());
+    if target::get(family).has(Knob::KeyNames).is_err() {
+        s.comfy = ComfyOptions::default();
+    }
+    if target::get(family).has(Knob::DiffusersNames).is_err() || s.names != Some(Names::Diffusers) {
+        s.names = None;
+    }
     if target::get(family).has(Knob::Mixtures).is_err() {
         s.gguf = GgufOptions::default();
     }

@@ -15,7 +15,7 @@ use crate::target::layout::{Context, Layout};
 
 pub fn run(global: &Global, args: &TrialArgs) -> Result<u8> {
     let started = Instant::now();
-    let opened = super::open(&args.model, global)?;
+    let opened = super::open_with(&args.model, &args.settings.lora, global)?;
     let (profile, notes) = super::dynamic::profile(global, &args.settings, &opened, None)?;
     if args.what_if {
         return super::what_if::run(global, args, &opened, &profile.settings);

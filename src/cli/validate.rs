@@ -10,13 +10,14 @@ use crate::core::{Cancel, Error, Result, name};
 use crate::engine;
 use crate::format::{self, OpenOptions, Opened};
 use crate::target;
+use crate::target::against;
 use crate::target::check::{self, Check, Level};
+use crate::target::comfy;
 use crate::target::faithful;
 use crate::target::sdnq::validate;
 
 /// What this version can check.
-const KNOWN: &str =
-    "this version of validate knows SDNQ (model folders, components, pipelines, single files) and GGUF files";
+const KNOWN: &str = "this version of validate knows SDNQ (model folders, components, pipelines, single files), ComfyUI's files and GGUF files";
 
 pub fn run(global: &Global, args: &ValidateArgs) -> Result<u8> {
     let cancel = signals::cancel_on_signal()?;
@@ -42,7 +43,7 @@ fn checks(args: &ValidateArgs, cancel: &Cancel) -> Result<(String, Vec<Check>)> 
         return one(args, asked.clone(), cancel).map(|(format, checks)| match checks {
             Some(checks) => (format, checks),
             None => {
-                let detail = format!("not SDNQ, but {format}; {KNOWN}");
+                let detail = format!("not quantized in a known way, but {format}; {KNOWN}");
                 (format, vec![Check { name: "format", level: Level::Error, detail }])
             }
         });
@@ -56,13 +57,13 @@ fn checks(args: &ValidateArgs, cancel: &Cancel) -> Result<(String, Vec<Check>)> 
         }
     }
     if all.is_empty() {
-        let detail = format!("no component is SDNQ; {KNOWN}");
+        let detail = format!("no component is quantized in a known way; {KNOWN}");
         return Ok(("safetensors".into(), vec![Check { name: "format", level: Level::Error, detail }]));
     }
     Ok(("sdnq".into(), all))
 }
 
-/// The checks of one model or component; none where it is neither SDNQ nor GGUF.
+/// The checks of one model or component; none where it is quantized in no known way.
 fn one(args: &ValidateArgs, component: Option<String>, cancel: &Cancel) -> Result<(String, Option<Vec<Check>>)> {
     let opened = match arrays(args, component.clone()) {
         Ok(opened) => opened,
@@ -84,13 +85,17 @@ fn one(args: &ValidateArgs, component: Option<String>, cancel: &Cancel) -> Resul
         }
         return Ok(("gguf".into(), Some(checks)));
     }
-    let Some(mut checks) = validate::validate(&opened, cancel)? else {
-        return Ok((opened.model.format, None));
+    let (format, mut checks) = match validate::validate(&opened, cancel)? {
+        Some(checks) => ("sdnq", checks),
+        None => match comfy::validate::validate(&opened, cancel)? {
+            Some(checks) => ("comfy", checks),
+            None => return Ok((opened.model.format.clone(), None)),
+        },
     };
     if let Some(label) = &args.against {
         checks.extend(against(opened, label, component, cancel)?);
     }
-    Ok(("sdnq".into(), Some(checks)))
+    Ok((format.into(), Some(checks)))
 }
 
 fn arrays(args: &ValidateArgs, component: Option<String>) -> Result<Opened> {
@@ -107,7 +112,7 @@ fn against(mut opened: Opened, label: &str, component: Option<String>, cancel: &
     let options = OpenOptions { component: component.filter(|_| of_pipeline) };
     let source = Arc::new(target::open(label, &options).map_err(|e| e.at("--against"))?);
     target::recognise(&mut opened)?;
-    validate::against::against(&Arc::new(opened), &source, cancel)
+    against::against(&Arc::new(opened), &source, cancel)
 }
 
 /// A line for each check, and how it came out.

@@ -2,6 +2,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use rayon::prelude::*;
+
 use super::dtype::{Storage, StorageExt};
 use super::recipe::Recipe;
 
@@ -78,6 +80,8 @@ pub struct Tensor {
     pub bytes: u64,
     /// Where its values come from.
     pub encoding: Encoding,
+    /// Whether adapters change its values as they are read.
+    pub merged: bool,
 }
 
 impl Tensor {
@@ -119,7 +123,7 @@ impl Tensor {
 /// One tensor for each array, in natural order.
 pub fn plain_tensors(stored: &[Stored]) -> Vec<Tensor> {
     let mut tensors: Vec<Tensor> = stored
-        .iter()
+        .par_iter()
         .enumerate()
         .map(|(i, s)| Tensor {
             name: s.name.clone(),
@@ -127,9 +131,10 @@ pub fn plain_tensors(stored: &[Stored]) -> Vec<Tensor> {
             storage: s.storage,
             bytes: s.span.len,
             encoding: Encoding::Plain(i as u32),
+            merged: false,
         })
         .collect();
-    tensors.sort_by(|a, b| super::name::natural(&a.name, &b.name));
+    tensors.par_sort_by(|a, b| super::name::natural(&a.name, &b.name));
     tensors
 }
 
@@ -189,6 +194,8 @@ pub struct Model {
     pub stored: Vec<Stored>,
     /// The tensors, in natural order of their names.
     pub tensors: Vec<Tensor>,
+    /// Adapters that are merged into it, as `FILE:STRENGTH`.
+    pub adapters: Vec<String>,
     /// What was noticed while opening.
     pub warnings: Vec<String>,
     /// Why its arrays are not the model's weights, where somebody else quantized it in a way that is not read.
@@ -259,6 +266,7 @@ pub(crate) mod testing {
             files: Vec::new(),
             stored,
             tensors,
+            adapters: Vec::new(),
             warnings: Vec::new(),
             foreign: None,
         }

@@ -1,6 +1,44 @@
 //! What only some targets know, for a whole file.
 use super::dtype::Dtype;
 
+/// Whose names an output's tensors have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Names {
+    /// The source's.
+    Source,
+    /// Those of the original code bases, which ComfyUI reads.
+    Original,
+    /// diffusers'.
+    Diffusers,
+}
+
+impl Names {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Source, Self::Original, Self::Diffusers];
+
+    /// In profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Original => "original",
+            Self::Diffusers => "diffusers",
+        }
+    }
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|n| n.name() == name)
+    }
+}
+
+/// Options of files for ComfyUI.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ComfyOptions {
+    /// Whether the header describes the layers too, as some tools read them.
+    pub header: bool,
+    /// What every name begins with, in the place of what they begin with in the source.
+    pub key_prefix: Option<String>,
+}
+
 /// llama-quantize's options, for GGUF.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GgufOptions {

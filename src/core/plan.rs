@@ -1,8 +1,10 @@
 //! A profile resolved over a model: what becomes of each tensor, and its exact bytes; made without reading weights.
+use std::ops::Range;
+
 use super::dtype::{Storage, StorageExt};
 use super::loss::LossSums;
 use super::model::TensorId;
-use super::recipe::{Family, Recipe, group_size};
+use super::recipe::{Family, Recipe, ScaleSearch, group_size};
 use super::rules::Cause;
 
 /// One array of the output.
@@ -45,6 +47,15 @@ impl std::hash::Hash for Action {
     }
 }
 
+/// Some rows of a source, by its first dimension.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Slice {
+    /// Index into [`Row::sources`].
+    pub source: usize,
+    /// Its rows.
+    pub rows: Range<u64>,
+}
+
 /// One output weight with everything that belongs to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -52,6 +63,8 @@ pub struct Row {
     pub name: String,
     /// The tensors it is made from.
     pub sources: Vec<TensorId>,
+    /// Rows of these, one after another; none: the first as a whole.
+    pub slices: Vec<Slice>,
     /// Its shape, in PyTorch order.
     pub shape: Vec<u64>,
     /// The source's dtype.
@@ -103,6 +116,7 @@ impl Row {
             text.push_str(&format!(" h{}", recipe.hadamard));
         }
         text.push_str(if recipe.codebook { " codebook" } else { "" });
+        text.push_str(if recipe.scale_search == ScaleSearch::Mse { " mse" } else { "" });
         text.push_str(if recipe.importance.is_some() { " imatrix" } else { "" });
         text
     }

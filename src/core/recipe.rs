@@ -13,11 +13,13 @@ pub enum Family {
     Sdnq,
     /// GGUF, for llama.cpp and what is built on it.
     Gguf,
+    /// Single files that ComfyUI loads by itself.
+    Comfy,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 3] = [Self::Float, Self::Sdnq, Self::Gguf];
+    pub const ALL: [Self; 4] = [Self::Float, Self::Sdnq, Self::Comfy, Self::Gguf];
 
     /// Its name on the command line and in profiles.
     pub fn name(self) -> &'static str {
@@ -25,6 +27,7 @@ impl Family {
             Self::Float => "float",
             Self::Sdnq => "sdnq",
             Self::Gguf => "gguf",
+            Self::Comfy => "comfy",
         }
     }
     /// The family of that name.
@@ -59,6 +62,33 @@ pub mod group_size {
     }
 }
 
+/// How the scale of a group is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ScaleSearch {
+    /// So that the greatest value is the greatest code.
+    #[default]
+    Absmax,
+    /// Of that one and those near it, the one with the least squared error.
+    Mse,
+}
+
+impl ScaleSearch {
+    /// Every way.
+    pub const ALL: [Self; 2] = [Self::Absmax, Self::Mse];
+
+    /// Its name on the command line and in profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Absmax => "absmax",
+            Self::Mse => "mse",
+        }
+    }
+    /// The one of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.name() == name)
+    }
+}
+
 /// How to quantize one tensor, complete: nothing is left to be chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Recipe {
@@ -76,6 +106,8 @@ pub struct Recipe {
     pub hadamard: u32,
     /// Whether codes stand for levels found for each group (Lloyd-Max) instead of equal steps.
     pub codebook: bool,
+    /// How scales are found.
+    pub scale_search: ScaleSearch,
     /// The dimension that groups run along: 1, or 0 for the weight of a transposed convolution. Follows from the layer.
     pub axis: u8,
     /// What weighs the errors of columns, where something does.
@@ -93,6 +125,7 @@ impl Recipe {
             svd_steps: 8,
             hadamard: 0,
             codebook: false,
+            scale_search: ScaleSearch::Absmax,
             axis: 1,
             importance: None,
         }
@@ -116,6 +149,8 @@ pub struct Patch {
     pub hadamard: Option<u32>,
     /// See [`Recipe::codebook`].
     pub codebook: Option<bool>,
+    /// See [`Recipe::scale_search`].
+    pub scale_search: Option<ScaleSearch>,
 }
 
 impl Patch {
@@ -137,6 +172,7 @@ impl Patch {
         over(&mut self.svd_steps, &later.svd_steps);
         over(&mut self.hadamard, &later.hadamard);
         over(&mut self.codebook, &later.codebook);
+        over(&mut self.scale_search, &later.scale_search);
     }
     /// A patch that keeps a tensor as it is.
     pub fn keep() -> Self {
@@ -159,6 +195,7 @@ impl fmt::Display for Patch {
         words.extend(self.svd_steps.map(|s| format!("steps {s}")));
         words.extend(self.hadamard.map(|h| if h == 0 { "no hadamard".into() } else { format!("hadamard {h}") }));
         words.extend(self.codebook.map(|c| if c { "codebook".to_owned() } else { "no codebook".to_owned() }));
+        words.extend(self.scale_search.map(|s| format!("scales by {}", s.name())));
         f.write_str(&words.join(" "))
     }
 }

@@ -11,8 +11,8 @@ use regex::Regex;
 use super::dtype::Dtype;
 use super::error::{Error, Result};
 use super::imatrix::Imatrix;
-use super::options::GgufOptions;
-use super::recipe::{Family, Patch};
+use super::options::{ComfyOptions, GgufOptions, Names};
+use super::recipe::{Family, Patch, ScaleSearch};
 
 /// A regex as it was written; searched, not anchored.
 #[derive(Clone, Debug)]
@@ -87,6 +87,10 @@ pub struct Settings {
     pub quant_embedding: bool,
     /// What only GGUF knows.
     pub gguf: GgufOptions,
+    /// What only ComfyUI's files know.
+    pub comfy: ComfyOptions,
+    /// Whose names tensors have; none: those that the target's consumer knows.
+    pub names: Option<Names>,
     /// The file of the importance matrix.
     pub imatrix: Option<String>,
     /// What that file holds, once it was read.
@@ -109,6 +113,8 @@ impl Settings {
             quant_conv: false,
             quant_embedding: false,
             gguf: GgufOptions::default(),
+            comfy: ComfyOptions::default(),
+            names: None,
             imatrix: None,
             importance: None,
         }
@@ -236,7 +242,8 @@ pub mod hadamard {
 }
 
 /// The form of a [`TensorType`], for help and errors.
-const FORM: &str = "REGEX=DTYPE[,group_size=N][,svd_rank=N][,svd_steps=N][,hadamard=N][,codebook=BOOL]";
+const FORM: &str =
+    "REGEX=DTYPE[,group_size=N][,svd_rank=N][,svd_steps=N][,hadamard=N][,codebook=BOOL][,scale_search=HOW]";
 
 /// One `REGEX=DTYPE[,group_size=N][,svd_rank=N]…` of the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -273,6 +280,10 @@ impl TensorType {
                 }
                 "codebook" => {
                     patch.codebook = Some(value.parse().map_err(|_| bad("codebook takes true or false"))?);
+                }
+                "scale_search" => {
+                    let wrong = || bad("scale_search takes absmax or mse");
+                    patch.scale_search = Some(ScaleSearch::parse(value).ok_or_else(wrong)?);
                 }
                 // A pattern may have commas and `=` of its own, but not a dtype before them.
                 _ if before.contains('=') && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
@@ -400,6 +411,8 @@ mod tests {
         check("attn=int8,hadamard=2", Err("a power of two from 4"));
         check("attn=int8,hadamard=131072", Err("to 65536"));
         check("attn=int8,codebook=yes", Err("codebook takes true or false"));
+        check("attn=nvfp4,scale_search=mse", Ok(("attn", "nvfp4", "scales by mse")));
+        check("attn=nvfp4,scale_search=best", Err("scale_search takes absmax or mse"));
         check("attn=int8,grp=3", Err("there is no field `grp`"));
         check("to_q,to_k=int8", Ok(("to_q,to_k", "int8", "")));
     }

@@ -267,6 +267,9 @@ pub fn run(
         {
             sinks[file].write_at(offset, &bytes)?;
         }
+        if let Some((file, offset, bytes)) = layout.beside(&plan, row) {
+            sinks[file].write_at(offset, &bytes)?;
+        }
     }
     for (file, sink) in sinks.iter().enumerate() {
         sink.write_at(0, &layout.header(&plan, &opened.model, file, &loss)?)?;
@@ -375,7 +378,8 @@ impl Work<'_> {
             };
             // A packed source brings its own factors along; what a slab becomes is there as numbers and as bytes.
             let share = row.bytes_after() / (g.slabs().max(1) as u64);
-            per_worker = per_worker.max(values::memory(self.opened, source(row)?).saturating_add(2 * share));
+            per_worker = per_worker
+                .max(values::memory_of_row(self.opened, row).saturating_add(2 * share).saturating_add(codec.memory()));
             match (codec.is_global(), g.slabs()) {
                 (_, 0) => drop(self.progress.rows_done.fetch_add(1, Ordering::Relaxed)),
                 (false, slabs) => units.extend((0..slabs).map(|slab| Unit::Slab { row: r, slab })),
@@ -465,6 +469,9 @@ impl Work<'_> {
                 lock(&mine.measured)[slab] = Some(measured);
                 if mine.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     *lock(&live[row]) = None;
+                    for (part, bytes) in mine.prepared.finish() {
+                        self.sink(row).write(part, 0, &bytes)?;
+                    }
                     let mut sums = LossSums::default();
                     for measured in lock(&mine.measured).iter().flatten() {
                         sums.merge(&measured.sums);
@@ -485,7 +492,7 @@ impl Work<'_> {
     fn live(&self, r: usize) -> Result<Live> {
         let row = &self.plan.rows[r];
         let codec = self.codec(row)?;
-        let values = values::divided(self.opened, source(row)?, codec.geometry())?;
+        let values = values::of_row(self.opened, row, codec.geometry())?;
         let prepared = self.pass(r, codec.as_ref(), values.as_ref(), &self.sink(r)).prepare()?;
         let slabs = codec.geometry().slabs();
         let measured = Mutex::new((0..slabs).map(|_| None).collect());
@@ -497,7 +504,7 @@ impl Work<'_> {
         self.cancel.check()?;
         row.name.clone_into(&mut lock(&self.progress.current));
         let codec = self.codec(row)?;
-        let values = values::divided(self.opened, source(row)?, codec.geometry())?;
+        let values = values::of_row(self.opened, row, codec.geometry())?;
         let sink = self.sink(r);
         let sums =
             self.pass(r, codec.as_ref(), values.as_ref(), &sink).run(&|elements| self.advance(r, elements))?.sums;
@@ -515,12 +522,8 @@ impl Work<'_> {
 
     fn copy(&self, r: usize, offset: u64, len: u64) -> Result<()> {
         let row = &self.plan.rows[r];
-        let Some(i) = self.opened.model.tensor(source(row)?).sole_array() else {
-            return Err(Error::failed(format!("`{}` is packed and cannot be copied", row.name)));
-        };
-        let span = self.opened.model.stored[i as usize].span;
         let mut bytes = vec![0; len as usize];
-        self.opened.blobs[span.file as usize].read_at(span.offset + offset, &mut bytes)?;
+        values::copy(self.opened, row, offset, &mut bytes)?;
         self.sink(r).write(0, offset, &bytes)?;
         self.progress.bytes_done.fetch_add(len, Ordering::Relaxed);
         if offset + len == row.bytes_after() {

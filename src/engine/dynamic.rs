@@ -114,7 +114,7 @@ impl Layer<'_> {
                 self.cancel.check()?;
                 let mut decision = decision.clone();
                 decision.patch.dtype = Some(dtype.clone());
-                let row = target.row(model, id, &decision, self.settings)?;
+                let row = target.row(model, id, model.tensor(id), &decision, self.settings)?;
                 if !matches!(row.action, Action::Quantize(_)) {
                     // Its elements do not fill this dtype's units.
                     continue;

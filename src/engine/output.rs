@@ -19,6 +19,9 @@ pub fn output_kind(opened: &Opened, settings: &Settings, output: &Path, max_shar
     };
     let shards =
         |what: &str| Err(Error::usage(format!("--max-shard-size: a single {what} file has no shards; name a folder")));
+    if settings.target == Family::Comfy && max_shard.is_some() {
+        return Err(Error::usage("--max-shard-size: ComfyUI loads single files"));
+    }
     if is_gguf && settings.gguf.keep_split && max_shard.is_some() {
         return Err(Error::usage("--keep-split and --max-shard-size ask for different files; say one of them"));
     }
@@ -40,6 +43,7 @@ pub fn natural_output(opened: &Opened, settings: &Settings, max_shard: Option<u6
     let keeps_several = settings.target == Family::Gguf && settings.gguf.keep_split && opened.model.files.len() > 1;
     match (&opened.model.origin, max_shard) {
         (Origin::File, None) if !keeps_several => Output::File,
+        _ if settings.target == Family::Comfy => Output::File,
         _ => folder_output(opened, settings, None, max_shard),
     }
 }

@@ -371,7 +371,7 @@ fn run(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, detail: 
     };
     let codec_of = |shape: &[u64]| target::get(family).codec(shape, opened.model.tensor(id).storage, &row.action);
     let mut codec = codec_of(&row.shape)?;
-    let mut values = target::values::divided(opened, id, codec.geometry())?;
+    let mut values = target::values::of_row(opened, row, codec.geometry())?;
     if sampled {
         let sample = Sampled::of(values);
         codec = codec_of(&[sample.geometry().rows as u64, sample.geometry().cols as u64])?;
@@ -441,6 +441,7 @@ mod tests {
             reason: None,
             cause: Cause::Defaults,
             parts: vec![Part { name: "a.weight".into(), storage: Storage::U8, shape: vec![1] }],
+            slices: Vec::new(),
             bytes_before: 0,
         }
     }

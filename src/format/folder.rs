@@ -137,7 +137,9 @@ fn finish(mut a: Assembly, root: &Path, weights: &Path) -> Result<Opened> {
     let folder = root.join(weights);
     read_configs(&mut a, &folder)?;
     let mut opened = a.finish()?;
-    opened.companions = companions(root, weights, &mut opened.model.warnings)?;
+    let mut warnings = Vec::new();
+    opened.companions = companions(root, weights, &mut warnings)?;
+    opened.model_mut().warnings.append(&mut warnings);
     let files = &opened.model.files;
     let others = safetensors_in(&folder).into_iter().filter(|p| !files.iter().any(|f| f.path == *p));
     opened.strays = others.filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).collect();
@@ -280,6 +282,11 @@ fn add_index(a: &mut Assembly, folder: &Path, index: &Path) -> Result<()> {
     }
     a.index = Some(Index { name, total_size: read.total_size(), unnamed });
     Ok(())
+}
+
+/// A small JSON file of a folder, where there is such.
+pub fn json_beside(folder: &Path, name: &str) -> Result<Option<serde_json::Value>> {
+    super::json::read(&folder.join(name), MAX_CONFIG)
 }
 
 /// config.json and quantization_config.json of a folder, where there are such.

@@ -49,7 +49,7 @@ use super::affine::Range;
 use super::affine::kernels::Scales;
 use super::lanes::Level;
 use super::{Blocks, Word};
-use kernels::{Decode, Encode};
+use kernels::{Decode, Encode, EncodeBy};
 
 /// A float format of 1 to 16 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -223,6 +223,20 @@ fn encode_without_scale<W: Word>(code: FloatCode, blocks: Blocks, values: &[f32]
             });
         }
     }
+}
+
+/// The byte code of each value multiplied by `inverse`: as [`encode`] would have it, for who multiplies by reciprocals.
+///
+/// # Panics
+/// If `code` has no sign or more than 8 bits, or the lengths differ.
+pub fn encode_by(code: FloatCode, inverse: f32, values: &[f32], codes: &mut [u8]) {
+    encode_by_at(Level::best(), code, inverse, values, codes);
+}
+
+fn encode_by_at(level: Level, code: FloatCode, inverse: f32, values: &[f32], codes: &mut [u8]) {
+    assert!(code.signed && code.bits() <= 8, "codes of {} bits", code.bits());
+    assert_eq!(codes.len(), values.len(), "one code per value");
+    level.run(EncodeBy { code, inverse, values, codes });
 }
 
 /// The value of each code: what a reader of the file computes with.

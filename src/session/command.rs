@@ -1,6 +1,7 @@
 //! The choices as a command line, so that what was done by hand becomes a script.
 use super::Profile;
 use super::profile::PresetChoice;
+use crate::core::options::Names;
 use crate::core::rules::Pattern;
 use crate::core::{Family, Patch, Settings};
 
@@ -36,6 +37,7 @@ fn flags(s: &Settings) -> Result<Vec<String>, NeedsProfile> {
     add("--group-size", d.group_size.map(|n| n.to_string()));
     add("--svd-rank", d.svd_rank.map(|n| n.to_string()));
     add("--svd-steps", d.svd_steps.map(|n| n.to_string()));
+    add("--scale-search", d.scale_search.map(|s| s.name().to_owned()));
     add("--imatrix", s.imatrix.clone().filter(|_| s.target == Family::Gguf));
     if let Some(size) = d.hadamard {
         out.push(if size > 0 { format!("--hadamard={size}") } else { "--no-hadamard".into() });
@@ -43,7 +45,16 @@ fn flags(s: &Settings) -> Result<Vec<String>, NeedsProfile> {
     if let Some(on) = d.codebook {
         out.push(if on { "--codebook" } else { "--no-codebook" }.into());
     }
-    for (on, flag) in [(s.quant_conv, "--quant-conv"), (s.quant_embedding, "--quant-embedding")] {
+    if let Some(prefix) = s.comfy.key_prefix.as_ref().filter(|_| s.target == Family::Comfy) {
+        out.push(format!("--key-prefix={prefix}"));
+    }
+    for (on, flag) in [
+        (s.quant_conv, "--quant-conv"),
+        (s.quant_embedding, "--quant-embedding"),
+        (s.comfy.header && s.target == Family::Comfy, "--quant-metadata"),
+        (s.names == Some(Names::Source) && s.target == Family::Comfy, "--keep-names"),
+        (s.names == Some(Names::Diffusers) && s.target != Family::Gguf, "--diffusers-names"),
+    ] {
         if on {
             out.push(flag.into());
         }
@@ -105,6 +116,7 @@ fn said(patch: &Patch) -> Result<Said, NeedsProfile> {
         ("svd_steps", patch.svd_steps.map(|n| n.to_string())),
         ("hadamard", patch.hadamard.map(|n| n.to_string())),
         ("codebook", patch.codebook.map(|on| on.to_string())),
+        ("scale_search", patch.scale_search.map(|s| s.name().to_owned())),
     ];
     for (key, value) in numbers {
         if let Some(value) = value {

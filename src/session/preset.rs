@@ -1,13 +1,13 @@
 //! Built-in presets: which layers of a model family are better left as they are, each with its reason.
 //!
-//! They follow the skip lists that sdnq applies by itself, so that what mixdown leaves alone is what the library would
-//! leave alone.
+//! Those for SDNQ follow the skip lists that sdnq applies by itself, so that what mixdown leaves alone is what the library
+//! would leave alone. Those for ComfyUI keep what its model detection reads, and what its users' tools keep.
 use std::sync::OnceLock;
 
 use super::profile::read::Source;
 use crate::core::{Dtype, Family, Result, Rule};
 
-/// The texts of `assets/presets`. The first speaks for every class that has none of its own.
+/// The texts of `assets/presets`.
 const TEXTS: &[&str] = &[
     include_str!("../../assets/presets/common.toml"),
     include_str!("../../assets/presets/flux.toml"),
@@ -30,6 +30,54 @@ const TEXTS: &[&str] = &[
     include_str!("../../assets/presets/moondream.toml"),
     include_str!("../../assets/presets/seedvr.toml"),
     include_str!("../../assets/presets/hidream-o1.toml"),
+    include_str!("../../assets/presets/comfy-common.toml"),
+    include_str!("../../assets/presets/comfy-ace-step.toml"),
+    include_str!("../../assets/presets/comfy-anima.toml"),
+    include_str!("../../assets/presets/comfy-auraflow.toml"),
+    include_str!("../../assets/presets/comfy-boogu.toml"),
+    include_str!("../../assets/presets/comfy-cascade.toml"),
+    include_str!("../../assets/presets/comfy-chroma-small.toml"),
+    include_str!("../../assets/presets/comfy-chroma.toml"),
+    include_str!("../../assets/presets/comfy-clip.toml"),
+    include_str!("../../assets/presets/comfy-cogvideox.toml"),
+    include_str!("../../assets/presets/comfy-cosmos.toml"),
+    include_str!("../../assets/presets/comfy-flux.toml"),
+    include_str!("../../assets/presets/comfy-flux2.toml"),
+    include_str!("../../assets/presets/comfy-gemma.toml"),
+    include_str!("../../assets/presets/comfy-gemma4.toml"),
+    include_str!("../../assets/presets/comfy-gpt-oss.toml"),
+    include_str!("../../assets/presets/comfy-hidream.toml"),
+    include_str!("../../assets/presets/comfy-hunyuan-dit.toml"),
+    include_str!("../../assets/presets/comfy-hunyuan-video.toml"),
+    include_str!("../../assets/presets/comfy-hunyuan3d.toml"),
+    include_str!("../../assets/presets/comfy-ideogram4.toml"),
+    include_str!("../../assets/presets/comfy-kandinsky5.toml"),
+    include_str!("../../assets/presets/comfy-krea2.toml"),
+    include_str!("../../assets/presets/comfy-lens.toml"),
+    include_str!("../../assets/presets/comfy-llama.toml"),
+    include_str!("../../assets/presets/comfy-ltx2.toml"),
+    include_str!("../../assets/presets/comfy-ltxv.toml"),
+    include_str!("../../assets/presets/comfy-lumina2.toml"),
+    include_str!("../../assets/presets/comfy-minimax-h3.toml"),
+    include_str!("../../assets/presets/comfy-mistral.toml"),
+    include_str!("../../assets/presets/comfy-mochi.toml"),
+    include_str!("../../assets/presets/comfy-omnigen2.toml"),
+    include_str!("../../assets/presets/comfy-pixart.toml"),
+    include_str!("../../assets/presets/comfy-qwen-image.toml"),
+    include_str!("../../assets/presets/comfy-qwen-vlm.toml"),
+    include_str!("../../assets/presets/comfy-qwen.toml"),
+    include_str!("../../assets/presets/comfy-radiance-large.toml"),
+    include_str!("../../assets/presets/comfy-radiance.toml"),
+    include_str!("../../assets/presets/comfy-sd.toml"),
+    include_str!("../../assets/presets/comfy-sd3.toml"),
+    include_str!("../../assets/presets/comfy-stable-audio.toml"),
+    include_str!("../../assets/presets/comfy-t5.toml"),
+    include_str!("../../assets/presets/comfy-text.toml"),
+    include_str!("../../assets/presets/comfy-vae.toml"),
+    include_str!("../../assets/presets/comfy-visual.toml"),
+    include_str!("../../assets/presets/comfy-wan.toml"),
+    include_str!("../../assets/presets/comfy-z-image-refiner.toml"),
+    include_str!("../../assets/presets/comfy-z-image.toml"),
 ];
 
 /// Rules that come with a model family.
@@ -41,8 +89,8 @@ pub struct Preset {
     pub about: String,
     /// The targets it speaks for.
     pub targets: Vec<Family>,
-    /// The classes it speaks for; none: those that no other preset speaks for.
-    pub classes: Vec<String>,
+    /// The classes it speaks for; an empty list: those that no other preset speaks for; none: it is only chosen by name.
+    pub classes: Option<Vec<String>>,
     /// What it says.
     pub rules: Vec<Rule>,
 }
@@ -54,18 +102,35 @@ pub fn all() -> &'static [Preset] {
     ALL.get_or_init(|| TEXTS.iter().filter_map(|text| parse(text).ok()).collect())
 }
 
+/// What they say of themselves, without their rules: compiling hundreds of patterns would be felt on opening a model.
+fn heads() -> &'static [(Preset, &'static str)] {
+    static HEADS: OnceLock<Vec<(Preset, &'static str)>> = OnceLock::new();
+    let head = |text: &&'static str| {
+        let end = text.find("[[rule]]")?;
+        Some((parse(text.get(..end)?).ok()?, *text))
+    };
+    HEADS.get_or_init(|| TEXTS.iter().filter_map(head).collect())
+}
+
+/// The names of those that speak for a target.
+pub fn names(family: Family) -> Vec<&'static str> {
+    heads().iter().filter(|(p, _)| p.targets.contains(&family)).map(|(p, _)| p.name.as_str()).collect()
+}
+
 /// The preset of that name.
 pub fn by_name(name: &str) -> Option<Preset> {
-    all().iter().find(|p| p.name == name).cloned()
+    let (_, text) = heads().iter().find(|(p, _)| p.name == name)?;
+    parse(text).ok()
 }
 
 /// The preset for models of a class: its own, else the one for classes that nobody knows, if the target has one.
 pub fn for_class(family: Family, class: Option<&str>) -> Option<Preset> {
-    let speaking = || all().iter().filter(|p| p.targets.contains(&family));
-    speaking()
-        .find(|p| p.classes.iter().any(|c| Some(c.as_str()) == class))
-        .or_else(|| speaking().find(|p| p.classes.is_empty()))
-        .cloned()
+    let speaking = || heads().iter().filter(|(p, _)| p.targets.contains(&family));
+    let named = |p: &Preset| p.classes.iter().flatten().any(|c| Some(c.as_str()) == class);
+    let (_, text) = speaking()
+        .find(|(p, _)| named(p))
+        .or_else(|| speaking().find(|(p, _)| p.classes.as_ref().is_some_and(Vec::is_empty)))?;
+    parse(text).ok()
 }
 
 fn parse(text: &str) -> Result<Preset> {
@@ -85,13 +150,13 @@ fn parse(text: &str) -> Result<Preset> {
             Family::parse(&name).ok_or_else(unknown)
         })
         .collect::<Result<Vec<_>>>()?;
-    let classes = source.strings(root, "classes")?;
+    let classes = root.get("classes").map(|_| source.strings(root, "classes")).transpose()?;
     Ok(Preset {
         name: word("name")?,
         about: word("about")?,
         rules: source.rules(root, targets.first().copied().unwrap_or(Family::Sdnq))?,
         targets,
-        classes: classes.into_iter().map(|(class, _)| class).collect(),
+        classes: classes.map(|all| all.into_iter().map(|(class, _)| class).collect()),
     })
 }
 

@@ -1,16 +1,21 @@
-//! A quantized model against the one it was made from.
+//! A quantized model against the one it was made from, whatever the names of the two.
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::core::dtype::StorageExt;
 use crate::core::model::{Encoding, Tensor};
-use crate::core::{Cancel, Error, Loss, LossSums, Model, Result, TensorId};
+use crate::core::options::Names;
+use crate::core::plan::Action;
+use crate::core::{Cancel, Error, Loss, LossSums, Model, Result, Row, TensorId};
 use crate::format::Opened;
 use crate::quant::cast;
 use crate::target::architecture::HEADS;
 use crate::target::check::{Check, Findings};
 use crate::target::codec::Values;
+use crate::target::comfy::without_prefix;
+use crate::target::items;
 use crate::target::sdnq::code::Code;
 use crate::target::sdnq::layers;
 use crate::target::values;
@@ -28,27 +33,29 @@ pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> R
         found.error(format!("cannot be compared: {why}"));
         return Ok(found.close(""));
     }
+    let rows = as_called(model, original);
+    let mine: HashMap<&str, TensorId> = model.ids().map(|id| (without_prefix(&model.tensor(id).name), id)).collect();
+    let theirs: HashMap<&str, &Row> = rows.iter().map(|row| (without_prefix(&row.name), row)).collect();
     let mut names = Findings::new("same tensors");
-    for tensor in &original.tensors {
-        if model.find(&tensor.name).is_none() && !layers::is_leftover(&tensor.name, &tensor.shape) {
+    for row in &rows {
+        if !mine.contains_key(without_prefix(&row.name)) && !layers::is_leftover(&row.name, &row.shape) {
             // A head that shares its table may be left out.
-            match HEADS.iter().any(|head| tensor.name.ends_with(head)) {
-                true => names.warn(format!("`{}` is not there; fine if it shares another's weight", tensor.name)),
-                false => names.error(format!("`{}` is not there", tensor.name)),
+            match HEADS.iter().any(|head| row.name.ends_with(head)) {
+                true => names.warn(format!("`{}` is not there; fine if it shares another's weight", row.name)),
+                false => names.error(format!("`{}` is not there", row.name)),
             }
         }
     }
     let mut shapes = Findings::new("same shapes");
-    let mut pairs: Vec<(TensorId, TensorId)> = Vec::new();
+    let mut pairs: Vec<(TensorId, &Row)> = Vec::new();
     for id in model.ids() {
         let tensor = model.tensor(id);
-        let Some(theirs) = original.find(&tensor.name) else {
+        let Some(before) = theirs.get(without_prefix(&tensor.name)) else {
             names.warn(format!("`{}` is not in {}", tensor.name, original.label));
             continue;
         };
-        let before = original.tensor(theirs);
-        if is_same_shape(model, tensor, before) {
-            pairs.push((id, theirs));
+        if is_same_shape(tensor, before) {
+            pairs.push((id, before));
         } else {
             shapes.error(format!("`{}` is {:?}, it was {:?}", tensor.name, tensor.shape, before.shape));
         }
@@ -59,16 +66,16 @@ pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> R
     let changed: Vec<Option<String>> = plain
         .par_iter()
         .map(|(a, b)| {
-            if copied(opened, source, *a, *b) {
-                bytes(opened, source, *a, *b, cancel)
+            if copied(opened, source, *a, b) {
+                bytes(opened, source, *a, b, cancel)
             } else {
-                rounded(opened, source, *a, *b, cancel)
+                rounded(opened, source, *a, b, cancel)
             }
         })
         .collect::<Result<_>>()?;
     changed.into_iter().flatten().for_each(|c| kept.error(c));
     let losses: Vec<(&str, Loss)> =
-        coded.par_iter().map(|(a, b)| loss(opened, source, *a, *b, cancel)).collect::<Result<_>>()?;
+        coded.par_iter().map(|(a, b)| loss(opened, source, *a, b, cancel)).collect::<Result<_>>()?;
     let mut error = Findings::new("relative error");
     for (name, loss) in &losses {
         let detail = format!("`{name}` has {:.3e}: it is not the weight that it was", loss.relative_error);
@@ -96,31 +103,52 @@ pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> R
     Ok(checks.concat())
 }
 
+/// The tensors of `original` under the names by which `model` has most of them.
+fn as_called(model: &Model, original: &Model) -> Vec<Row> {
+    let mine: std::collections::HashSet<&str> = model.tensors.iter().map(|t| without_prefix(&t.name)).collect();
+    let known = |rows: &Vec<Row>| rows.iter().filter(|r| mine.contains(without_prefix(&r.name))).count();
+    let mut best = items::rows(original, Names::Source);
+    if known(&best) == best.len() {
+        return best;
+    }
+    for names in [Names::Original, Names::Diffusers] {
+        let rows = items::rows(original, names);
+        if known(&rows) > known(&best) {
+            best = rows;
+        }
+    }
+    best
+}
+
 /// Whether a tensor has its shape still. Kernels that were made rows of a matrix for its products have.
-fn is_same_shape(model: &Model, tensor: &Tensor, before: &Tensor) -> bool {
-    let packed = matches!(model.find(&tensor.name).map(|id| &model.tensor(id).encoding), Some(Encoding::Packed { .. }));
-    let flat = packed && tensor.shape.len() == 2 && (tensor.rows(), tensor.cols()) == (before.rows(), before.cols());
+fn is_same_shape(tensor: &Tensor, before: &Row) -> bool {
+    let packed = matches!(tensor.encoding, Encoding::Packed { .. });
+    let (rows, cols) = (before.shape.first().copied().unwrap_or(1), before.shape.iter().skip(1).product::<u64>());
+    let flat = packed && tensor.shape.len() == 2 && (tensor.rows(), tensor.cols()) == (rows, cols);
     tensor.shape == before.shape || flat
 }
 
 /// Whether both are plain arrays of one type.
-fn copied(opened: &Opened, source: &Opened, a: TensorId, b: TensorId) -> bool {
-    let (a, b) = (opened.model.tensor(a), source.model.tensor(b));
-    a.storage == b.storage && matches!((&a.encoding, &b.encoding), (Encoding::Plain(_), Encoding::Plain(_)))
+fn copied(opened: &Opened, source: &Opened, a: TensorId, b: &Row) -> bool {
+    let a = opened.model.tensor(a);
+    let theirs = |id: &TensorId| source.model.tensor(*id);
+    b.action == Action::Copy
+        && matches!(a.encoding, Encoding::Plain(_))
+        && b.sources.iter().all(|id| theirs(id).storage == a.storage)
 }
 
 /// Compares bytes; says what differs.
-fn bytes(opened: &Opened, source: &Opened, a: TensorId, b: TensorId, cancel: &Cancel) -> Result<Option<String>> {
-    let (tensor, theirs) = (opened.model.tensor(a), source.model.tensor(b));
-    let (Encoding::Plain(i), Encoding::Plain(j)) = (&tensor.encoding, &theirs.encoding) else { return Ok(None) };
-    let (mine, its) = (opened.model.stored[*i as usize].span, source.model.stored[*j as usize].span);
+fn bytes(opened: &Opened, source: &Opened, a: TensorId, b: &Row, cancel: &Cancel) -> Result<Option<String>> {
+    let tensor = opened.model.tensor(a);
+    let Encoding::Plain(i) = &tensor.encoding else { return Ok(None) };
+    let mine = opened.model.stored[*i as usize].span;
     let mut at = 0;
-    while at < mine.len.min(its.len) {
+    while at < mine.len.min(b.bytes_after()) {
         cancel.check()?;
         let len = CHUNK.min(mine.len - at) as usize;
         let (mut x, mut y) = (vec![0; len], vec![0; len]);
         opened.blobs[mine.file as usize].read_at(mine.offset + at, &mut x)?;
-        source.blobs[its.file as usize].read_at(its.offset + at, &mut y)?;
+        values::copy(source, b, at, &mut y)?;
         if x != y {
             return Ok(Some(format!("`{}` is not quantized, yet other bytes than it was", tensor.name)));
         }
@@ -134,18 +162,18 @@ fn rounded(
     opened: &Arc<Opened>,
     source: &Arc<Opened>,
     a: TensorId,
-    b: TensorId,
+    b: &Row,
     cancel: &Cancel,
 ) -> Result<Option<String>> {
-    let (tensor, theirs) = (opened.model.tensor(a), source.model.tensor(b));
-    let differs = |what: &str| {
-        Ok(Some(format!("`{}` is {}, it was {}{what}", tensor.name, tensor.storage.name(), theirs.storage.name())))
-    };
-    if !tensor.is_float() || !theirs.is_float() {
+    let tensor = opened.model.tensor(a);
+    let differs =
+        |what: &str| Ok(Some(format!("`{}` is {}, it was {}{what}", tensor.name, tensor.storage.name(), b.from)));
+    if !tensor.is_float() || !super::is_float(&source.model, b) {
         return differs("");
     }
     let mut same = true;
-    slabs(&*values::of(opened, a)?, &*values::of(source, b)?, cancel, |mine, its| {
+    let mine = values::of(opened, a)?;
+    slabs(&*mine, &*values::of_row(source, b, mine.geometry())?, cancel, |mine, its| {
         let (mut bytes, mut back) = (Vec::new(), vec![0.0; its.len()]);
         // Rounding to a type that mixdown does not write is not held against a tensor.
         if cast::encode(tensor.storage, its, &mut bytes) && cast::decode(tensor.storage, &bytes, &mut back) {
@@ -160,12 +188,13 @@ fn loss<'a>(
     opened: &'a Arc<Opened>,
     source: &Arc<Opened>,
     a: TensorId,
-    b: TensorId,
+    b: &Row,
     cancel: &Cancel,
 ) -> Result<(&'a str, Loss)> {
     let name = &opened.model.tensor(a).name;
     let mut sums = LossSums::default();
-    let (mine, its) = (values::of(opened, a)?, values::of(source, b)?);
+    let mine = values::of(opened, a)?;
+    let its = values::of_row(source, b, mine.geometry())?;
     slabs(&*mine, &*its, cancel, |decoded, weights| sums.merge(&LossSums::of(weights, decoded)))
         .map_err(|e| e.at(format!("`{name}`")))?;
     Ok((name, sums.loss()))

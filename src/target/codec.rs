@@ -86,6 +86,10 @@ pub trait Codec: Send + Sync {
     fn load(&self, part: &dyn Fn(usize) -> Result<Vec<u8>>) -> Result<Box<dyn Prepared>>;
     /// Whether [`prepare`](Self::prepare) reads the values; such tensors are worked on one at a time.
     fn is_global(&self) -> bool;
+    /// Bytes that one [`Prepared`] holds from the first slab to the last.
+    fn memory(&self) -> u64 {
+        0
+    }
     /// Which of some rows have columns that are weighed, and how.
     fn importance(&self, _rows: Range<usize>) -> Vec<(Range<usize>, &[f32])> {
         Vec::new()
@@ -107,6 +111,10 @@ pub trait Prepared: Send + Sync {
     fn pieces(&self, rows: Range<usize>) -> Vec<Piece>;
     /// Fills each of those pieces, which have their lengths.
     fn encode(&self, rows: Range<usize>, values: &[f32], pieces: &mut [&mut [u8]]);
+    /// Parts of which a slab's bytes lie too scattered for pieces: whole, once every slab has been encoded.
+    fn finish(&self) -> Vec<(usize, Vec<u8>)> {
+        Vec::new()
+    }
     /// What those bytes mean, in f32: what the file's consumer computes with.
     fn decode(&self, rows: Range<usize>, pieces: &[&[u8]], out: &mut [f32]);
 }

@@ -12,7 +12,7 @@ use crate::core::model::{Encoding, TensorId};
 use crate::core::plan::{Action, Part, Plan, Row};
 use crate::core::recipe::Family;
 use crate::core::rules::Decision;
-use crate::core::{Cancel, Dtype, Error, Model, Result, Settings};
+use crate::core::{Cancel, Dtype, Error, Model, Result, Settings, Tensor};
 use crate::quant::cast;
 
 /// The target.
@@ -67,23 +67,26 @@ impl Target for Float {
             Knob::Dynamic => "float has no losses to choose by",
             Knob::Mixtures => "float has one type for all",
             Knob::Importance => "float is not quantized: there is nothing to weigh",
+            Knob::ScaleSearch => "float has no scales",
+            Knob::ConvRot => "float is not quantized: there is nothing to rotate for",
+            Knob::KeyNames => "float keeps the source's prefixes",
+            Knob::DiffusersNames => return Ok(()),
         }
         .into())
     }
 
-    fn row(&self, model: &Model, id: TensorId, decision: &Decision, settings: &Settings) -> Result<Row> {
-        let tensor = model.tensor(id);
+    fn row(&self, _: &Model, id: TensorId, tensor: &Tensor, decision: &Decision, settings: &Settings) -> Result<Row> {
         if !tensor.is_float() {
-            return Ok(kept(model, id, decision, Some(format!("{} is not a float type", tensor.storage.name()))));
+            return Ok(kept(tensor, id, decision, Some(format!("{} is not a float type", tensor.storage.name()))));
         }
         if decision.keeps() {
             let cause = decision.kept_by.as_ref().unwrap_or(&decision.by);
-            return Ok(kept(model, id, decision, Some(settings.explain(cause))));
+            return Ok(kept(tensor, id, decision, Some(settings.explain(cause))));
         }
         let dtype = decision.patch.dtype.clone().unwrap_or_else(|| self.default_dtype());
         let storage = storage_of(&dtype)?;
-        if matches!(tensor.encoding, Encoding::Plain(_)) && tensor.storage == storage {
-            return Ok(kept(model, id, decision, Some(format!("is {} already", storage.name()))));
+        if matches!(tensor.encoding, Encoding::Plain(_)) && tensor.storage == storage && !tensor.merged {
+            return Ok(kept(tensor, id, decision, Some(format!("is {} already", storage.name()))));
         }
         let part = Part { name: tensor.name.clone(), storage, shape: tensor.shape.clone() };
         Ok(row_of(tensor, id, decision, Action::Cast(storage), vec![part], None))
@@ -128,7 +131,7 @@ impl Target for Float {
         Ok(described)
     }
 
-    fn loads_with(&self, _: &Model) -> String {
+    fn loads_with(&self, _: &Model, _: &Plan) -> String {
         "anything that reads safetensors".into()
     }
 }

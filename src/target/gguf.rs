@@ -12,7 +12,7 @@ use super::layout;
 use super::{DtypeInfo, Knob, Target};
 use crate::core::plan::{Action, Plan, Row};
 use crate::core::rules::Decision;
-use crate::core::{Dtype, Error, Family, Model, Patch, Result, Settings, Storage, TensorId};
+use crate::core::{Dtype, Error, Family, Model, Patch, Result, Settings, Storage, Tensor, TensorId};
 use crate::format::gguf::Type;
 use crate::quant::ggml;
 use mixtures::Mixture;
@@ -69,12 +69,15 @@ impl Target for Gguf {
             Knob::Codebook => "GGUF's types have their own levels",
             Knob::QuantConv | Knob::QuantEmbedding => "GGUF's mixtures choose the tensors",
             Knob::Dynamic => "GGUF's mixtures choose the types",
+            Knob::ScaleSearch => "GGUF's types search their scales by themselves",
+            Knob::ConvRot => "GGUF's types know no rotation",
+            Knob::KeyNames | Knob::DiffusersNames => "GGUF's names follow from the architecture",
             Knob::Mixtures | Knob::Importance => return Ok(()),
         }
         .into())
     }
 
-    fn row(&self, model: &Model, id: TensorId, _: &Decision, settings: &Settings) -> Result<Row> {
+    fn row(&self, model: &Model, id: TensorId, _: &Tensor, _: &Decision, settings: &Settings) -> Result<Row> {
         let (rows, _) = self.rows(model, settings)?;
         let name = &model.tensor(id).name;
         rows.into_iter()
@@ -113,7 +116,7 @@ impl Target for Gguf {
         Ok(layout::Description::default())
     }
 
-    fn loads_with(&self, model: &Model) -> String {
+    fn loads_with(&self, model: &Model, _: &Plan) -> String {
         match &model.architecture {
             Some(arch) => format!("llama.cpp, as far as it knows {arch}"),
             None => "llama.cpp".into(),

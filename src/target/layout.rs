@@ -50,6 +50,9 @@ impl Context<'_> {
     }
 }
 
+/// Makes the tensor of bytes that stands beside a row: its name, its bytes.
+pub type Beside = fn(&Row) -> Option<(String, Vec<u8>)>;
+
 /// What an output says of itself besides its tensors.
 #[derive(Clone, Debug, Default)]
 pub struct Description {
@@ -57,6 +60,8 @@ pub struct Description {
     pub metadata: Vec<(String, String)>,
     /// Facts of a row that is described.
     pub of_row: Option<fn(&Row, &Model) -> Facts>,
+    /// What the consumer wants to be told of a row, as a tensor of bytes beside it.
+    pub beside: Option<Beside>,
     /// Facts as a tensor beside each layer (`true`) or in the header.
     pub by_tensor: bool,
     /// Small files beside the weights, by name.
@@ -96,6 +101,15 @@ struct Place {
     file: usize,
     parts: Vec<u64>,
     described: Option<u64>,
+    beside: Option<u64>,
+}
+
+/// What an array of the output is of its row.
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    Part(usize),
+    Description,
+    Beside,
 }
 
 /// An output, to the byte.
@@ -173,7 +187,7 @@ impl Layout {
                 Output::Folder { weights, stem, .. } => weights.join(gguf::split::name(stem, i, count)),
             };
             for (row, offset) in rows.iter().zip(&body.places.offsets) {
-                self.places[*row] = Place { file: i, parts: vec![body.places.header + offset], described: None };
+                self.places[*row] = Place { file: i, parts: vec![body.places.header + offset], ..Place::default() };
             }
             self.files.push(File { name, bytes: body.places.total, rows, body: Body::Gguf(Box::new(body)) });
         }
@@ -181,14 +195,17 @@ impl Layout {
     }
 
     fn add_file(&mut self, plan: &Plan, model: &Model, name: PathBuf, rows: Vec<usize>) -> Result<()> {
-        /// Row, part of it or (`None`) its description, and the array.
-        type Array = (usize, Option<usize>, Entry);
         let file = self.files.len();
-        let mut arrays: Vec<Array> = Vec::new();
+        let mut arrays: Vec<(usize, Slot, Entry)> = Vec::new();
+        let text = |name: String, len: u64| Entry { name, storage: Storage::U8, shape: vec![len], offset: 0, len };
         for &row in &rows {
             for (part, p) in plan.rows[row].parts.iter().enumerate() {
                 let (name, shape) = (p.name.clone(), p.shape.clone());
-                arrays.push((row, Some(part), Entry { name, storage: p.storage, shape, offset: 0, len: p.bytes() }));
+                let entry = Entry { name, storage: p.storage, shape, offset: 0, len: p.bytes() };
+                arrays.push((row, Slot::Part(part), entry));
+            }
+            if let Some((name, bytes)) = self.description.beside.and_then(|f| f(&plan.rows[row])) {
+                arrays.push((row, Slot::Beside, text(name, bytes.len() as u64)));
             }
             if !self.description.by_tensor {
                 continue;
@@ -196,7 +213,7 @@ impl Layout {
             if let Some(facts) = self.facts(&plan.rows[row], model) {
                 let len = metadata::text(&facts, None).len() as u64;
                 let name = metadata::tensor_name(crate::core::name::layer(&plan.rows[row].name));
-                arrays.push((row, None, Entry { name, storage: Storage::U8, shape: vec![len], offset: 0, len }));
+                arrays.push((row, Slot::Description, text(name, len)));
             }
         }
         // Wide elements first, so that every array is aligned to its own element; loaders view them in place.
@@ -208,8 +225,8 @@ impl Layout {
         }
         let mut slots = Vec::with_capacity(arrays.len());
         let mut entries = Vec::with_capacity(arrays.len());
-        for (row, part, entry) in arrays {
-            slots.push((row, part));
+        for (row, slot, entry) in arrays {
+            slots.push((row, slot));
             entries.push(entry);
         }
         let header = write_header(&self.metadata(&rows, plan, model, &|_| None), &entries).len() as u64;
@@ -219,13 +236,14 @@ impl Layout {
                  write shards (--max-shard-size) or, for sdnq, --metadata-tensors"
             )));
         }
-        for ((row, part), entry) in slots.into_iter().zip(&entries) {
+        for ((row, slot), entry) in slots.into_iter().zip(&entries) {
             let place = &mut self.places[row];
             place.file = file;
             place.parts.resize(plan.rows[row].parts.len(), 0);
-            match part {
-                Some(part) => place.parts[part] = header + entry.offset,
-                None => place.described = Some(header + entry.offset),
+            match slot {
+                Slot::Part(part) => place.parts[part] = header + entry.offset,
+                Slot::Description => place.described = Some(header + entry.offset),
+                Slot::Beside => place.beside = Some(header + entry.offset),
             }
         }
         self.files.push(File { name, bytes: header + at, rows, body: Body::Safetensors { entries, header } });
@@ -301,6 +319,13 @@ impl Layout {
         let place = self.places.get(row)?;
         let facts = self.facts(&plan.rows[row], model)?;
         Some((place.file, place.described?, metadata::text(&facts, Some(loss)).into_bytes()))
+    }
+
+    /// What stands beside a row for its consumer: file, offset, bytes.
+    pub fn beside(&self, plan: &Plan, row: usize) -> Option<(usize, u64, Vec<u8>)> {
+        let place = self.places.get(row)?;
+        let (_, bytes) = self.description.beside?(plan.rows.get(row)?)?;
+        Some((place.file, place.beside?, bytes))
     }
 
     /// The header of a file, once its losses are known. It has the length that was planned.

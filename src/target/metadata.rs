@@ -93,7 +93,7 @@ pub struct Settings {
 pub fn find(opened: &mut Opened) -> Result<BTreeMap<String, Settings>> {
     let mut warnings = Vec::new();
     let found = settings(opened, &mut warnings)?;
-    opened.model.warnings.append(&mut warnings);
+    opened.model_mut().warnings.append(&mut warnings);
     Ok(found)
 }
 

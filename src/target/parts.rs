@@ -239,7 +239,15 @@ mod tests {
         // Not at the file's start, and not its end.
         let bytes: Vec<u8> = [vec![9; 3], bytes, vec![9; 5]].concat();
         let blobs = vec![Blob::Memory { name: "m", bytes: bytes.into() }];
-        let opened = Opened { model, blobs, companions: Vec::new(), index: None, strays: Vec::new(), gguf: Vec::new() };
+        let opened = Opened {
+            model: Arc::new(model),
+            blobs,
+            companions: Vec::new(),
+            index: None,
+            strays: Vec::new(),
+            gguf: Vec::new(),
+            changes: None,
+        };
         Parts::new(&Arc::new(opened), &[Placed { array: 0, storage: to, transposed }])
     }
 

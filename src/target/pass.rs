@@ -213,6 +213,9 @@ impl Pass<'_> {
                 all.merge(slab);
             }
         }
+        for (part, bytes) in prepared.finish() {
+            self.sink.write(part, 0, &bytes)?;
+        }
         Ok(all)
     }
 }

@@ -25,7 +25,7 @@ use crate::core::model::TensorId;
 use crate::core::plan::{Action, Plan, Row};
 use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::rules::{Decision, hadamard};
-use crate::core::{Dtype, Error, Model, Patch, Result, Settings, Storage};
+use crate::core::{Dtype, Error, Model, Patch, Result, Settings, Storage, Tensor};
 use crate::quant::minifloat::FloatCode;
 use code::Code;
 use layers::{Quantizable, Surroundings};
@@ -75,6 +75,9 @@ impl Target for Sdnq {
         match knob {
             Knob::Mixtures => Err("SDNQ has no mixtures".into()),
             Knob::Importance => Err("SDNQ weighs all columns alike".into()),
+            Knob::ScaleSearch => Err("SDNQ's scales follow from the greatest value".into()),
+            Knob::ConvRot => Err("SDNQ calls it --hadamard".into()),
+            Knob::KeyNames => Err("SDNQ has no prefixes, and no other header".into()),
             _ => Ok(()),
         }
     }
@@ -116,13 +119,19 @@ impl Target for Sdnq {
         Ok(())
     }
 
-    fn row(&self, model: &Model, id: TensorId, decision: &Decision, settings: &Settings) -> Result<Row> {
-        let tensor = model.tensor(id);
-        let keep = |reason: String| Ok(kept(model, id, decision, Some(reason)));
+    fn row(
+        &self,
+        model: &Model,
+        id: TensorId,
+        tensor: &Tensor,
+        decision: &Decision,
+        settings: &Settings,
+    ) -> Result<Row> {
+        let keep = |reason: String| Ok(kept(tensor, id, decision, Some(reason)));
         if layers::is_leftover(&tensor.name, &tensor.shape) {
             let reason =
                 "left out: the model makes this constant itself, and SDNQ's strict loader refuses it".to_owned();
-            let row = kept(model, id, decision, Some(reason));
+            let row = kept(tensor, id, decision, Some(reason));
             return Ok(Row { parts: Vec::new(), ..row });
         }
         if !tensor.is_float() {
@@ -221,7 +230,7 @@ impl Target for Sdnq {
         Ok(described)
     }
 
-    fn loads_with(&self, model: &Model) -> String {
+    fn loads_with(&self, model: &Model, _: &Plan) -> String {
         let diffusers = model.config.as_ref().is_some_and(|c| c.get("_class_name").is_some());
         if diffusers { "sdnq ≥ 0.2.2 · diffusers ≥ 0.40".into() } else { "sdnq ≥ 0.2.2 · transformers".into() }
     }

@@ -7,7 +7,7 @@ use super::layout::{Context, Description, Output};
 use super::metadata;
 use super::pass::{Pass, Sink};
 use crate::core::dtype::{Storage, StorageExt};
-use crate::core::model::{Encoding, FileInfo, Origin, Span, Stored, plain_tensors};
+use crate::core::model::{FileInfo, Origin, Span, Stored, plain_tensors};
 use crate::core::plan::Action;
 use crate::core::{Cancel, Error, Loss, Model, Result, Settings};
 use crate::format::{Blob, Opened};
@@ -44,7 +44,7 @@ pub fn convert_state_dict(tensors: BTreeMap<String, Array>, settings: &Settings)
     let plan = super::plan(model, settings)?;
     let context = Context { model, settings, output: Output::File, headers: &[] };
     let target = super::get(plan.family);
-    let Description { metadata: header, of_row, by_tensor, .. } = target.description(&plan, &context)?;
+    let Description { metadata: header, of_row, beside, by_tensor, .. } = target.description(&plan, &context)?;
     let mut out = Converted { metadata: header.into_iter().collect(), ..Converted::default() };
     let mut layers = Vec::new();
     for row in &plan.rows {
@@ -54,14 +54,13 @@ pub fn convert_state_dict(tensors: BTreeMap<String, Array>, settings: &Settings)
         if row.parts.is_empty() {
             continue;
         }
-        if let (Action::Copy, Encoding::Plain(i)) = (&row.action, &model.tensor(id).encoding) {
-            let span = model.stored[*i as usize].span;
-            let mut bytes = vec![0; span.len as usize];
-            opened.blobs[span.file as usize].read_at(span.offset, &mut bytes)?;
+        if row.action == Action::Copy {
+            let mut bytes = vec![0; row.bytes_after() as usize];
+            super::values::copy(&opened, row, 0, &mut bytes)?;
             sink.write(0, 0, &bytes)?;
         } else {
             let codec = target.codec(&row.shape, model.tensor(id).storage, &row.action)?;
-            let values = super::values::divided(&opened, id, codec.geometry())?;
+            let values = super::values::of_row(&opened, row, codec.geometry())?;
             let cancel = Cancel::new();
             let pass = Pass {
                 name: &row.name,
@@ -82,6 +81,9 @@ pub fn convert_state_dict(tensors: BTreeMap<String, Array>, settings: &Settings)
                 } else {
                     layers.push(format!("{}:{text}", serde_json::Value::String(layer.to_owned())));
                 }
+            }
+            if let Some((name, bytes)) = beside.and_then(|f| f(row)) {
+                out.tensors.insert(name, Array { storage: Storage::U8, shape: vec![bytes.len() as u64], bytes });
             }
             if !row.excluded {
                 out.losses.insert(row.name.clone(), loss);
@@ -147,10 +149,19 @@ fn opened(tensors: BTreeMap<String, Array>) -> Result<Opened> {
         files,
         stored,
         tensors,
+        adapters: Vec::new(),
         warnings: Vec::new(),
         foreign: None,
     };
-    let mut opened = Opened { model, blobs, companions: Vec::new(), index: None, strays: Vec::new(), gguf: Vec::new() };
+    let mut opened = Opened {
+        model: Arc::new(model),
+        blobs,
+        companions: Vec::new(),
+        index: None,
+        strays: Vec::new(),
+        gguf: Vec::new(),
+        changes: None,
+    };
     super::recognise(&mut opened)?;
     Ok(opened)
 }

@@ -8,7 +8,7 @@ use super::gguf::blocks::Blocks;
 use super::parts::Parts;
 use crate::core::dtype::StorageExt;
 use crate::core::model::{Encoding, Stored};
-use crate::core::{Error, Family, Result, TensorId};
+use crate::core::{Error, Family, Result, Row, TensorId};
 use crate::format::{Blob, Opened};
 use crate::quant::cast;
 
@@ -17,8 +17,112 @@ pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
     divided(opened, id, Geometry::of(&opened.model.tensor(id).shape))
 }
 
+/// The values of a row of a plan: of its source, or of what it is made of.
+pub fn of_row(opened: &Arc<Opened>, row: &Row, geometry: Geometry) -> Result<Box<dyn Values>> {
+    let source = |i: usize| {
+        let missing = || Error::failed(format!("`{}` has no source", row.name));
+        row.sources.get(i).copied().ok_or_else(missing)
+    };
+    if row.slices.is_empty() {
+        return divided(opened, source(0)?, geometry);
+    }
+    let mut slices = Vec::new();
+    let mut at = 0;
+    for slice in &row.slices {
+        let id = source(slice.source)?;
+        let tensor = opened.model.tensor(id);
+        let g = Geometry::of_rows(tensor.rows(), tensor.cols());
+        let elements = (slice.rows.end - slice.rows.start) as usize * g.cols;
+        slices.push((at..at + elements, slice.rows.start as usize * g.cols, divided(opened, id, g)?));
+        at += elements;
+    }
+    if at != geometry.rows * geometry.cols {
+        return Err(Error::failed(format!("`{}` has {at} values of its sources, not those of its shape", row.name)));
+    }
+    Ok(Box::new(Joined { slices, geometry }))
+}
+
+/// Bytes that reading a row holds besides what is read.
+pub fn memory_of_row(opened: &Opened, row: &Row) -> u64 {
+    let rows = row.slices.iter().filter_map(|s| row.sources.get(s.source));
+    let longest = rows.map(|id| opened.model.tensor(*id).cols()).max().unwrap_or(0);
+    let sources = row.sources.iter().map(|id| memory(opened, *id));
+    sources.fold(longest.saturating_mul(4), u64::saturating_add)
+}
+
+/// Bytes `offset..offset + out.len()` of the arrays that a row's values lie in, one after another.
+pub fn copy(opened: &Opened, row: &Row, offset: u64, out: &mut [u8]) -> Result<()> {
+    let array = |id: &TensorId| {
+        let packed = || Error::failed(format!("`{}` is packed and cannot be copied", row.name));
+        let tensor = opened.model.tensor(*id);
+        let stored = &opened.model.stored[tensor.sole_array().ok_or_else(packed)? as usize];
+        Ok::<_, Error>((stored, stored.span.len / tensor.rows().max(1)))
+    };
+    let missing = || Error::failed(format!("`{}` has no source", row.name));
+    if row.slices.is_empty() {
+        let (stored, _) = array(row.sources.first().ok_or_else(missing)?)?;
+        return blob(opened, stored).read_at(stored.span.offset + offset, out);
+    }
+    let mut at = 0;
+    for slice in &row.slices {
+        let (stored, line) = array(row.sources.get(slice.source).ok_or_else(missing)?)?;
+        let (start, len) = (slice.rows.start * line, (slice.rows.end - slice.rows.start) * line);
+        let (from, to) = (offset.max(at), (offset + out.len() as u64).min(at + len));
+        if from < to {
+            let part = &mut out[(from - offset) as usize..(to - offset) as usize];
+            blob(opened, stored).read_at(stored.span.offset + start + (from - at), part)?;
+        }
+        at += len;
+    }
+    Ok(())
+}
+
+/// Values of several tensors, one after another.
+struct Joined {
+    /// Which values of all, from which value on of a tensor, and that tensor.
+    slices: Vec<(Range<usize>, usize, Box<dyn Values>)>,
+    geometry: Geometry,
+}
+
+impl Values for Joined {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        let wanted = rows.start * self.geometry.cols..rows.end * self.geometry.cols;
+        out.clear();
+        let mut part = Vec::new();
+        for (all, first, values) in &self.slices {
+            let (from, to) = (wanted.start.max(all.start), wanted.end.min(all.end));
+            if from >= to {
+                continue;
+            }
+            let (from, to) = (from - all.start + first, to - all.start + first);
+            let cols = values.geometry().cols.max(1);
+            values.read(from / cols..to.div_ceil(cols), &mut part)?;
+            let skip = from % cols;
+            out.extend_from_slice(part.get(skip..skip + to - from).unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
 /// The same as a matrix of another division, of as many elements.
 pub fn divided(opened: &Arc<Opened>, id: TensorId, geometry: Geometry) -> Result<Box<dyn Values>> {
+    let tensor = opened.model.tensor(id);
+    if !tensor.merged {
+        return unchanged(opened, id, geometry);
+    }
+    let matrix = Geometry::of_rows(tensor.rows(), tensor.cols());
+    let merged = super::adapters::over(opened, id, unchanged(opened, id, matrix)?)?;
+    if (matrix.rows, matrix.cols) == (geometry.rows, geometry.cols) {
+        return Ok(merged);
+    }
+    Ok(Box::new(Recut { inner: merged, geometry }))
+}
+
+/// The same as they are stored, without what adapters change.
+fn unchanged(opened: &Arc<Opened>, id: TensorId, geometry: Geometry) -> Result<Box<dyn Values>> {
     let tensor = opened.model.tensor(id);
     match &tensor.encoding {
         Encoding::Plain(i) => {
@@ -49,7 +153,7 @@ pub fn divided(opened: &Arc<Opened>, id: TensorId, geometry: Geometry) -> Result
             if (g.rows, g.cols) == (geometry.rows, geometry.cols) {
                 return Ok(Box::new(packed));
             }
-            Ok(Box::new(Recut { inner: packed, geometry }))
+            Ok(Box::new(Recut { inner: Box::new(packed), geometry }))
         }
     }
 }
@@ -57,14 +161,20 @@ pub fn divided(opened: &Arc<Opened>, id: TensorId, geometry: Geometry) -> Result
 /// Bytes that reading a tensor holds besides what is read: the factors of a packed one.
 pub fn memory(opened: &Opened, id: TensorId) -> u64 {
     let tensor = opened.model.tensor(id);
-    match &tensor.encoding {
+    let changes = opened.changes.as_ref().filter(|_| tensor.merged).map_or(0, |c| c.memory(id));
+    let stored = match &tensor.encoding {
         Encoding::Plain(_) => 0,
         Encoding::Packed { recipe, parts, .. } => {
             // One factor as f32, and once as stored while it is loaded.
             let factor = u64::from(recipe.svd_rank).saturating_mul(tensor.cols()).saturating_mul(8);
-            parts.iter().map(|p| Parts::memory(opened, p)).fold(factor, u64::saturating_add)
+            // ComfyUI's scales lie in tiles, and are read whole.
+            let scales = parts.iter().skip(1).filter_map(|p| opened.model.stored.get(p.array as usize));
+            let scales = scales.filter(|_| recipe.family == Family::Comfy).map(|s| 2 * s.span.len);
+            let scales = scales.fold(factor, u64::saturating_add);
+            parts.iter().map(|p| Parts::memory(opened, p)).fold(scales, u64::saturating_add)
         }
-    }
+    };
+    stored.saturating_add(changes)
 }
 
 fn blob<'a>(opened: &'a Opened, stored: &Stored) -> &'a Blob {
@@ -121,9 +231,9 @@ impl Values for Packed {
     }
 }
 
-/// Packed values in rows of another length than they are packed by.
+/// Values in rows of another length than they are kept by.
 struct Recut {
-    inner: Packed,
+    inner: Box<dyn Values>,
     geometry: Geometry,
 }
 

@@ -91,6 +91,8 @@ pub enum Knob {
     Hadamard,
     /// Levels found for each group.
     Codebook,
+    /// How scales are found.
+    ScaleSearch,
     /// Quantizing convolutions.
     QuantConv,
     /// Quantizing embedding tables.

@@ -75,10 +75,11 @@ impl DiffPage {
         let now = &app.board.plan;
         let mut changes: Vec<Change> = Vec::new();
         // Two plans over one model have a row for the same sources, whatever their order.
-        let befores: HashMap<&[TensorId], &Row> = plan.rows.iter().map(|r| (&r.sources[..], r)).collect();
+        let of = |r: &'_ Row| (r.sources.clone(), r.slices.clone());
+        let befores: HashMap<_, &Row> = plan.rows.iter().map(|r| (of(r), r)).collect();
         for row in &now.rows {
             let Some(id) = row.sources.first() else { continue };
-            let Some(before) = befores.get(&row.sources[..]).copied() else { continue };
+            let Some(before) = befores.get(&of(row)).copied() else { continue };
             if before.action == row.action {
                 continue;
             }

@@ -10,7 +10,7 @@ use crate::core::imatrix::Imatrix;
 use crate::core::model::Origin;
 use crate::core::plan::{Action, Totals};
 use crate::core::recipe::group_size;
-use crate::core::{Dtype, Error, Family, Loss, Patch, Plan, Result, Row, Settings, TensorId, units};
+use crate::core::{Dtype, Error, Family, Loss, Patch, Plan, Result, Row, ScaleSearch, Settings, TensorId, units};
 use crate::engine::Limits;
 use crate::engine::convert::{self, Request, State};
 use crate::engine::output;
@@ -71,6 +71,7 @@ impl Backend for Live {
             Knob::SvdRank => target::Knob::SvdRank,
             Knob::Hadamard => target::Knob::Hadamard,
             Knob::Codebook => target::Knob::Codebook,
+            Knob::ScaleSearch => target::Knob::ScaleSearch,
             Knob::QuantConv => target::Knob::QuantConv,
             Knob::QuantEmbedding => target::Knob::QuantEmbedding,
             Knob::Importance => target::Knob::Importance,
@@ -186,7 +187,7 @@ impl Backend for Live {
             warnings.push(e.to_string());
         }
         Ok(ConvertPage {
-            loads_with: target::get(plan.family).loads_with(model),
+            loads_with: target::get(plan.family).loads_with(model, &plan),
             file_bytes: layout.file_bytes(),
             free_bytes: save::free_space(output),
             warnings,
@@ -220,6 +221,7 @@ impl Backend for Live {
         if let Origin::Component { name } = &model.origin {
             words.extend(["--component".to_owned(), name.clone()]);
         }
+        words.extend(model.adapters.iter().flat_map(|adapter| ["--lora".to_owned(), adapter.clone()]));
         words
     }
 
@@ -274,7 +276,8 @@ fn groups(plan: &Plan) -> Vec<PageGroup> {
             }
             // How much a rotation mixes follows from the layer; that there is one is what was chosen.
             what.push_str(if recipe.hadamard > 0 { "  hadamard" } else { "" });
-            what.push_str(if recipe.codebook { "  codebook" } else { "" });
+            what.push_str(if recipe.codebook && recipe.family == Family::Sdnq { "  codebook" } else { "" });
+            what.push_str(if recipe.scale_search == ScaleSearch::Mse { "  mse" } else { "" });
         }
         let group = match groups.iter_mut().find(|g| g.what == what) {
             Some(group) => group,

@@ -249,8 +249,9 @@ fn what_others_quantized_is_not_taken_for_weights() {
     s.run("convert m -o out").fails(1, &["`gptq`"]);
     assert_eq!(s.run("inspect m").code(), 0, "it can be looked at");
     let fp8 = Array { name: "a.weight", dtype: "F8_E4M3", shape: vec![128, 128], bytes: vec![0x38; 128 * 128] };
-    s.write("fp8.safetensors", safetensors(&[f32s("a.weight_scale", &[1], &[0.5]), fp8]));
-    s.run("convert fp8.safetensors --to float -o out.safetensors").fails(1, &["`a.weight`", "`a.weight_scale`"]);
+    s.write("fp8.safetensors", safetensors(&[f32s("a.weight_scale", &[7], &[0.5; 7]), fp8]));
+    s.run("convert fp8.safetensors --to float -o out.safetensors")
+        .fails(1, &["layer `a`", "`a.weight_scale` has the shape [7]"]);
     assert_eq!(s.list("."), ["fp8.safetensors", "m"]);
 }
 

@@ -1,5 +1,6 @@
 //! One integration crate: the program and the library as their users meet them.
 mod cli;
+mod comfy;
 mod convert;
 mod dynamic;
 mod faults;

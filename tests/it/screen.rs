@@ -11,7 +11,7 @@ use mixdown::tui::testing::Driver;
 
 fn desk(size: (u16, u16)) -> Driver {
     let opened = Arc::new(demo::open().expect("the built-in model"));
-    let session = Session::new(Arc::new(opened.model.clone()), Profile::new(Settings::new(Family::Sdnq)));
+    let session = Session::new(Arc::clone(&opened.model), Profile::new(Settings::new(Family::Sdnq)));
     let live = Live::new(opened, Limits::default(), session.settings().clone(), || {}).expect("workers");
     Driver::new(session, Box::new(live), size).expect("a desk")
 }

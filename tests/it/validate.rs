@@ -246,7 +246,7 @@ fn a_file_is_judged_by_its_own_description() {
     assert!(found.len() == 1 && found[0].contains("blocks.0.ff.zero_point"), "{found:?}");
     arrays.retain(|name, _| !name.ends_with(".weight_metadata"));
     write(&s, "one.safetensors", &arrays);
-    assert!(errors(&s, "one.safetensors")[0].contains("not SDNQ"));
+    assert!(errors(&s, "one.safetensors")[0].contains("not quantized in a known way"));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_pipeline_is_checked_by_its_components() {
     let fine = details(&s, "q", "ok");
     assert!(fine.iter().all(|line| line.contains("transformer: ")), "{fine:?}");
     assert_eq!(errors(&s, "q/transformer --against p/transformer"), Vec::<String>::new());
-    assert!(errors(&s, "q --component vae")[0].contains("not SDNQ"));
+    assert!(errors(&s, "q --component vae")[0].contains("not quantized in a known way"));
 }
 
 #[test]
@@ -291,8 +291,8 @@ fn other_models_are_not_judged() {
     }
     let s = Sandbox::new();
     s.write("m.safetensors", example());
-    says(s.run("validate m.safetensors"), "not SDNQ");
-    says(s.run("validate --demo"), "not SDNQ");
+    says(s.run("validate m.safetensors"), "not quantized in a known way");
+    says(s.run("validate --demo"), "not quantized in a known way");
     s.write("broken.safetensors", "x");
     says(s.run("validate broken.safetensors"), "✗ opens");
     assert_eq!(s.run("validate").code(), 2);

@@ -27,7 +27,14 @@ pub fn tensors<'a>(headers: impl IntoIterator<Item = &'a Header>, stored: &[Stor
         } else {
             (array.storage, Encoding::Plain(i as u32))
         };
-        Tensor { name: array.name.clone(), shape: info.shape(), storage, bytes: array.span.len, encoding }
+        Tensor {
+            name: array.name.clone(),
+            shape: info.shape(),
+            storage,
+            bytes: array.span.len,
+            encoding,
+            merged: false,
+        }
     };
     let mut tensors: Vec<Tensor> = infos.zip(stored).enumerate().map(tensor).collect();
     tensors.sort_by(|a, b| name::natural(&a.name, &b.name));

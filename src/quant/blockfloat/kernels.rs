@@ -132,12 +132,37 @@ impl<const SEARCH: bool> Kernel for EncodeFours<'_, SEARCH> {
                     }
                 }
             }
-            for (byte, pair) in bytes.iter_mut().zip(codes.as_chunks::<2>().0) {
-                *byte = (pair[0] << 4 | pair[1]) as u8;
+            let codes = codes.map(|code| code as u8);
+            let (low, high) = codes.split_at(8);
+            for (bytes, eight) in bytes.as_chunks_mut::<4>().0.iter_mut().zip([low, high]) {
+                *bytes = packed(eight);
             }
         }
     }
 }
+
+/// Eight codes in four bytes, the first of each two in the high half: as one number, whose bytes are moved together.
+#[inline(always)]
+fn packed(codes: &[u8]) -> [u8; 4] {
+    let mut eight = [0; 8];
+    eight.copy_from_slice(codes);
+    let all = u64::from_le_bytes(eight);
+    let pairs = (all << 4 | all >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    ((fours | fours >> 16) as u32).to_le_bytes()
+}
+
+/// The two values of each byte.
+const PAIRS: [[f32; 2]; 256] = {
+    const VALUES: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+    let mut out = [[0.0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        out[byte] = [VALUES[byte >> 4], VALUES[byte & 15]];
+        byte += 1;
+    }
+    out
+};
 
 /// The values of NVFP4 codes.
 pub(super) struct DecodeFours<'a> {
@@ -154,13 +179,11 @@ impl Kernel for DecodeFours<'_> {
         let blocks = self.values.as_chunks_mut::<NVFP4_BLOCK>().0.iter_mut().zip(self.codes.as_chunks::<8>().0);
         for ((values, bytes), scale) in blocks.zip(self.scales) {
             let total = self.tensor * e4m3_value(*scale);
-            let mut codes = [0u32; NVFP4_BLOCK];
-            for (pair, byte) in codes.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-                *pair = [u32::from(*byte >> 4), u32::from(*byte & 15)];
+            let mut block = [0.0; NVFP4_BLOCK];
+            for (pair, byte) in block.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+                *pair = PAIRS[usize::from(*byte)];
             }
-            for (value, code) in values.iter_mut().zip(codes) {
-                *value = e2m1_value(code) * total;
-            }
+            *values = block.map(|value| value * total);
         }
     }
 }

@@ -75,13 +75,37 @@ fn round(magnitude: f32, form: Form) -> u32 {
     if magnitude < form.normal { subnormal } else { normal }
 }
 
+/// The code of a quotient that has a sign.
+#[inline(always)]
+fn signed(t: f32, form: Form) -> u32 {
+    let magnitude = t.abs();
+    let code = round(if magnitude < form.max { magnitude } else { form.max }, form);
+    if t.to_bits() > form.negative { code | (SIGN >> form.sign) } else { code }
+}
+
+/// [`encode_by`](super::encode_by).
+pub(super) struct EncodeBy<'a> {
+    pub code: FloatCode,
+    pub inverse: f32,
+    pub values: &'a [f32],
+    pub codes: &'a mut [u8],
+}
+
+impl Kernel for EncodeBy<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let form = Form::of(self.code);
+        for (code, value) in self.codes.iter_mut().zip(self.values) {
+            *code = signed(value * self.inverse, form) as u8;
+        }
+    }
+}
+
 #[inline(always)]
 fn code_of<W: Word, const SIGNED: bool>(value: f32, scale: f32, zero_point: f32, form: Form) -> W {
     if SIGNED {
-        let t = value / scale;
-        let magnitude = t.abs();
-        let code = round(if magnitude < form.max { magnitude } else { form.max }, form);
-        W::of(if t.to_bits() > form.negative { code | (SIGN >> form.sign) } else { code })
+        W::of(signed(value / scale, form))
     } else {
         let t = (value - zero_point) / scale;
         // NaN goes to zero.

@@ -470,6 +470,16 @@ proptest! {
             prop_assert_eq!(&c, &codes);
             decode_at(level, code, blocks, &codes, &scale, &zero_point, &mut b);
             prop_assert!(b.iter().zip(&back).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()));
+            if code.bits() <= 8 && code.is_signed() {
+                // By reciprocals: the products are what is coded. They are numbers, as the scale is no less than normal.
+                let inverse = 1.0 / scale.first().copied().unwrap_or(1.0).max(f32::MIN_POSITIVE);
+                let products: Vec<f32> = values.iter().map(|v| v * inverse).collect();
+                let whole = Blocks::whole(values.len());
+                let (mut expected, mut bytes) = (vec![0; values.len()], vec![0xaau8; values.len()]);
+                reference::encode(code, whole, &products, &vec![1.0; whole.scales()], &[], &mut expected);
+                encode_by_at(level, code, inverse, &values, &mut bytes);
+                prop_assert!(bytes.iter().zip(&expected).all(|(&a, &b)| u16::from(a) == b));
+            }
             if code.bits() <= 8 {
                 let mut bytes = vec![0xaau8; values.len()];
                 encode_at(level, code, blocks, &values, &scale, &zero_point, &mut bytes);

@@ -1,4 +1,6 @@
 //! Presets hold to sdnq: every decision is compared with a port of its own matching over its own lists.
+mod comfy;
+
 use regex::Regex;
 
 use super::*;
@@ -185,7 +187,7 @@ fn presets_keep_what_sdnq_keeps() {
 fn every_preset_reads_and_gives_its_reasons() {
     for text in TEXTS {
         let preset = parse(text).expect("a preset");
-        assert_eq!(preset.targets, [Family::Sdnq]);
+        assert_eq!(preset.targets.len(), 1);
         assert!(!preset.about.is_empty() && !preset.rules.is_empty());
         for rule in &preset.rules {
             assert_eq!(rule.patch, crate::core::Patch::keep(), "{}", preset.name);
@@ -193,8 +195,10 @@ fn every_preset_reads_and_gives_its_reasons() {
             assert!(reason.len() > 10, "{}: {}", preset.name, rule.pattern);
         }
     }
-    let names = all().iter().map(|p| p.name.as_str());
-    assert!(names.eq(SKIP.iter().map(|(name, ..)| *name)));
+    let of_sdnq = all().iter().filter(|p| p.targets == [Family::Sdnq]).map(|p| p.name.as_str());
+    assert!(of_sdnq.eq(SKIP.iter().map(|(name, ..)| *name)));
+    let named = [Family::Sdnq, Family::Comfy].into_iter().flat_map(names);
+    assert!(named.eq(all().iter().map(|p| p.name.as_str())));
 }
 
 #[test]

@@ -6,10 +6,10 @@ use toml_edit::{Document, DocumentMut, Item, TableLike, Value};
 
 use super::{PresetChoice, Said};
 use crate::core::name::nearest;
-use crate::core::options::GgufOptions;
+use crate::core::options::{ComfyOptions, GgufOptions, Names};
 use crate::core::recipe::group_size;
 use crate::core::rules::{Pattern, hadamard};
-use crate::core::{Dtype, Error, Family, Patch, Result, Rule, Settings};
+use crate::core::{Dtype, Error, Family, Patch, Result, Rule, ScaleSearch, Settings};
 use crate::session::preset;
 
 const ROOT: &[&str] = &[
@@ -21,17 +21,32 @@ const ROOT: &[&str] = &[
     "quant_conv",
     "quant_embedding",
     "metadata_tensors",
+    "names",
     "imatrix",
     "gguf",
+    "comfy",
     "defaults",
     "rule",
     "tensor",
 ];
-const PATCH: &[&str] = &["keep", "dtype", "group_size", "svd_rank", "svd_steps", "hadamard", "codebook"];
-const RULE: &[&str] =
-    &["pattern", "keep", "dtype", "group_size", "svd_rank", "svd_steps", "hadamard", "codebook", "reason", "enabled"];
+const PATCH: &[&str] =
+    &["keep", "dtype", "group_size", "svd_rank", "svd_steps", "hadamard", "codebook", "scale_search"];
+const RULE: &[&str] = &[
+    "pattern",
+    "keep",
+    "dtype",
+    "group_size",
+    "svd_rank",
+    "svd_steps",
+    "hadamard",
+    "codebook",
+    "scale_search",
+    "reason",
+    "enabled",
+];
 const PRESET: &[&str] = &["name", "off"];
 
+const COMFY: &[&str] = &["quant_metadata", "key_prefix"];
 const GGUF: &[&str] = &[
     "pure",
     "output_tensor_type",
@@ -81,14 +96,27 @@ impl<'a> Source<'a> {
         let target = self.target(root)?;
         let mut said = Said::nothing(target);
         said.architecture = self.string(root, "architecture")?;
-        (said.preset, said.off) = self.preset(root)?;
+        (said.preset, said.off) = self.preset(root, target)?;
         let s: &mut Settings = &mut said.settings;
         s.exclude = self.patterns(root, "exclude")?;
         s.include = self.patterns(root, "include")?;
         s.quant_conv = self.boolean(root, "quant_conv")?.unwrap_or(false);
         s.quant_embedding = self.boolean(root, "quant_embedding")?.unwrap_or(false);
         s.metadata_tensors = self.boolean(root, "metadata_tensors")?;
+        if let Some(name) = self.string(root, "names")? {
+            let names = Names::ALL.map(Names::name);
+            let unknown = || self.unknown(value_span(root, "names"), "names", &name, &names);
+            s.names = Some(Names::parse(&name).ok_or_else(unknown)?);
+        }
         s.imatrix = self.string(root, "imatrix")?;
+        if let Some(item) = root.get("comfy") {
+            let table = self.table("comfy", item, "a table: [comfy]")?;
+            self.only(table, COMFY)?;
+            s.comfy = ComfyOptions {
+                header: self.boolean(table, "quant_metadata")?.unwrap_or(false),
+                key_prefix: self.string(table, "key_prefix")?,
+            };
+        }
         if let Some(item) = root.get("gguf") {
             s.gguf = self.gguf(self.table("gguf", item, "a table: [gguf]")?)?;
         }
@@ -143,7 +171,7 @@ impl<'a> Source<'a> {
         Family::parse(&name).ok_or_else(|| self.unknown(value_span(root, "target"), "target", &name, &names))
     }
 
-    fn preset(self, root: &dyn TableLike) -> Result<(PresetChoice, Vec<String>)> {
+    fn preset(self, root: &dyn TableLike, target: Family) -> Result<(PresetChoice, Vec<String>)> {
         let Some(item) = root.get("preset") else {
             return Ok((PresetChoice::Automatic, Vec::new()));
         };
@@ -151,23 +179,23 @@ impl<'a> Source<'a> {
             return Ok((PresetChoice::None, Vec::new()));
         }
         if let Some(name) = item.as_str() {
-            return Ok((self.named(name, item.span())?, Vec::new()));
+            return Ok((self.named(name, item.span(), target)?, Vec::new()));
         }
         let table = self.table("preset", item, "a preset's name, false, or a table with `name` and `off`")?;
         self.only(table, PRESET)?;
         let choice = match self.string(table, "name")? {
-            Some(name) => self.named(&name, value_span(table, "name"))?,
+            Some(name) => self.named(&name, value_span(table, "name"), target)?,
             None => PresetChoice::Automatic,
         };
         let off = self.strings(table, "off")?;
         Ok((choice, off.into_iter().map(|(text, _)| text).collect()))
     }
 
-    fn named(self, name: &str, span: Span) -> Result<PresetChoice> {
+    fn named(self, name: &str, span: Span, target: Family) -> Result<PresetChoice> {
         if preset::by_name(name).is_some() {
             return Ok(PresetChoice::Named(name.to_owned()));
         }
-        let names: Vec<&str> = preset::all().iter().map(|p| p.name.as_str()).collect();
+        let names = preset::names(target);
         Err(self.unknown(span, "preset", name, &names))
     }
 
@@ -212,6 +240,7 @@ impl<'a> Source<'a> {
             svd_steps: self.count(table, "svd_steps")?,
             hadamard: self.hadamard(table)?,
             codebook: self.boolean(table, "codebook")?,
+            scale_search: self.scale_search(table)?,
         })
     }
 
@@ -227,6 +256,15 @@ impl<'a> Source<'a> {
         };
         let form = "a whole number from 1 up, \"auto\" (0), \"row\" (-1) or \"tensor\" (-2)";
         size.map(Some).ok_or_else(|| self.wrong("group_size", item, form))
+    }
+
+    fn scale_search(self, table: &dyn TableLike) -> Result<Option<ScaleSearch>> {
+        let Some(name) = self.string(table, "scale_search")? else {
+            return Ok(None);
+        };
+        let names = ScaleSearch::ALL.map(ScaleSearch::name);
+        let unknown = || self.unknown(value_span(table, "scale_search"), "scale_search", &name, &names);
+        ScaleSearch::parse(&name).map(Some).ok_or_else(unknown)
     }
 
     fn hadamard(self, table: &dyn TableLike) -> Result<Option<u32>> {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::options::GgufOptions;
 use crate::core::rules::Pattern;
-use crate::core::{Error, Patch, Rule};
+use crate::core::{Error, Patch, Rule, ScaleSearch};
 use crate::session::preset;
 
 /// A target's table of dtypes, as small as can be.
@@ -208,8 +208,9 @@ fn patches() -> impl Strategy<Value = Patch> {
         prop::option::of(any::<u32>()),
         prop::option::of(prop_oneof![Just(0), (2u32..=16).prop_map(|n| 1 << n)]),
         prop::option::of(any::<bool>()),
+        prop::option::of(prop::sample::select(ScaleSearch::ALL.to_vec())),
     )
-        .prop_map(|(keep, dtype, group_size, svd_rank, svd_steps, hadamard, codebook)| Patch {
+        .prop_map(|(keep, dtype, group_size, svd_rank, svd_steps, hadamard, codebook, scale_search)| Patch {
             keep,
             dtype,
             group_size,
@@ -217,6 +218,7 @@ fn patches() -> impl Strategy<Value = Patch> {
             svd_steps,
             hadamard,
             codebook,
+            scale_search,
         })
 }
 

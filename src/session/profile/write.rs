@@ -3,10 +3,10 @@ use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike,
 
 use super::{PresetChoice, Said, list};
 use crate::core::name;
-use crate::core::options::GgufOptions;
+use crate::core::options::{ComfyOptions, GgufOptions, Names};
 use crate::core::recipe::group_size;
 use crate::core::rules::Pattern;
-use crate::core::{Family, Patch, Rule};
+use crate::core::{Family, Patch, Rule, ScaleSearch};
 
 /// A new profile, with nothing but its target.
 pub(super) fn template(target: Family) -> DocumentMut {
@@ -43,6 +43,9 @@ pub(super) fn update(document: &mut DocumentMut, old: &Said, new: &Said) {
             set(root, key, new);
         }
     }
+    if was.names != is.names {
+        set_or_remove(root, "names", is.names.map(Names::name));
+    }
     if was.metadata_tensors != is.metadata_tensors {
         set_or_remove(root, "metadata_tensors", is.metadata_tensors);
     }
@@ -56,6 +59,20 @@ pub(super) fn update(document: &mut DocumentMut, old: &Said, new: &Said) {
         }
         if is.gguf == GgufOptions::default() {
             root.remove("gguf");
+        }
+    }
+    if was.comfy != is.comfy {
+        let item = root.entry("comfy").or_insert_with(toml_edit::table);
+        if let Some(table) = item.as_table_like_mut() {
+            if was.comfy.header != is.comfy.header {
+                set(table, "quant_metadata", is.comfy.header);
+            }
+            if was.comfy.key_prefix != is.comfy.key_prefix {
+                set_or_remove(table, "key_prefix", is.comfy.key_prefix.as_deref());
+            }
+        }
+        if is.comfy == ComfyOptions::default() {
+            root.remove("comfy");
         }
     }
     if was.defaults != is.defaults {
@@ -192,6 +209,9 @@ fn patch_in(table: &mut dyn TableLike, old: &Patch, new: &Patch) {
     }
     if old.codebook != new.codebook {
         set_or_remove(table, "codebook", new.codebook);
+    }
+    if old.scale_search != new.scale_search {
+        set_or_remove(table, "scale_search", new.scale_search.map(ScaleSearch::name));
     }
 }
 

@@ -199,6 +199,7 @@ impl<'a> Sheet<'a> {
             reason,
             cause,
             parts: vec![part],
+            slices: Vec::new(),
             bytes_before: tensor.bytes,
         })
     }

@@ -218,6 +218,7 @@ impl LayerConfig {
             hadamard,
             codebook: self.use_codebook,
             axis: kind.axis(),
+            scale_search: Default::default(),
             importance: None,
         };
         let trouble = group.forced(asked).filter(|_| recipe.group_size != group_size::ROW);

@@ -2,6 +2,7 @@
 //! that every SDNQ model has beside its weights.
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -21,7 +22,11 @@ use crate::target::metadata::{self, Settings};
 /// Turns the arrays of each quantized layer into the tensor they came from; descriptions themselves are no tensors.
 pub fn recognise(opened: &mut Opened) -> Result<()> {
     let descriptions = metadata::find(opened)?;
-    let model = &mut opened.model;
+    let model = Arc::make_mut(&mut opened.model);
+    let config = loader::of(model).cloned();
+    if descriptions.is_empty() && config.is_none() {
+        return Ok(());
+    }
     let mut by_name: HashMap<String, u32> =
         model.stored.iter().enumerate().map(|(i, s)| (s.name.clone(), i as u32)).collect();
     let mut tensors = Vec::new();
@@ -43,7 +48,6 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
             by_name.remove(&key);
         }
     }
-    let config = loader::of(model).cloned();
     if let Some(config) = &config
         && let Err(why) = configured(model, config, &mut by_name, &mut tensors)
     {
@@ -111,6 +115,7 @@ fn configured(
             storage: found.storage,
             bytes,
             encoding: Encoding::Packed { recipe: found.recipe, parts: found.parts },
+            merged: false,
         });
     }
     if let [first, rest @ ..] = flattened.as_slice() {
@@ -165,6 +170,7 @@ pub fn packed(
         hadamard: settings.hadamard_group_size.unwrap_or(0),
         codebook: settings.use_codebook.unwrap_or(false),
         axis: settings.axis.unwrap_or(1),
+        scale_search: Default::default(),
         importance: None,
     };
     let name = format!("{layer}.weight");
@@ -201,5 +207,5 @@ pub fn packed(
         bytes += found.span.len;
         indexes.push(Placed { array: i, storage: part.storage, transposed: false });
     }
-    Ok(Tensor { name, shape, storage, bytes, encoding: Encoding::Packed { recipe, parts: indexes } })
+    Ok(Tensor { name, shape, storage, bytes, encoding: Encoding::Packed { recipe, parts: indexes }, merged: false })
 }

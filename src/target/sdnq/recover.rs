@@ -130,6 +130,7 @@ pub fn recover(arrays: &Arrays, layer: &LayerConfig, around: Around, said: Optio
         hadamard: layer.hadamard(&candidate.shape),
         codebook: layer.use_codebook,
         axis: candidate.kind.axis(),
+        scale_search: Default::default(),
         importance: None,
     };
     let storage = original(arrays, around);

@@ -43,6 +43,7 @@ pub fn resolve(asked: &Recipe, code: Code, kind: Kind, shape: &[u64]) -> (Recipe
         hadamard,
         codebook,
         axis: kind.axis(),
+        scale_search: Default::default(),
         importance: None,
     };
     (recipe, (!notes.is_empty()).then(|| notes.join("; ")))

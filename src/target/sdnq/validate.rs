@@ -7,7 +7,6 @@
 //!
 //! A file does not name its modules' classes. What depends on them alone (whether a matrix is an `Embedding`) is a
 //! warning where the name leaves doubt.
-pub mod against;
 mod numbers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

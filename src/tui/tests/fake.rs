@@ -132,6 +132,7 @@ impl Backend for Fake {
                 reason: why.map(str::to_owned).or(unmet),
                 cause: decision.kept_by.unwrap_or(decision.by),
                 parts,
+                slices: Vec::new(),
                 bytes_before: tensor.bytes,
             }
         });

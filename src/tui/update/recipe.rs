@@ -5,11 +5,10 @@ use super::trials;
 use crate::core::plan::Action;
 use crate::core::recipe::group_size;
 use crate::core::rules::hadamard;
-use crate::core::{Dtype, Family, Patch, Recipe, Result, TensorId};
+use crate::core::{Dtype, Family, Patch, Recipe, TensorId};
 use crate::session::Edit;
 use crate::tui::app::App;
 use crate::tui::backend::{DtypeChoice, Priority};
-use crate::tui::board::Board;
 use crate::tui::msg::Effect;
 use crate::tui::overlay::{Choice, Item, Overlay, Picker};
 use crate::tui::text::tensors;
@@ -17,21 +16,12 @@ use crate::tui::text::tensors;
 /// Up to so many tensors are measured anew without being asked for.
 const AT_ONCE: usize = 64;
 
-/// Resolves the settings anew.
-pub fn replan(app: &mut App) -> Result<()> {
-    let plan = Arc::new(app.backend.plan(app.session.settings())?);
-    let totals = app.backend.totals(&plan);
-    app.board = Arc::new(Board::new(&app.session.model, plan, totals, Some(&app.board)));
-    app.losses.refresh(&app.board, app.session.model.tensors.len());
-    Ok(())
-}
-
 /// Makes a change that can be undone, and has measured what it touched. `title` says what, without how many.
 fn change(app: &mut App, title: String, edit: Edit, ids: &[TensorId], more: &str, fx: &mut Vec<Effect>) {
     let known: Vec<bool> =
         ids.iter().map(|id| app.board.index(*id).is_some_and(|i| app.losses.of_row(i).is_some())).collect();
     app.session.edit(title.clone(), edit);
-    if let Err(e) = replan(app) {
+    if let Err(e) = app.plan() {
         app.session.undo();
         return app.complain(e.to_string());
     }
@@ -264,7 +254,7 @@ fn target(app: &mut App, family: Family) {
     let now = app.session.settings();
     let dropped = (now.rules.len() + now.overrides.len()).saturating_sub(choice.rules.len() + choice.overrides.len());
     app.session.edit(format!("target {family}"), Edit::Target(Box::new(choice)));
-    match replan(app) {
+    match app.plan() {
         Ok(()) => {
             app.output = None;
             let undo = app.keymap.keys_of(crate::tui::action::Action::Undo).unwrap_or_default();
@@ -433,7 +423,7 @@ pub fn pick_state(app: &mut App) {
 fn go_to_state(app: &mut App, n: usize) {
     while app.session.history().at() > n && app.session.undo().is_some() {}
     while app.session.history().at() < n && app.session.redo().is_some() {}
-    match replan(app) {
+    match app.plan() {
         Ok(()) => {
             let title = n.checked_sub(1).and_then(|i| app.session.history().titles().nth(i).map(str::to_owned));
             app.say(title.map_or("back at the beginning".to_owned(), |t| format!("as after: {t}")));
@@ -447,6 +437,7 @@ fn about(family: Family) -> &'static str {
         Family::Float => "plain floats; undoes quantization",
         Family::Sdnq => "diffusers, transformers, SD.Next",
         Family::Gguf => "llama.cpp and what is built on it",
+        Family::Comfy => "ComfyUI, in one file",
     }
 }
 

@@ -36,6 +36,7 @@ pub fn write(patch: &Patch) -> String {
     add("svd_steps", patch.svd_steps.map(|n| n.to_string()));
     add("hadamard", patch.hadamard.map(|n| n.to_string()));
     add("codebook", patch.codebook.map(|on| on.to_string()));
+    add("scale_search", patch.scale_search.map(|s| s.name().to_owned()));
     out
 }
 
@@ -58,6 +59,7 @@ pub fn read(app: &App, text: &str) -> Result<(Pattern, Patch), String> {
         (patch.svd_rank.is_some() || patch.svd_steps.is_some(), Knob::SvdRank),
         (patch.hadamard.is_some(), Knob::Hadamard),
         (patch.codebook.is_some(), Knob::Codebook),
+        (patch.scale_search.is_some(), Knob::ScaleSearch),
     ];
     for (_, knob) in knobs.into_iter().filter(|(said, _)| *said) {
         app.backend.can(family, knob)?;

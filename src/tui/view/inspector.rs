@@ -222,6 +222,16 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
     }
     let what = format!("{} {}", tensor.dtype_name(), tree::shape(&tensor.shape));
     wrapped(&mut lines, &format!("{what} · {}", sizes(row.bytes_before, row.bytes_after())), w, Style::new());
+    if !row.slices.is_empty() {
+        let others = row.sources.len() - 1;
+        let whole = format!("{} {}", clean(&row.name), tree::shape(&row.shape));
+        let text = match others {
+            0 => format!("a part of it is {whole}"),
+            1 => format!("with another in {whole}"),
+            n => format!("with {n} others in {whole}"),
+        };
+        wrapped(&mut lines, &text, w, Style::new());
+    }
     lines.push(Line::Blank);
     lines.push(Line::Head("Loss", ""));
     loss(app, id, row, w, &mut lines);

@@ -149,7 +149,7 @@ impl Word<'_> {
 
 /// What a patch says of a recipe, field by field.
 fn fields(p: &Patch) -> [bool; 6] {
-    let Patch { keep: _, dtype, group_size, svd_rank, svd_steps, hadamard, codebook } = p;
+    let Patch { keep: _, dtype, group_size, svd_rank, svd_steps, hadamard, codebook, scale_search: _ } = p;
     [
         dtype.is_some(),
         group_size.is_some(),

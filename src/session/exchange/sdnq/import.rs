@@ -92,7 +92,7 @@ pub fn import(file: &Value, dtypes: &Dtypes) -> Result<Imported> {
         svd_steps: (recipe.svd_rank > 0 || recipe.svd_steps != SVD_STEPS).then_some(recipe.svd_steps),
         hadamard: (recipe.hadamard > 0).then_some(recipe.hadamard),
         codebook: recipe.codebook.then_some(true),
-        keep: None,
+        ..Patch::default()
     };
     settings.quant_conv = boolean(config, "quant_conv")?.unwrap_or(false);
     settings.quant_embedding = boolean(config, "quant_embedding")?.unwrap_or(false);
@@ -212,6 +212,7 @@ fn rules(entries: &[Entry], general: &Kwargs) -> Result<Vec<Rule>> {
             svd_steps: differs(|a, b| a.svd_steps == b.svd_steps || a.svd_rank == 0).then_some(mine.svd_steps),
             hadamard: differs(|a, b| a.hadamard == b.hadamard).then_some(mine.hadamard),
             codebook: differs(|a, b| a.codebook == b.codebook).then_some(mine.codebook),
+            scale_search: None,
         };
         if !patch.is_empty() {
             rules.push(Rule { pattern: pattern(&entry.meant, &entry.text)?, patch, reason: None, enabled: true });

@@ -325,6 +325,7 @@ fn patches() -> impl Strategy<Value = Patch> {
             svd_steps,
             hadamard,
             codebook,
+            scale_search: None,
         })
 }
 
