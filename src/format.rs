@@ -49,11 +49,17 @@ pub struct Opened {
 pub trait Changes: std::fmt::Debug + Send + Sync {
     /// Bytes that are held while a tensor is read.
     fn memory(&self, id: TensorId) -> u64;
+    /// The files that they are read from.
+    fn blobs(&self) -> Vec<&Blob>;
     /// Itself, for who knows what it is.
     fn as_any(&self) -> &dyn std::any::Any;
 }
 
 impl Opened {
+    /// The files that values are read from: the model's, and those of what changes it.
+    pub fn sources(&self) -> impl Iterator<Item = &Blob> {
+        self.blobs.iter().chain(self.changes.iter().flat_map(|c| c.blobs()))
+    }
     /// The model, while it is being recognised: later others hold it too, and would be left with the old one.
     pub fn model_mut(&mut self) -> &mut Model {
         Arc::make_mut(&mut self.model)

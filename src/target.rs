@@ -264,8 +264,10 @@ pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
     target.check(settings)?;
     let (rows, mut warnings) = target.rows(model, settings)?;
     warnings.extend(target.obstacles(model, settings).err().map(|e| e.to_string()));
-    let strangers: Vec<&str> =
+    let mut strangers: Vec<&str> =
         settings.overrides.keys().map(String::as_str).filter(|n| model.find(n).is_none()).collect();
+    // A tensor may be called as the output calls it.
+    strangers.retain(|name| !rows.iter().any(|row| row.name == *name));
     match strangers[..] {
         [] => {}
         [name] => warnings.push(format!("the profile sets `{name}`, which this model does not have")),
@@ -288,7 +290,8 @@ pub fn plan(model: &Model, settings: &Settings) -> Result<Plan> {
     }
     let patterns = settings.exclude.iter().chain(&settings.include).chain(settings.rules.iter().map(|r| &r.pattern));
     for pattern in patterns {
-        if !model.tensors.iter().any(|t| pattern.hits(&[&t.name])) {
+        let hits = |name: &String| pattern.hits(&[name]);
+        if !model.tensors.iter().any(|t| hits(&t.name)) && !rows.iter().any(|row| hits(&row.name)) {
             warnings.push(format!("`{pattern}` matches no tensor"));
         }
     }

@@ -65,7 +65,7 @@ const FRAME: Duration = Duration::from_millis(33);
 /// More tensors than this take longer to plan than a person should wait to see them.
 const SEEN_FIRST: usize = 20_000;
 /// Answers that are taken between two frames: a key never waits for more.
-const AT_A_TIME: usize = 256;
+const AT_A_TIME: usize = 128;
 /// How long a conversion may take to clean up when the program is told to end.
 const CLEAN_UP: Duration = Duration::from_secs(20);
 
@@ -129,7 +129,9 @@ fn turn(
     let (mut stale, mut looked) = (false, drawn);
     let mut backlog = VecDeque::new();
     loop {
-        let deadline = app.next_deadline().into_iter().chain(stale.then(|| looked + FRAME)).min();
+        // What lies ready already is taken in smaller bites, sooner one after another.
+        let pause = if backlog.is_empty() { FRAME } else { FRAME / 2 };
+        let deadline = app.next_deadline().into_iter().chain(stale.then(|| looked + pause)).min();
         let first = match deadline {
             Some(at) => match events.recv_timeout(at.saturating_duration_since(Instant::now())) {
                 Ok(event) => Some(event),
@@ -168,7 +170,8 @@ fn turn(
         }
         // It stays raised until the answers are taken: until then there is nothing to be woken for.
         stale |= waker.is_raised();
-        let news = stale && looked.elapsed() >= FRAME;
+        // A key goes before what the engine has, unless keys come so fast that this would never be seen.
+        let news = stale && looked.elapsed() >= if at_once { FRAME * 4 } else { pause };
         let draws = at_once || due || news;
         if news {
             waker.take();

@@ -47,7 +47,11 @@ pub fn run(global: &Global, args: &ConvertArgs) -> Result<u8> {
         return Ok(0);
     }
     let path = args.output.display().to_string();
-    print_bytes(format!("{}wrote {}\n", told.summary(), name::clean(&path)).as_bytes())
+    let merged = match opened.model.tensors.iter().filter(|t| t.merged).count() {
+        0 => String::new(),
+        n => format!("adapters are merged into {n} tensors\n"),
+    };
+    print_bytes(format!("{}{merged}wrote {}\n", told.summary(), name::clean(&path)).as_bytes())
 }
 
 /// Runs something with a progress bar on stderr, where that is a terminal.

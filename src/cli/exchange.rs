@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::args::{Global, ModelArg, Tool};
 use super::{print_bytes, settings};
+use crate::core::options::Names;
 use crate::core::plan::Action;
-use crate::core::recipe::group_size;
+use crate::core::recipe::{ScaleSearch, group_size};
 use crate::core::{Dtype, Error, Family, Model, Result, Settings, name};
 use crate::format::{json, profiles, save};
 use crate::session::exchange::ctq;
@@ -81,8 +82,23 @@ fn layers(model: &Model, settings: &Settings, warnings: &mut Vec<String>) -> Res
             settings.target
         )));
     }
-    let plan = target::plan(model, settings)?;
+    // It reads the source, whose names are the source's.
+    let settings = Settings { names: Some(Names::Source), ..settings.clone() };
+    let plan = target::plan(model, &settings)?;
     warnings.extend(plan.warnings.iter().cloned());
+    let recipes = || {
+        plan.rows.iter().filter_map(|row| match &row.action {
+            Action::Quantize(recipe) => Some(recipe),
+            _ => None,
+        })
+    };
+    let lost = [
+        ("rotated", recipes().filter(|r| r.hadamard > 0).count()),
+        ("searched scales for", recipes().filter(|r| r.scale_search != ScaleSearch::Absmax).count()),
+    ];
+    for (what, n) in lost.into_iter().filter(|(_, n)| *n > 0) {
+        warnings.push(format!("{n} layers are {what} here, which a layer config does not say"));
+    }
     let matrices = plan.rows.iter().filter(|row| row.shape.len() == 2 && row.name.ends_with(".weight"));
     Ok(matrices
         .map(|row| ctq::Layer {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::args::SettingsArgs;
 use crate::core::options::{ComfyOptions, GgufOptions, Names};
-use crate::core::recipe::Patch;
+use crate::core::recipe::{Patch, group_size};
 use crate::core::rules::{Pattern, Rule, TensorType};
 use crate::core::{Dtype, Error, Family, Model, Result, Settings};
 use crate::format::{Opened, imatrix, profiles, save};
 use crate::session::preset;
 use crate::session::profile::{PresetChoice, Profile};
+use crate::target::comfy::format::Format;
 use crate::target::gguf::mixtures::{Mixture, rules};
 use crate::target::{self, Knob};
 
@@ -123,6 +124,7 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
         s.rules.push(parsed.rule(dtype));
     }
     gguf(args, s)?;
+    comfy(args, s)?;
     apply_preset(&mut profile, model)?;
     if let Some(path) = &args.save_profile {
         save::check_side_file(path, "--save-profile", opened, output)?;
@@ -170,6 +172,31 @@ fn gguf(args: &SettingsArgs, s: &mut Settings) -> Result<()> {
     }
     if let (Some(path), Ok(())) = (&s.imatrix, target.has(Knob::Importance)) {
         s.importance = Some(Arc::new(imatrix::open(Path::new(path)).map_err(|e| e.at("importance matrix"))?));
+    }
+    Ok(())
+}
+
+/// Refuses what the one format that is asked for has no use for. With rules of their own formats, some layer may have.
+fn comfy(args: &SettingsArgs, s: &Settings) -> Result<()> {
+    let named = |p: &Patch| p.dtype.is_some();
+    let several = s.rules.iter().any(|r| named(&r.patch)) || s.overrides.values().any(named);
+    let format = said_dtype(s).and_then(|dtype| Format::of(&dtype)).filter(|_| s.target == Family::Comfy && !several);
+    let Some(format) = format else { return Ok(()) };
+    if args.convrot.is_some_and(|n| n > 0) && format.rotation().is_none() {
+        return Err(Error::usage(format!(
+            "--convrot: {} is not rotated; int8_tensorwise can be: add --dtype int8_tensorwise",
+            format.name()
+        )));
+    }
+    if let (Some(size), Some(fixed)) = (args.group_size, format.fixed_group())
+        && ![group_size::AUTO, fixed].contains(&size)
+        && !(format == Format::Int8 && size == group_size::TENSOR)
+    {
+        return Err(Error::usage(format!(
+            "--group-size {size}: {} has its own, {}",
+            format.name(),
+            group_size::name(fixed)
+        )));
     }
     Ok(())
 }

@@ -238,7 +238,7 @@ pub fn run(
     progress: &Progress,
 ) -> Result<Report> {
     let (plan, layout) = check(opened, settings, request)?;
-    for blob in &opened.blobs {
+    for blob in opened.sources() {
         blob.check_unchanged()?;
     }
     let is_folder = matches!(output_kind(opened, settings, &request.output, request.max_shard)?, Output::Folder { .. });

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use rayon::ThreadPool;
 
-use super::{Limits, panic_message, quiet_pool};
+use super::{Limits, give_way, panic_message, quiet_pool};
 use crate::core::error::Kind;
 use crate::core::histogram::Histogram;
 use crate::core::plan::{Action, Row};
@@ -144,6 +144,23 @@ impl State {
         Some(Task { id, row, cancel, detail: rank.0.0 >= Priority::Marked, what_if: false })
     }
 
+    fn ask(&mut self, row: Row, priority: Priority) {
+        if let Some((action, cancel)) = self.running.get(&row.name) {
+            // One that was told to stop answers nobody.
+            if *action == row.action && !cancel.is_cancelled() {
+                return;
+            }
+            cancel.cancel();
+        }
+        self.order += 1;
+        let rank = rank(priority, self.order);
+        let name = row.name.clone();
+        self.queue.insert(rank, name.clone());
+        if let Some(before) = self.pending.insert(name, Request { row, rank }) {
+            self.queue.remove(&before.rank);
+        }
+    }
+
     /// Files an answer, unless nobody wants it any more. Only what ends a task frees its slot, in the same moment.
     fn file(&mut self, task: &Task, outcome: Option<Outcome>, last: bool) {
         let Task { row, cancel, what_if, .. } = task;
@@ -206,7 +223,11 @@ impl Trials {
                 let shared = Arc::clone(&shared);
                 std::thread::Builder::new()
                     .name(format!("trials-{i}"))
-                    .spawn(move || work(&shared))
+                    .spawn(move || {
+                        // Between small tensors they have as much to do as the pool.
+                        give_way();
+                        work(&shared);
+                    })
                     .map_err(|e| Error::failed(format!("cannot start a thread: {e}")).because(e))
             })
             .collect::<Result<_>>()?;
@@ -215,23 +236,17 @@ impl Trials {
 
     /// Asks for a row's loss. A newer request for the same row replaces an older one, waiting or running.
     pub fn request(&self, row: &Row, priority: Priority) {
+        self.request_all([(row.clone(), priority)]);
+    }
+
+    /// Asks for those of several rows.
+    pub fn request_all(&self, rows: impl IntoIterator<Item = (Row, Priority)>) {
         let mut state = self.shared.state();
-        if let Some((action, cancel)) = state.running.get(&row.name) {
-            // One that was told to stop answers nobody.
-            if *action == row.action && !cancel.is_cancelled() {
-                return;
-            }
-            cancel.cancel();
+        for (row, priority) in rows {
+            state.ask(row, priority);
         }
-        state.order += 1;
-        let order = state.order;
-        let rank = rank(priority, order);
-        if let Some(before) = state.pending.insert(row.name.clone(), Request { row: row.clone(), rank }) {
-            state.queue.remove(&before.rank);
-        }
-        state.queue.insert(rank, row.name.clone());
         drop(state);
-        self.shared.changed.notify_one();
+        self.shared.changed.notify_all();
     }
 
     /// Asks for the losses of other actions than the rows have, in that order. They replace those that were asked for

@@ -89,7 +89,7 @@ pub fn check_side_file(path: &Path, flag: &str, source: &Opened, output: Option<
         Content::File(path) => Some(path.as_path()),
         Content::Embedded(_) => None,
     });
-    let mut sources = source.blobs.iter().map(super::Blob::path).chain(companions);
+    let mut sources = source.sources().map(super::Blob::path).chain(companions);
     if sources.any(|s| same_file::is_same_file(path, s).unwrap_or(false)) {
         return Err(Error::failed(format!("{flag} {}: is part of the model that is being read", path.display())));
     }
@@ -118,7 +118,7 @@ pub fn check_target(target: &Path, folder: bool, force: bool, source: &Opened) -
         Content::File(path) => Some(path.as_path()),
         Content::Embedded(_) => None,
     });
-    let mut sources = source.blobs.iter().map(super::Blob::path).chain(companions).chain([source.model.root.as_path()]);
+    let mut sources = source.sources().map(super::Blob::path).chain(companions).chain([source.model.root.as_path()]);
     // A folder must not be replaced when any source lies in it either.
     let real = target.canonicalize().unwrap_or_else(|_| target.to_owned());
     if sources.any(|s| same(s) || (meta.is_dir() && s.canonicalize().is_ok_and(|s| s.starts_with(&real)))) {

@@ -1,18 +1,19 @@
 //! Adapters that are merged into a model's weights as these are read.
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::codec::{Geometry, Values};
 use super::lora::config::Config;
 use super::lora::delta::{Array, Delta, Norms};
-use super::lora::keys::{self, Keys};
-use super::lora::targets::{self, Base, Other, Piece, Update, Why};
+use super::lora::keys::{self, Keys, Role};
+use super::lora::targets::{self, Base, Field, Other, Piece, Update, Why};
 use super::lora::{self, Step};
 use super::names;
 use super::sdnq::layers::{self, Kind, Surroundings};
 use crate::core::dtype::StorageExt;
-use crate::core::{Error, Model, Result, TensorId};
-use crate::format::{self, Changes, OpenOptions, Opened};
+use crate::core::{Error, Model, Result, TensorId, name};
+use crate::format::{self, Blob, Changes, OpenOptions, Opened};
 use crate::quant::cast;
 
 /// Names of what has no place in the model are told one by one up to so many.
@@ -124,7 +125,9 @@ pub fn merge(opened: &mut Opened, wishes: &[Wish]) -> Result<()> {
     }
     model.warnings.append(&mut warnings);
     model.adapters = wishes.iter().map(|w| format!("{}:{}", w.path, w.strength)).collect();
-    opened.changes = Some(Arc::new(Adapters { all, updates, inputs }));
+    let adapters = Adapters { all, updates, inputs };
+    adapters.check_split()?;
+    opened.changes = Some(Arc::new(adapters));
     Ok(())
 }
 
@@ -213,6 +216,35 @@ fn told(wish: &Wish, adapter: &Adapter, found: &targets::Targets) -> Vec<String>
 }
 
 impl Adapters {
+    /// Magnitudes of inputs are by the norms of all rows of a layer: where these lie in several tensors, or beside
+    /// another's in one, what is read of one does not tell.
+    fn check_split(&self) -> Result<()> {
+        let mut places: HashMap<(usize, usize), u32> = HashMap::new();
+        for (number, update) in self.updates.iter().flatten().filter(|(_, u)| u.field == Field::Weight) {
+            *places.entry((*number, update.module)).or_default() += 1;
+        }
+        for (id, updates) in self.updates.iter().enumerate() {
+            for (number, update) in updates {
+                let is_split = places.get(&(*number, update.module)).is_some_and(|n| *n > 1);
+                let module = self.all.get(*number).and_then(|a| a.keys.modules.get(update.module));
+                let Some(module) = module.filter(|_| is_split) else { continue };
+                if module.arrays.iter().any(|(role, _)| matches!(role, Role::DoraScale | Role::Magnitude))
+                    && self
+                        .deltas(TensorId(id as u32))?
+                        .iter()
+                        .any(|(delta, _, u)| u == update && delta.needs_column_norms())
+                {
+                    return Err(Error::failed(format!(
+                        "--lora: `{}` has a magnitude for each input of a layer that lies in several tensors here; merge \
+                         it into the model as its makers call its tensors",
+                        name::clean(&module.path)
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The changes of a tensor, made of their factors.
     fn deltas(&self, id: TensorId) -> Result<Vec<(Delta, f32, Update)>> {
         let missing = || Error::failed("an adapter changes a tensor that is not there");
@@ -261,6 +293,9 @@ impl Changes for Adapters {
         });
         // As they are read, and as the factors that are made of them.
         arrays.fold(0u64, |sum, n| sum.saturating_add(n.saturating_mul(8)))
+    }
+    fn blobs(&self) -> Vec<&Blob> {
+        self.all.iter().flat_map(|adapter| &adapter.opened.blobs).collect()
     }
     fn as_any(&self) -> &dyn std::any::Any {
         self

@@ -19,7 +19,7 @@ use super::layout::{Context, Description};
 use super::sdnq::layers::{self, Kind, Surroundings};
 use super::{Alternative, DtypeInfo, Knob, Target, kept, row_of};
 use crate::core::dtype::StorageExt;
-use crate::core::model::{Encoding, TensorId};
+use crate::core::model::TensorId;
 use crate::core::options::Names;
 use crate::core::plan::{Action, Plan, Row};
 use crate::core::recipe::{Family, Recipe, ScaleSearch, group_size};
@@ -176,9 +176,22 @@ pub fn loads_with(formats: impl Iterator<Item = Format>) -> String {
     out
 }
 
-/// Begins a row's names with `prefix`, in the place of what they begin with.
+/// What names of a checkpoint's other models begin with.
+const OTHERS: [&str; 8] = [
+    "vae.",
+    "first_stage_model.",
+    "cond_stage_model.",
+    "conditioner.",
+    "text_encoder.",
+    "text_encoder_2.",
+    "text_encoders.",
+    "model_ema.",
+];
+
+/// Begins a row's names with `prefix`, in the place of what they begin with; not those of a checkpoint's other models.
 fn renamed(mut row: Row, prefix: Option<&str>) -> Row {
-    let Some(prefix) = prefix else { return row };
+    let is_other = OTHERS.iter().any(|other| row.name.starts_with(other));
+    let Some(prefix) = prefix.filter(|_| !is_other) else { return row };
     let rename = |name: &str| format!("{prefix}{}", without_prefix(name));
     row.name = rename(&row.name);
     for part in &mut row.parts {
@@ -249,7 +262,12 @@ impl Comfy {
         if asked.hadamard > 0 && recipe.hadamard == 0 && format.rotation().is_some() {
             notes.push(format!("no power of 4 up to {} divides its columns: not rotated", asked.hadamard));
         } else if format.rotation().is_some() && recipe.hadamard != asked.hadamard && asked.hadamard > 0 {
-            notes.push(format!("rotated by {}s: {} does not divide its columns", recipe.hadamard, asked.hadamard));
+            let why = if asked.hadamard.is_power_of_two() && asked.hadamard.trailing_zeros() % 2 == 0 {
+                "does not divide its columns"
+            } else {
+                "is no power of 4"
+            };
+            notes.push(format!("rotated by {}s: {} {why}", recipe.hadamard, asked.hadamard));
         }
         let parts = format.parts(&tensor.name, &tensor.shape, &recipe);
         let reason = (!notes.is_empty()).then(|| notes.join("; "));
@@ -282,9 +300,4 @@ fn asked(patch: &Patch) -> Result<Recipe> {
         scale_search: patch.scale_search.unwrap_or_default(),
         ..Recipe::plain(Family::Comfy, dtype, size)
     })
-}
-
-/// Whether a model's source lost something already.
-pub fn is_lossy(model: &Model) -> bool {
-    model.tensors.iter().any(|t| matches!(t.encoding, Encoding::Packed { .. }))
 }

@@ -127,10 +127,10 @@ fn joined(model: &Model, name: &str, sources: &[TensorId], slices: &[Slice]) -> 
 /// What is said of an item: under the name of a source that something is set for, else of the first; or under its own.
 pub fn decide(model: &Model, settings: &Settings, item: &Item) -> Decision {
     let mut names: Vec<&str> = item.sources.iter().map(|id| model.tensor(*id).name.as_str()).collect();
+    names.push(&item.tensor.name);
     if let Some(set) = names.iter().position(|n| settings.overrides.contains_key(*n)) {
         names.swap(0, set);
     }
-    names.push(&item.tensor.name);
     settings.decide(&names)
 }
 

@@ -28,8 +28,8 @@ pub trait Backend {
     fn settings_for(&self, family: Family, from: &Settings) -> TargetChoice;
     /// Reads an importance matrix.
     fn imatrix(&self, path: &str) -> Result<Arc<Imatrix>>;
-    /// Asks for a trial; the newest request of a row wins.
-    fn request(&self, row: &Row, priority: Priority);
+    /// Asks for trials; the newest request of a row wins.
+    fn request(&self, rows: Vec<(Row, Priority)>);
     /// Takes the trials that have come to an end, or to a first estimate.
     fn drain(&self) -> Vec<Answer>;
     /// Trials that wait or run.

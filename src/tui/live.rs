@@ -107,8 +107,8 @@ impl Backend for Live {
         crate::format::imatrix::open(Path::new(path)).map(Arc::new)
     }
 
-    fn request(&self, row: &Row, priority: Priority) {
-        self.trials.request(row, priority);
+    fn request(&self, rows: Vec<(Row, Priority)>) {
+        self.trials.request_all(rows);
     }
 
     fn drain(&self) -> Vec<Answer> {

@@ -73,7 +73,7 @@ fn rename(arrays: &mut Arrays, from: &str, to: &str) {
 /// words, what is done to the file, the level, and what is said of it.
 type Fault = (&'static str, fn(&mut Arrays, &mut Value), &'static str, &'static str);
 
-const FAULTS: [Fault; 19] = [
+const FAULTS: [Fault; 24] = [
     (
         "",
         |a, _| drop(a.remove("blocks.0.ff.comfy_quant")),
@@ -153,6 +153,46 @@ const FAULTS: [Fault; 19] = [
         |a, _| description(a, LAYER, r#"{"format": "int8_tensorwise", "convrot": true, "convrot_groupsize": 128}"#),
         "error",
         "shapes: `blocks.0.ff`: a rotation of 128, which is no power of 4",
+    ),
+    (
+        "",
+        |a, _| a.get_mut("blocks.0.ff.weight").expect("there").0 = "F8_E5M2".into(),
+        "error",
+        "shapes: `blocks.0.ff` is said to be float8_e4m3fn, and is F8_E5M2 with scales []",
+    ),
+    (
+        "",
+        |a, _| {
+            let rows = a["blocks.0.ff.weight"].1[0];
+            let scale = a.get_mut("blocks.0.ff.weight_scale").expect("there");
+            (scale.1, scale.2) = (vec![rows, 1], scale.2.repeat(rows));
+        },
+        "error",
+        "shapes: `blocks.0.ff` is said to be float8_e4m3fn, and is F8_E4M3 with scales [",
+    ),
+    (
+        "--dtype int8",
+        |a, _| {
+            let scale = a.get_mut("blocks.0.ff.weight_scale").expect("there");
+            scale.1.truncate(1);
+        },
+        "error",
+        "which ComfyUI lays over columns",
+    ),
+    (
+        "--dtype awq",
+        |a, _| description(a, LAYER, r#"{"format": "awq_w4a16", "group_size": 1}"#),
+        "error",
+        "shapes: `blocks.0.ff.weight_scale` has the shape",
+    ),
+    (
+        "--dtype nvfp4",
+        |a, _| {
+            let scale = a["blocks.0.ff.weight_scale_2"].clone();
+            a.insert("blocks.0.ff.pre_quant_scale".into(), scale);
+        },
+        "warn",
+        "modules: `blocks.0.ff.pre_quant_scale` scales activations",
     ),
     (
         "--dtype nvfp4",
@@ -242,6 +282,7 @@ fn what_a_format_cannot_hold_falls_back_and_says_why() {
         "int8_tensorwise",
         "no embedding in nvfp4",
     );
+    check("--dtype awq --group-size 1", "blocks.0.ff.weight", "int8_tensorwise", "groups of 1; it takes even ones");
     check("--dtype nvfp4", "embed_tokens.weight", "F32", "embed");
     check("--dtype nvfp4", "norm.weight", "F32", "norm");
     check("--dtype int8 --convrot", "blocks.0.ff.weight", "int8_tensorwise", "rotated by 64s");
@@ -263,8 +304,44 @@ fn wrong_words_say_who_has_them() {
     check("--to comfy --dtype float8_e4m3fn_blockwise", "it is read, not written");
     check("--to comfy --dtype nvfp5", "nvfp4");
     check("--to comfy --convrot=128", "give 4, 16, 64, 256 or 1024");
+    check("--to comfy --convrot", "float8_e4m3fn is not rotated; int8_tensorwise can be");
+    check("--to comfy --dtype nvfp4 --group-size 32", "nvfp4 has its own, 16");
     check("--to comfy --scale-search best", "give absmax or mse");
     check("--to gguf --diffusers-names", "have it");
+}
+
+#[test]
+fn an_original_shape_that_cannot_be_is_passed_over() {
+    // Padded, they are what is stored, and none is a shape of these codes.
+    for shape in ["[18446744073709551615, 128]", "[0, 0]", "[256, 18446744073709551601]", "[-1, 128]"] {
+        let s = converted("--dtype nvfp4 --no-metadata-tensors");
+        let mut arrays = read(&s.path("q.safetensors"));
+        description(&mut arrays, LAYER, &format!(r#"{{"format": "nvfp4", "orig_shape": {shape}}}"#));
+        write(&s, &json!(null), &arrays);
+        let run = s.run("convert q.safetensors --to float -o back.safetensors --force");
+        assert_eq!(run.code(), 0, "{shape}: {}", run.stderr());
+        assert_eq!(read(&s.path("back.safetensors"))["blocks.0.ff.weight"].1, [256, 128], "{shape}");
+    }
+}
+
+#[test]
+fn an_adapter_is_not_overwritten() {
+    let s = Sandbox::new();
+    s.write("m.safetensors", example());
+    let floats = |n: usize| ("F32".to_owned(), n, 0.5f32.to_le_bytes().repeat(n));
+    let mut arrays = Arrays::new();
+    for (name, shape) in [("A", vec![2, 128]), ("B", vec![256, 2])] {
+        let (dtype, _, bytes) = floats(shape.iter().product());
+        arrays.insert(format!("blocks.0.ff.lora_{name}.weight"), (dtype, shape, bytes));
+    }
+    write(&s, &json!(null), &arrays);
+    let before = std::fs::read(s.path("q.safetensors")).expect("the adapter");
+    let convert = "convert m.safetensors --lora q.safetensors --to float --dtype F32 --force -o";
+    s.run(&format!("{convert} q.safetensors")).fails(1, &["is the model that is being read"]);
+    s.run(&format!("{convert} o.safetensors --loss-report q.safetensors")).fails(1, &["is part of the model"]);
+    assert_eq!(std::fs::read(s.path("q.safetensors")).expect("the adapter"), before);
+    let run = s.run(&format!("{convert} o.safetensors"));
+    assert!(run.code() == 0 && run.stdout().contains("merged into 1 tensors"), "{}{}", run.stdout(), run.stderr());
 }
 
 #[test]

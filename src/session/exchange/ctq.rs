@@ -75,16 +75,20 @@ fn said(key: &str, value: &Value, warnings: &mut Vec<String>) -> Result<Option<P
         None => return Err(wrong("has no `format`, and no `skip`".into())),
     };
     let known = FORMATS.iter().find(|(theirs, ..)| *theirs == format);
-    let (_, ours, size, lost) = known.ok_or_else(|| wrong(format!("the format `{format}` is not known")))?;
+    let (theirs, ours, size, lost) = known.ok_or_else(|| wrong(format!("the format `{format}` is not known")))?;
     if let Some(lost) = lost {
         warnings.push(format!("`{key}`: {format} becomes {ours}: {lost}"));
     }
     let mut patch = Patch { dtype: Some(Dtype::new(ours)), group_size: *size, ..Patch::default() };
     if *ours == "int8_tensorwise" && patch.group_size.is_none() {
         patch.group_size = match map.get("scaling_mode").and_then(Value::as_str) {
-            Some("tensor") => Some(group_size::TENSOR),
+            None | Some("tensor") => Some(group_size::TENSOR),
             _ => Some(group_size::ROW),
         };
+    }
+    let by_tensor = map.get("scaling_mode").and_then(Value::as_str).is_none_or(|mode| mode == "tensor");
+    if *theirs == "float8_e4m3fn" && !by_tensor {
+        warnings.push(format!("`{key}`: its `scaling_mode` is left out: stock ComfyUI knows fp8 with one scale only"));
     }
     if map.get("full_precision_matrix_mult").and_then(Value::as_bool) == Some(true) {
         warnings

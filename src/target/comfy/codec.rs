@@ -243,7 +243,8 @@ impl Codec for ComfyCodec {
     }
 
     fn memory(&self) -> u64 {
-        self.late().iter().map(|(_, len)| *len as u64).sum()
+        // While they are made, and as the bytes that are written.
+        self.late().iter().map(|(_, len)| *len as u64 * 2).sum()
     }
 
     fn prepare(&self, values: &dyn Values, cancel: &Cancel) -> Result<Box<dyn Prepared>> {

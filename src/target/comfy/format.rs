@@ -243,6 +243,16 @@ impl Format {
             _ => None,
         }
     }
+    /// How many values share a scale, where nothing else can be asked for.
+    pub fn fixed_group(self) -> Option<i64> {
+        match self {
+            Self::E4m3 | Self::E5m2 => Some(group_size::TENSOR),
+            Self::Int8 | Self::W4a4 => Some(group_size::ROW),
+            Self::Nvfp4 => Some(NVFP4_BLOCK as i64),
+            Self::Mxfp8 => Some(MXFP8_BLOCK as i64),
+            _ => None,
+        }
+    }
     /// The recipe that comes out for a layer of that shape, or why there is none.
     pub fn resolve(self, asked: &Recipe, shape: &[u64]) -> Result<Recipe, String> {
         let &[_, cols] = shape else {
@@ -254,14 +264,10 @@ impl Format {
         };
         let mut recipe = Recipe { family: Family::Comfy, dtype: self.dtype(), hadamard: 0, ..asked.clone() };
         recipe.group_size = match self {
-            Self::E4m3 | Self::E5m2 => group_size::TENSOR,
             Self::Int8 if asked.group_size == group_size::TENSOR && asked.hadamard == 0 => group_size::TENSOR,
-            Self::Int8 | Self::W4a4 => group_size::ROW,
-            Self::Nvfp4 => NVFP4_BLOCK as i64,
-            Self::Mxfp8 => MXFP8_BLOCK as i64,
             Self::W4a8 | Self::W4a8Uniform | Self::W6a8 if asked.group_size <= 0 => W4A8_GROUP,
             Self::Awq if asked.group_size <= 0 => AWQ_GROUP,
-            _ => asked.group_size,
+            _ => self.fixed_group().unwrap_or(asked.group_size),
         };
         if let Some(always) = self.rotation() {
             let most = if always && asked.hadamard == 0 { ROTATION } else { asked.hadamard };
@@ -282,7 +288,10 @@ impl Format {
                 whole(size, "multiple")?;
             }
             Self::Awq => {
-                whole(2, "multiple")?;
+                // Two codes share a byte, and a byte lies within a group.
+                if recipe.group_size % 2 != 0 {
+                    return Err(format!("{}: groups of {}; it takes even ones", self.name(), recipe.group_size));
+                }
                 whole(recipe.group_size as u64, "multiple")?;
             }
             _ => {}
@@ -296,7 +305,8 @@ impl Format {
             Self::Mxfp8 => MXFP8_BLOCK as u64,
             _ => return (rows, cols),
         };
-        (rows.next_multiple_of(to), cols.next_multiple_of(to))
+        let up = |n: u64| n.checked_next_multiple_of(to).unwrap_or(u64::MAX);
+        (up(rows), up(cols))
     }
     /// The arrays of a layer, in the order in which the codec knows them. `name` is the weight's.
     pub fn parts(self, name: &str, shape: &[u64], recipe: &Recipe) -> Vec<Part> {

@@ -1,12 +1,13 @@
 //! Recognising quantized layers among a model's arrays: by the tensors and the header that ComfyUI reads, and by what
 //! older files have in their place.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
+use super::codec::ComfyCodec;
 use super::describe::{HEADER, SUFFIX};
 use super::format::Format;
-use crate::core::model::{Encoding, Model, Placed, Stored, Tensor};
+use crate::core::model::{Encoding, Placed, Stored, Tensor};
 use crate::core::name::natural;
 use crate::core::recipe::{Family, Recipe, group_size};
 use crate::core::{Error, Result, Storage};
@@ -25,7 +26,9 @@ pub struct Said {
     pub format: Option<String>,
     /// Values that share a scale.
     pub group_size: Option<i64>,
-    /// Values that a rotation mixes.
+    /// Whether it says that the weight is rotated.
+    pub rotated: bool,
+    /// Values that a rotation mixes, where that is said.
     pub rotation: Option<u32>,
     /// The layer's shape, where it was written down.
     pub shape: Option<Vec<u64>>,
@@ -47,17 +50,12 @@ impl Said {
         // Some tools put what belongs to the object one level below.
         let get = |key: &str| map.get(key).or_else(|| map.get("params")?.get(key));
         let number = |key: &str| get(key).and_then(Value::as_u64);
-        let convrot = get("convrot").and_then(Value::as_bool);
-        let size = number("convrot_groupsize").and_then(|n| u32::try_from(n).ok());
         let sizes = |v: &Value| v.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>();
         Ok(Self {
             format: get("format").and_then(Value::as_str).map(str::to_owned),
             group_size: number("group_size").and_then(|n| i64::try_from(n).ok()),
-            rotation: match (convrot, size) {
-                (Some(false), _) => None,
-                (Some(true), size) => Some(size.unwrap_or(super::format::ROTATION)),
-                (None, size) => size,
-            },
+            rotated: get("convrot").and_then(Value::as_bool).unwrap_or(false),
+            rotation: number("convrot_groupsize").and_then(|n| u32::try_from(n).ok()),
             shape: get("orig_shape").and_then(sizes),
         })
     }
@@ -69,14 +67,17 @@ pub type ByName = HashMap<String, u32>;
 /// What is said of every layer: by its name, without what names of tensors end in.
 pub fn said(opened: &Opened) -> Result<Vec<(String, Said)>> {
     let mut found: Vec<(String, Said)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     let model = &opened.model;
     for stored in model.stored.iter().filter(|s| is_description(s)) {
         let layer = stored.name.strip_suffix(SUFFIX).unwrap_or_default();
         let mut bytes = vec![0; stored.span.len as usize];
         opened.blobs[stored.span.file as usize].read_at(stored.span.offset, &mut bytes)?;
+        places.insert(layer.to_owned(), found.len());
         found.push((layer.to_owned(), Said::parse(&bytes).map_err(|e| e.at(format!("`{}`", stored.name)))?));
     }
-    let has = |name: &str| model.stored.iter().any(|s| s.name == name);
+    let names: HashSet<&str> = model.stored.iter().map(|s| s.name.as_str()).collect();
+    let has = |name: &str| names.contains(name);
     for text in model.files.iter().flat_map(|f| &f.metadata).filter(|(k, _)| k == HEADER).map(|(_, text)| text) {
         let value: Value = serde_json::from_str(text)
             .map_err(|e| Error::failed(format!("`{HEADER}` in the header is not JSON: {e}")).because(e))?;
@@ -86,13 +87,16 @@ pub fn said(opened: &Opened) -> Result<Vec<(String, Said)>> {
             let known = std::iter::once(String::new()).chain(super::PREFIXES.map(str::to_owned));
             let mut names = known.map(|prefix| format!("{prefix}{layer}"));
             let Some(layer) = names.find(|n| has(&format!("{n}.weight"))) else { continue };
-            match found.iter_mut().find(|(name, _)| *name == layer) {
+            match places.get(&layer).and_then(|i| found.get_mut(*i)) {
                 Some((_, old)) => *old = said,
-                None => found.push((layer, said)),
+                None => {
+                    places.insert(layer.clone(), found.len());
+                    found.push((layer, said));
+                }
             }
         }
     }
-    let legacy = has(LEGACY);
+    let legacy = names.iter().any(|name| is_legacy(name));
     if found.is_empty() {
         // A weight of bytes beside a scale is quantized, whoever forgot to say so.
         for weight in
@@ -100,7 +104,7 @@ pub fn said(opened: &Opened) -> Result<Vec<(String, Said)>> {
         {
             let Some(layer) = weight.name.strip_suffix(".weight") else { continue };
             let scales = if legacy { &["scale_weight"][..] } else { &["weight_scale", "scale_weight"] };
-            if scales.iter().any(|s| has_scale(model, layer, s)) {
+            if scales.iter().any(|s| has(&format!("{layer}.{s}"))) {
                 found.push((layer.to_owned(), Said::default()));
             }
         }
@@ -108,8 +112,9 @@ pub fn said(opened: &Opened) -> Result<Vec<(String, Said)>> {
     Ok(found)
 }
 
-fn has_scale(model: &Model, layer: &str, suffix: &str) -> bool {
-    model.find(&format!("{layer}.{suffix}")).is_some()
+/// Whether an array marks a file of the old form, whatever its names begin with.
+pub fn is_legacy(name: &str) -> bool {
+    super::without_prefix(name) == LEGACY
 }
 
 /// Whether an array has the form of a description.
@@ -173,7 +178,7 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
     for stored in &model.stored {
         let of_scales = ["scale_input", "scale_weight", "input_scale"];
         let ends = |end: &&str| stored.name.strip_suffix(*end).is_some_and(|before| before.ends_with('.'));
-        if stored.name == LEGACY || (stored.shape.iter().product::<u64>() <= 2 && of_scales.iter().any(ends)) {
+        if is_legacy(&stored.name) || (stored.shape.iter().product::<u64>() <= 2 && of_scales.iter().any(ends)) {
             by_name.remove(&stored.name);
         }
     }
@@ -227,6 +232,8 @@ pub fn packed(layer: &str, said: &Said, by_name: &ByName, stored: &[Stored]) -> 
             "`{layer}.pre_quant_scale` scales activations, which is not undone by reading"
         )));
     }
+    // What the codec would not take later is told now, by its layer's name.
+    ComfyCodec::new(format, &shape, &recipe).map_err(|e| e.at(format!("`{name}`")))?;
     let tensor = Tensor {
         name,
         shape,
@@ -292,8 +299,15 @@ fn resolve<'a>(
         (None, Storage::I8) => "int8_tensorwise",
         (None, other) => return fails(format!("its description has no `format`, and {other:?} does not tell it")),
     };
+    if rows == 0 || stored_cols == 0 {
+        return fails(format!("the shape {:?} is that of nothing", weight.shape));
+    }
+    let rotation = said.rotation.unwrap_or(super::format::ROTATION);
     let recipe = |format: Format, group: i64| Recipe {
-        hadamard: said.rotation.filter(|_| format.rotation().is_some()).unwrap_or(0),
+        hadamard: match format.rotation() {
+            Some(always) if always || said.rotated => rotation,
+            _ => 0,
+        },
         ..Recipe::plain(Family::Comfy, format.dtype(), group)
     };
     let shape = |cols: u64| vec![rows, cols];
@@ -304,19 +318,21 @@ fn resolve<'a>(
             Some(&[n]) => Some(vec![n, cols]),
             _ => None,
         });
-        own.filter(|s| matches!(s[..], [r, c] if format.padded(r, c) == (rows, cols))).unwrap_or_else(|| shape(cols))
+        let is_own =
+            |s: &Vec<u64>| matches!(s[..], [r, c] if r <= rows && c <= cols && format.padded(r, c) == (rows, cols));
+        own.filter(is_own).unwrap_or_else(|| shape(cols))
     };
     let group = said.group_size;
     Ok(match tag {
         "nvfp4" => {
-            let shape = unpadded(Format::Nvfp4, stored_cols * 2);
+            let shape = unpadded(Format::Nvfp4, stored_cols.saturating_mul(2));
             (Format::Nvfp4, recipe(Format::Nvfp4, 16), shape)
         }
         "mxfp8" | "hybrid_mxfp8" => {
             let shape = unpadded(Format::Mxfp8, stored_cols);
             (Format::Mxfp8, recipe(Format::Mxfp8, 32), shape)
         }
-        "convrot_w4a4" => (Format::W4a4, rotated(recipe(Format::W4a4, group_size::ROW)), shape(stored_cols * 2)),
+        "convrot_w4a4" => (Format::W4a4, recipe(Format::W4a4, group_size::ROW), shape(stored_cols.saturating_mul(2))),
         "asym_w4a8_int8" => {
             let size = group.unwrap_or(16);
             let scales = find("weight_s_rel").map_or(0, |(_, s)| s.shape.get(1).copied().unwrap_or(0));
@@ -327,9 +343,9 @@ fn resolve<'a>(
                 (Some(4), None) => Format::W4a8Uniform,
                 _ => return fails(format!("rows of {stored_cols} bytes for {scales} groups of {size}")),
             };
-            (format, rotated(recipe(format, size)), shape(cols))
+            (format, recipe(format, size), shape(cols))
         }
-        "awq_w4a16" => (Format::Awq, recipe(Format::Awq, group.unwrap_or(64)), shape(stored_cols * 2)),
+        "awq_w4a16" => (Format::Awq, recipe(Format::Awq, group.unwrap_or(64)), shape(stored_cols.saturating_mul(2))),
         "float8_e4m3fn"
         | "float8_e5m2"
         | "int8_tensorwise"
@@ -343,6 +359,8 @@ fn resolve<'a>(
             let (size, axis) = block(&scale.shape, rows, stored_cols)
                 .ok_or_else(|| Error::failed(format!("`{}` has the shape {:?}", scale.name, scale.shape)))?;
             let is_int = tag.starts_with("int8");
+            // What is rotated has a scale for each row; of a single row the shape does not tell.
+            let size = if is_int && said.rotated && rows == 1 { group_size::ROW } else { size };
             let format = match (weight.storage, size) {
                 (Storage::F8_E5M2, group_size::TENSOR) => Format::E5m2,
                 (Storage::F8_E4M3, group_size::TENSOR) => Format::E4m3,
@@ -355,11 +373,6 @@ fn resolve<'a>(
         }
         other => return fails(format!("the format `{other}` is not known")),
     })
-}
-
-/// What is always rotated is so by ComfyUI's own size where nothing is said.
-fn rotated(recipe: Recipe) -> Recipe {
-    Recipe { hadamard: if recipe.hadamard == 0 { super::format::ROTATION } else { recipe.hadamard }, ..recipe }
 }
 
 /// How values share scales of that shape, as group size and axis: 0 for square blocks.

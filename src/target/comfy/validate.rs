@@ -55,7 +55,7 @@ pub fn validate(opened: &Opened, cancel: &Cancel) -> Result<Option<Vec<Check>>> 
     let model = &opened.model;
     let header: Vec<&str> = texts(opened);
     let descriptions: Vec<&Stored> = model.stored.iter().filter(|s| s.name.ends_with(SUFFIX)).collect();
-    let legacy = model.stored.iter().any(|s| s.name == "scaled_fp8");
+    let legacy = model.stored.iter().any(|s| read::is_legacy(&s.name));
     let scaled = model.stored.iter().any(|s| beside(&s.name).is_some());
     if header.is_empty() && descriptions.is_empty() && !legacy && !scaled {
         return Ok(None);
@@ -63,6 +63,7 @@ pub fn validate(opened: &Opened, cancel: &Cancel) -> Result<Option<Vec<Check>>> 
     let mut all = All {
         opened,
         by_name: model.stored.iter().enumerate().map(|(i, s)| (s.name.clone(), i as u32)).collect(),
+        legacy,
         layers: BTreeMap::new(),
         described: Findings::new("described"),
         formats: Findings::new("formats"),
@@ -107,6 +108,8 @@ fn beside(name: &str) -> Option<(&str, &'static str)> {
 struct All<'a> {
     opened: &'a Opened,
     by_name: ByName,
+    /// Whether it is of the old form.
+    legacy: bool,
     /// What is said of each layer.
     layers: BTreeMap<String, Said>,
     described: Findings,
@@ -227,6 +230,10 @@ impl<'a> All<'a> {
                 }
                 Err(e) => {
                     let text = e.to_string();
+                    if text.contains("pre_quant_scale") {
+                        self.modules.warn(format!("{text}; ComfyUI does apply it"));
+                        continue;
+                    }
                     let findings = if text.contains("is missing") { &mut self.complete } else { &mut self.shapes };
                     findings.error(if text.contains(layer.as_str()) { text } else { format!("`{layer}`: {text}") });
                 }
@@ -244,6 +251,22 @@ impl<'a> All<'a> {
         let kind = layers::kind(&tensor.name, &tensor.shape, None, Surroundings { class: "", tied: false });
         let is_table = matches!(kind, Kind::Embedding | Kind::OtherEmbedding | Kind::TiedEmbedding);
         let Some(format) = format else { return };
+        if format.tag() != tag {
+            let weight = self.stored(&tensor.name);
+            let (storage, scale) =
+                (weight.map_or(String::new(), |s| s.storage.name().to_owned()), format!("{layer}.weight_scale"));
+            let scale = self.stored(&scale).map(|s| s.shape.clone()).unwrap_or_default();
+            self.shapes.error(format!("`{layer}` is said to be {tag}, and is {storage} with scales {scale:?}"));
+        }
+        if let (Format::Int8, Some(scale)) = (format, self.stored(&format!("{layer}.weight_scale")))
+            && scale.shape.len() == 1
+            && scale.shape != [1]
+        {
+            self.shapes.error(format!(
+                "`{}` has the shape {:?}, which ComfyUI lays over columns: it should be [{}, 1]",
+                scale.name, scale.shape, tensor.shape[0]
+            ));
+        }
         if is_table && !format.takes_embeddings() {
             self.modules.error(format!("`{layer}` is an embedding, which ComfyUI does not read in {tag}"));
         }
@@ -277,7 +300,7 @@ impl<'a> All<'a> {
             }
             let scaled = BESIDE.iter().find(|end| self.by_name.contains_key(&format!("{layer}.{end}")));
             match (scaled, stored.storage) {
-                (Some(&"scale_weight"), _) if self.by_name.contains_key("scaled_fp8") => {}
+                (Some(&"scale_weight"), _) if self.legacy => {}
                 (Some(end), _) => self.leftovers.error(format!(
                     "`{}` has no description: ComfyUI takes its codes for values, and leaves out `{layer}.{end}`",
                     stored.name

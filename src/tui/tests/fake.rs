@@ -185,11 +185,13 @@ impl Backend for Fake {
             _ => Err(Error::failed(format!("{path}: no such file"))),
         }
     }
-    fn request(&self, row: &Row, priority: Priority) {
-        self.state.log.borrow_mut().push(row.name.clone());
+    fn request(&self, rows: Vec<(Row, Priority)>) {
         let mut asked = self.state.asked.borrow_mut();
-        asked.retain(|(r, _)| r.name != row.name);
-        asked.push((row.clone(), priority));
+        for (row, priority) in rows {
+            self.state.log.borrow_mut().push(row.name.clone());
+            asked.retain(|(r, _)| r.name != row.name);
+            asked.push((row, priority));
+        }
     }
     fn drain(&self) -> Vec<Answer> {
         let broken = self.state.broken.borrow().clone();

@@ -1,4 +1,5 @@
 //! Changing what becomes of tensors.
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::trials;
@@ -79,6 +80,16 @@ fn names(app: &App, id: TensorId) -> Vec<&str> {
     std::iter::once(source).chain(output).collect()
 }
 
+/// Tensors with those that the output joins them to: what is set for one of these is set for all.
+fn together(app: &App, ids: &[TensorId]) -> Vec<TensorId> {
+    let mut seen = HashSet::new();
+    let joined = |id: &TensorId| match app.board.row(*id) {
+        Some(row) if !row.slices.is_empty() => row.sources.clone(),
+        _ => vec![*id],
+    };
+    ids.iter().flat_map(joined).filter(|id| seen.insert(*id)).collect()
+}
+
 fn is_kept(app: &App, id: TensorId) -> bool {
     app.board.row(id).is_none_or(|r| r.excluded)
 }
@@ -98,7 +109,7 @@ fn stuck(app: &App, ids: &[TensorId]) -> Option<String> {
 fn set_keep(app: &App, ids: &[TensorId], keep: bool) -> Edit {
     let mut bare = app.session.settings().clone();
     let mut list = Vec::new();
-    for id in ids {
+    for id in &together(app, ids) {
         let name = app.session.model.tensor(*id).name.clone();
         let mut patch = bare.overrides.remove(&name).unwrap_or_default();
         patch.keep = None;
@@ -225,12 +236,13 @@ pub fn quant_embedding(app: &mut App, fx: &mut Vec<Effect>) {
 
 /// Lays a patch over the overrides of tensors; one that names a dtype means to quantize.
 pub fn lay(app: &mut App, word: &str, ids: &[TensorId], patch: &Patch, more: &str, fx: &mut Vec<Effect>) {
-    let mut edit = app.session.patch(ids.iter().copied(), patch);
+    let all = together(app, ids);
+    let mut edit = app.session.patch(all.iter().copied(), patch);
     if patch.dtype.is_some() && patch.keep.is_none() {
         let mut after = app.session.settings().clone();
         edit.clone().apply(&mut after);
         if let Edit::Overrides(list) = &mut edit {
-            for ((_, patch), id) in list.iter_mut().zip(ids) {
+            for ((_, patch), id) in list.iter_mut().zip(&all) {
                 if after.decide(&names(app, *id)).keeps() {
                     patch.get_or_insert_with(Patch::default).keep = Some(false);
                 }
@@ -282,7 +294,8 @@ fn default_dtype(app: &mut App, dtype: &Dtype, fx: &mut Vec<Effect>) {
 /// `R`: back to what the rules say.
 pub fn reset(app: &mut App, fx: &mut Vec<Effect>) {
     let ids: Vec<TensorId> = app.targets().into_iter().filter(|id| app.override_of(*id).is_some()).collect();
-    let list = ids.iter().map(|id| (app.session.model.tensor(*id).name.clone(), None)).collect();
+    let all = together(app, &ids);
+    let list = all.iter().map(|id| (app.session.model.tensor(*id).name.clone(), None)).collect();
     change(app, format!("back to the rules on {}", whose(app, &ids)), Edit::Overrides(list), &ids, "", fx);
 }
 

@@ -181,7 +181,14 @@ pub fn perform(app: &mut App, effects: Vec<Effect>) -> Vec<Effect> {
     while let Some(effect) = waiting.pop_front() {
         let msg = match effect {
             Effect::Request(row, priority) => {
-                app.backend.request(&row, priority);
+                // Together: each by itself would wait for the workers' lock, and wake them.
+                let mut rows = vec![(*row, priority)];
+                while matches!(waiting.front(), Some(Effect::Request(..)))
+                    && let Some(Effect::Request(row, priority)) = waiting.pop_front()
+                {
+                    rows.push((*row, priority));
+                }
+                app.backend.request(rows);
                 continue;
             }
             Effect::WhatIf(rows) => {
