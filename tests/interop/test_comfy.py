@@ -317,8 +317,17 @@ def test_layers_are_those_of_convert_to_quant(theirs, ours, tmp_path):
         else:
             assert mine[name].dtype == tensor.dtype and mine[name].shape == tensor.shape, name
             if name.endswith(".weight_scale") and tensor.numel() > 1:
-                # It stores the reciprocal of 127 / amax, which is rounded twice.
+                # It stores the reciprocal of 127 / amax, which is rounded twice, and ours once: together less than
+                # 3 · 2^-24 of a value below 2^(e+1), which is less than three steps of 2^(e-23).
                 steps = mine[name].view(torch.int32) - tensor.view(torch.int32)
-                assert steps.abs().max() <= 1, name
+                assert steps.abs().max() <= 2, name
+                continue
+            if tensor.dtype == torch.int8:
+                # By such a scale a value moves by 127 · 3 · 2^-24 of a step and its division's rounding: only the code of
+                # what lies so near to a half, which it often does exactly as BF16, is another, by one.
+                steps = (mine[name].int() - tensor.int()).abs()
+                exact = source[name].double() / mine[f"{name}_scale"].double()
+                from_half = (exact.frac().abs() - 0.5).abs()[steps > 0]
+                assert steps.max() <= 1 and (from_half <= 127 * 4 * 2**-24).all(), name
                 continue
             assert torch.equal(mine[name].reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8)), name
