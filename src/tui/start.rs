@@ -109,6 +109,11 @@ fn turn<T: Send + 'static>(
     let Helpers { waker, scout, news, opener, opened } = helpers;
     // After another screen nothing of it may shine through.
     screen.forget()?;
+    // A desk that was left with answers waiting left this raised, and nobody is told twice.
+    waker.take();
+    for first in news.try_iter() {
+        update::update(start, Msg::News(first));
+    }
     let mut draws = true;
     loop {
         if std::mem::take(&mut draws) {
