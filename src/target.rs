@@ -14,6 +14,7 @@ pub mod layout;
 pub mod lora;
 pub mod metadata;
 pub mod names;
+pub mod nunchaku;
 pub mod parts;
 pub mod pass;
 pub mod prior;
