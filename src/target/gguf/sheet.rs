@@ -200,6 +200,7 @@ impl<'a> Sheet<'a> {
             cause,
             parts: vec![part],
             slices: Vec::new(),
+            bias: Vec::new(),
             bytes_before: tensor.bytes,
         })
     }
