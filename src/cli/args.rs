@@ -1,4 +1,6 @@
 //! What may be said on the command line. Help, manual page and completions come from here.
+mod metadata;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -7,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::core::ScaleSearch;
 use crate::core::rules::hadamard;
 use crate::tui::theme::palette::Theme;
+pub use metadata::{MetadataAddArgs, MetadataArgs, MetadataCommand};
 
 /// A mixing desk for model weights: see what each setting costs, then write the file your runtime loads.
 #[derive(Debug, Parser)]
@@ -297,6 +300,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Check that what loads a quantized model will load it, and compute the right thing
     Validate(ValidateArgs),
+    /// Read or repair what a file says of itself in its header
+    Metadata(MetadataArgs),
     /// Saved profiles and built-in presets
     Profile(ProfileArgs),
     /// Completions for a shell

@@ -221,6 +221,47 @@ pub fn find(stored: &[Stored]) -> Result<Option<Found>> {
     }))
 }
 
+/// Blocks that a config counts: their names' beginning, the key, and what it is where the key is not there.
+const BLOCKS: [(&str, &str, &str, u64); 5] = [
+    ("FluxTransformer2DModel", "transformer_blocks", "num_layers", 19),
+    ("FluxTransformer2DModel", "single_transformer_blocks", "num_single_layers", 38),
+    ("QwenImageTransformer2DModel", "transformer_blocks", "num_layers", 60),
+    ("ZImageTransformer2DModel", "layers", "n_layers", 30),
+    ("ZImageTransformer2DModel", "noise_refiner", "n_refiner_layers", 2),
+];
+
+/// Refuses the config of a model of another size: as many blocks as it says are in the file, no fewer and no more.
+///
+/// # Errors
+/// If it says another number, or the file has a kind of blocks that the config's class has not.
+pub fn fits(config: &Value, stored: &[Stored]) -> Result<()> {
+    let name = class_name(config).unwrap_or_default();
+    let mut ours: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
+    for array in stored {
+        let mut words = array.name.split('.');
+        if let (Some(kind), Some(Ok(number))) = (words.next(), words.next().map(str::parse::<u64>)) {
+            let count = ours.entry(kind).or_default();
+            *count = (*count).max(number.saturating_add(1));
+        }
+    }
+    for (_, kind, key, default) in BLOCKS.iter().filter(|(class, ..)| *class == name) {
+        let says = config.get(*key).and_then(Value::as_u64).unwrap_or(*default);
+        let has = ours.remove(kind).unwrap_or(0);
+        if says != has {
+            return Err(Error::failed(format!(
+                "says {says} `{kind}` ({key}), and the file has {has}: it is another model's"
+            )));
+        }
+    }
+    let foreign = |kind: &str| BLOCKS.iter().any(|(class, other, ..)| *class != name && *other == kind);
+    match ours.keys().find(|kind| foreign(kind)) {
+        Some(kind) if BLOCKS.iter().any(|(class, ..)| *class == name) => {
+            Err(Error::failed(format!("is of a {name}, which has no `{kind}` as the file has")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// All that a single file's header says, made of its config's text and what its arrays are.
 ///
 /// # Errors

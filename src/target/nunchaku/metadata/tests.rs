@@ -155,3 +155,27 @@ fn a_header_says_all_that_loaders_read() {
     assert!(no("{}").contains("_class_name"));
     assert!(no(r#"{"_class_name":"ChromaTransformer2DModel"}"#).contains("Nunchaku does not load"));
 }
+
+#[test]
+fn a_config_of_another_size_is_refused() {
+    fn check(config: Value, names: &[&str], refused: Option<&str>) {
+        let stored: Vec<Stored> = names.iter().map(|n| array(n, Storage::BF16, &[1])).collect();
+        let message = fits(&config, &stored).err().map(|e| e.to_string());
+        match refused {
+            None => assert_eq!(message, None, "{config}"),
+            Some(part) => assert!(message.as_deref().is_some_and(|m| m.contains(part)), "{message:?}"),
+        }
+    }
+    let mut small = flux();
+    small["num_layers"] = json!(2);
+    small["num_single_layers"] = json!(1);
+    let names =
+        ["transformer_blocks.0.a", "transformer_blocks.1.a", "single_transformer_blocks.0.a", "proj_out.weight"];
+    check(small.clone(), &names, None);
+    check(flux(), &names, Some("says 19 `transformer_blocks` (num_layers), and the file has 2"));
+    check(small.clone(), &names[1..2], Some("single_transformer_blocks"));
+    let qwen = json!({"_class_name": "QwenImageTransformer2DModel", "num_layers": 2});
+    check(qwen.clone(), &names[..2], None);
+    check(qwen, &names, Some("has no `single_transformer_blocks`"));
+    check(json!({"_class_name": "SanaTransformer2DModel"}), &names, None);
+}
