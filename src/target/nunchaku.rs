@@ -12,6 +12,7 @@ pub mod read;
 mod search;
 pub mod sheet;
 mod stored;
+pub mod table;
 pub mod validate;
 
 pub use read::smoothing;
