@@ -84,8 +84,8 @@ fn needs(found: Option<Found>, header: &header::Header) -> Check {
         None => "nunchaku",
     };
     let strength = match (config.and_then(metadata::class_name), found) {
-        (Some("FluxTransformer2DModel"), Some(found)) if found.rank != 32 => {
-            "; LoRAs of another strength than 1 scale this rank's own branch too"
+        (Some("FluxTransformer2DModel"), Some(found)) if found.rank != 32 && header::is_full_size(config) => {
+            "; the C++ model keeps 32 ranks for the file's own branch, so a LoRA's strength would scale the others too"
         }
         _ => "",
     };
