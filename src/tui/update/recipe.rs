@@ -392,8 +392,12 @@ pub fn pick_group_size(app: &mut App) {
 
 /// `r`
 pub fn pick_rank(app: &mut App) {
+    // Where a file has one rank for all, its kernels have tiles of 16, and at least one.
+    let rank = |n: u32| Patch { svd_rank: Some(n), ..Patch::default() };
+    let least = if app.backend.is_for_all(app.session.settings().target, &rank(0)) { 16 } else { 0 };
     let items = [0, 4, 8, 16, 32, 64, 128, 256]
         .into_iter()
+        .filter(|n| *n >= least)
         .map(|n: u32| {
             item(n.to_string(), String::new(), if n == 0 { "no low-rank branch" } else { "" }, Choice::SvdRank(n))
         })
