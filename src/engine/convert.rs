@@ -485,7 +485,7 @@ impl Work<'_> {
     }
 
     fn codec(&self, row: &Row) -> Result<Box<dyn Codec>> {
-        let storage = self.opened.model.tensor(source(row)?).storage;
+        let storage = values::storage_of_row(self.opened, row);
         target::get(self.plan.family).codec(&row.shape, storage, &row.action)
     }
 
@@ -546,10 +546,6 @@ impl Work<'_> {
             lock(&self.progress.losses).push((row.name.clone(), sums.loss()));
         }
     }
-}
-
-fn source(row: &Row) -> Result<crate::core::TensorId> {
-    row.sources.first().copied().ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))
 }
 
 struct RowSink<'a> {

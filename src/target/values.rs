@@ -1,4 +1,6 @@
 //! Values of tensors: read from files as they are, or decoded as they are read.
+mod changed;
+
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use super::gguf::blocks::Blocks;
 use super::parts::Parts;
 use crate::core::dtype::StorageExt;
 use crate::core::model::{Encoding, Stored};
-use crate::core::{Error, Family, Result, Row, TensorId};
+use crate::core::{Error, Family, Result, Row, Storage, TensorId};
 use crate::format::{Blob, Opened};
 use crate::quant::cast;
 
@@ -19,6 +21,11 @@ pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
 
 /// The values of a row of a plan: of its source, or of what it is made of.
 pub fn of_row(opened: &Arc<Opened>, row: &Row, geometry: Geometry) -> Result<Box<dyn Values>> {
+    changed::of_row(opened, row, geometry)
+}
+
+/// The same before they are changed.
+fn as_read(opened: &Arc<Opened>, row: &Row, geometry: Geometry) -> Result<Box<dyn Values>> {
     let source = |i: usize| {
         let missing = || Error::failed(format!("`{}` has no source", row.name));
         row.sources.get(i).copied().ok_or_else(missing)
@@ -47,7 +54,12 @@ pub fn memory_of_row(opened: &Opened, row: &Row) -> u64 {
     let rows = row.slices.iter().filter_map(|s| row.sources.get(s.source));
     let longest = rows.map(|id| opened.model.tensor(*id).cols()).max().unwrap_or(0);
     let sources = row.sources.iter().map(|id| memory(opened, *id));
-    sources.fold(longest.saturating_mul(4), u64::saturating_add)
+    sources.fold(longest.saturating_mul(4), u64::saturating_add).saturating_add(changed::memory(row))
+}
+
+/// The type of a row's first source; of values that have none, F32.
+pub fn storage_of_row(opened: &Opened, row: &Row) -> Storage {
+    row.sources.first().map_or(Storage::F32, |id| opened.model.tensor(*id).storage)
 }
 
 /// Bytes `offset..offset + out.len()` of the arrays that a row's values lie in, one after another.

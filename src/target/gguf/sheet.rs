@@ -190,6 +190,7 @@ impl<'a> Sheet<'a> {
         let shape = tensor.shape.clone();
         Ok(Row {
             name,
+            change: crate::core::plan::Change::None,
             sources: vec![id],
             shape,
             from: tensor.dtype_name(),

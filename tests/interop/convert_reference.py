@@ -1,0 +1,45 @@
+"""Runs llama.cpp's convert_hf_to_gguf over several folders in one process: its imports take longer than it does.
+
+`convert_reference.py LLAMA_CPP JOBS.json`, where a job is {"folder", "out", "type", "pre"}. The vocabularies of tiny
+models are no known ones, so the name of the pre-tokenizer is told.
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+root, jobs = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
+sys.path[:0] = [str(root), str(root / "gguf-py")]
+
+import gguf  # noqa: E402
+import torch  # noqa: E402
+from conversion import get_model_class  # noqa: E402
+from conversion.base import ModelBase, ModelType, TextModel, get_model_architecture  # noqa: E402
+
+logging.disable(logging.WARNING)
+TYPES = {
+    "f32": gguf.LlamaFileType.ALL_F32,
+    "f16": gguf.LlamaFileType.MOSTLY_F16,
+    "bf16": gguf.LlamaFileType.MOSTLY_BF16,
+    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+}
+
+
+def run(job: dict) -> None:
+    folder = Path(job["folder"])
+    hparams = ModelBase.load_hparams(folder, False)
+    model_class = get_model_class(get_model_architecture(hparams, ModelType.TEXT))
+    TextModel.get_vocab_base_pre = lambda self, tokenizer: job["pre"]
+    if job.get("vocabulary") == "bpe":
+        model_class.set_vocab = lambda self: self._set_vocab_gpt2()
+    if job.get("vocabulary") == "none":
+        model_class.set_vocab = lambda self: None
+    with torch.inference_mode():
+        model_class(folder, TYPES[job["type"]], Path(job["out"])).write()
+
+
+for job in jobs:
+    run(job)
