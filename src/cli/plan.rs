@@ -19,7 +19,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
         None => output::natural_output(&opened, &profile.settings, max_shard),
     };
     let plan = target::plan(&opened.model, &profile.settings)?;
-    let context = Context { model: &opened.model, settings: &profile.settings, output: kind, headers: &opened.gguf };
+    let context = Context { model: &opened.model, settings: &profile.settings, output: kind, headers: &opened.gguf, files: crate::format::Files::of(&opened) };
     let layout = Layout::new(&plan, &context)?;
     let mut warnings = opened.model.warnings.clone();
     warnings.extend(notes.into_iter().chain(plan.warnings.iter().cloned()));

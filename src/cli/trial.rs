@@ -23,7 +23,7 @@ pub fn run(global: &Global, args: &TrialArgs) -> Result<u8> {
     let only = args.tensor.as_deref().map(Pattern::new).transpose().map_err(|e| e.at("--tensor"))?;
     let plan = target::plan(&opened.model, &profile.settings)?;
     let output = output::natural_output(&opened, &profile.settings, None);
-    let context = Context { model: &opened.model, settings: &profile.settings, output, headers: &opened.gguf };
+    let context = Context { model: &opened.model, settings: &profile.settings, output, headers: &opened.gguf, files: crate::format::Files::of(&opened) };
     let layout = Layout::new(&plan, &context)?;
     let wanted = |row: &Row| {
         let names = row.sources.iter().map(|id| opened.model.tensor(*id).name.as_str());

@@ -213,7 +213,7 @@ pub fn check(opened: &Opened, settings: &Settings, request: &Request) -> Result<
     save::check_target(&request.output, output != Output::File, request.force, opened)?;
     let plan = target::plan(&opened.model, settings)?;
     target::get(settings.target).obstacles(&opened.model, settings)?;
-    let context = Context { model: &opened.model, settings, output: output.clone(), headers: &opened.gguf };
+    let context = Context { model: &opened.model, settings, output: output.clone(), headers: &opened.gguf, files: crate::format::Files::of(&opened) };
     let layout = Layout::new(&plan, &context)?;
     let beside: u64 = opened
         .companions

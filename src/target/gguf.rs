@@ -1,8 +1,10 @@
 //! GGUF, for llama.cpp and what is built on it, written as llama-quantize would write it: a type for each tensor by
 //! [`mixtures`], its values in blocks of ggml, the source's keys with what quantizing changes.
+pub mod architectures;
 pub mod blocks;
 pub mod codec;
 pub mod file;
+pub mod hf;
 pub mod metadata;
 pub mod mixtures;
 pub mod sheet;
@@ -81,7 +83,7 @@ impl Target for Gguf {
         let (rows, _) = self.rows(model, settings)?;
         let name = &model.tensor(id).name;
         rows.into_iter()
-            .find(|r| r.sources == [id])
+            .find(|r| r.sources.contains(&id))
             .ok_or_else(|| Error::failed(format!("`{name}` is not in the output")))
     }
 

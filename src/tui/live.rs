@@ -176,7 +176,7 @@ impl Backend for Live {
         let kind = output::output_kind(&self.opened, settings, output, None)?;
         let is_folder = kind != target::layout::Output::File;
         let plan = target::plan(model, settings)?;
-        let context = target::layout::Context { model, settings, output: kind, headers: &self.opened.gguf };
+        let context = target::layout::Context { model, settings, output: kind, headers: &self.opened.gguf, files: crate::format::Files::of(&self.opened) };
         let layout = target::layout::Layout::new(&plan, &context)?;
         let mut warnings = plan.warnings.clone();
         // What stands in the way is said before anybody presses Enter; `force` is asked for on its own.
