@@ -211,10 +211,11 @@ impl Drop for Job {
 pub fn check(opened: &Opened, settings: &Settings, request: &Request) -> Result<(Plan, Layout)> {
     let output = output_kind(opened, settings, &request.output, request.max_shard)?;
     save::check_target(&request.output, output != Output::File, request.force, opened)?;
-    let plan = target::plan(&opened.model, settings)?;
+    let mut plan = target::plan(&opened.model, settings)?;
     target::get(settings.target).obstacles(&opened.model, settings)?;
-    let context = Context { model: &opened.model, settings, output: output.clone(), headers: &opened.gguf, files: crate::format::Files::of(&opened) };
+    let context = Context::of(opened, settings, output.clone());
     let layout = Layout::new(&plan, &context)?;
+    plan.warnings.extend(layout.warnings.iter().cloned());
     let beside: u64 = opened
         .companions
         .iter()

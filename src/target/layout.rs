@@ -11,7 +11,7 @@ use super::metadata::{self, Facts};
 use crate::core::dtype::Storage;
 use crate::core::plan::{Plan, Row};
 use crate::core::{Error, Family, Loss, Model, Result, Settings};
-use crate::format::{Files, gguf};
+use crate::format::{Files, Opened, gguf};
 use crate::format::safetensors::{Entry, MAX_HEADER, METADATA, write_header};
 
 /// What an output is.
@@ -45,7 +45,11 @@ pub struct Context<'a> {
     pub files: Files<'a>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// For an output of an opened model.
+    pub fn of(opened: &'a Opened, settings: &'a Settings, output: Output) -> Self {
+        Self { model: &opened.model, settings, output, headers: &opened.gguf, files: Files::of(opened) }
+    }
     /// Whether a folder is written.
     pub fn is_folder(&self) -> bool {
         matches!(self.output, Output::Folder { .. })
