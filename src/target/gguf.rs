@@ -6,6 +6,7 @@ pub mod file;
 pub mod metadata;
 pub mod mixtures;
 pub mod sheet;
+pub mod tokenizer;
 
 use super::codec::Codec;
 use super::layout;
