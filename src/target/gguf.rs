@@ -8,6 +8,7 @@ pub mod hf;
 pub mod metadata;
 pub mod mixtures;
 pub mod sheet;
+pub mod tokenizer;
 
 use super::codec::Codec;
 use super::layout;
