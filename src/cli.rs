@@ -9,6 +9,7 @@ mod dynamic;
 mod exchange;
 mod inspect;
 mod logging;
+mod metadata;
 mod plan;
 mod profile;
 mod report;
@@ -106,6 +107,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Command::Bench(a)) => bench::run(global, &a),
         Some(Command::Diff(a)) => diff::run(global, &a),
         Some(Command::Validate(a)) => validate::run(global, &a),
+        Some(Command::Metadata(a)) => metadata::run(global, &a),
         Some(Command::Profile(a)) => profile::run(global, &a),
         Some(Command::Completions { shell }) => {
             let mut text = Vec::new();

@@ -29,6 +29,7 @@ mod blocks;
 pub mod cast;
 pub mod codebook;
 mod compare;
+pub mod four;
 pub mod ggml;
 pub mod hadamard;
 pub mod int8grid;

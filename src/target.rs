@@ -10,10 +10,12 @@ pub mod faithful;
 pub mod float;
 pub mod gguf;
 pub mod items;
+mod late;
 pub mod layout;
 pub mod lora;
 pub mod metadata;
 pub mod names;
+pub mod nunchaku;
 pub mod parts;
 pub mod pass;
 pub mod prior;
@@ -75,6 +77,8 @@ pub enum Knob {
     KeyNames,
     /// Names as diffusers has them.
     DiffusersNames,
+    /// Nunchaku's options.
+    Nunchaku,
 }
 
 /// Another way to treat a tensor.
@@ -186,6 +190,10 @@ pub trait Target: Sync {
         };
         ids.par_iter().map(of).collect()
     }
+    /// Whether what a patch says holds for a file as a whole: its consumer takes it for no single layer.
+    fn is_for_all(&self, _: &Patch) -> bool {
+        false
+    }
     /// Refuses what can be planned and must not be written.
     fn obstacles(&self, _: &Model, _: &Settings) -> Result<()> {
         Ok(())
@@ -205,6 +213,7 @@ pub fn get(family: Family) -> &'static dyn Target {
         Family::Sdnq => &sdnq::Sdnq,
         Family::Comfy => &comfy::Comfy,
         Family::Gguf => &gguf::Gguf,
+        Family::Nunchaku => &nunchaku::Nunchaku,
     }
 }
 
@@ -228,6 +237,7 @@ pub fn open_arrays(label: &str, options: &OpenOptions) -> Result<Opened> {
 pub fn recognise(opened: &mut Opened) -> Result<()> {
     sdnq::read::recognise(opened)?;
     comfy::read::recognise(opened)?;
+    nunchaku::read::recognise(opened)?;
     let model = opened.model_mut();
     model.architecture = architecture::of(model);
     model.tied = architecture::is_tied(model);
@@ -366,6 +376,7 @@ pub(crate) fn row_of(
         change: Change::None,
         sources: vec![id],
         slices: Vec::new(),
+        bias: Vec::new(),
         shape: tensor.shape.clone(),
         from: tensor.dtype_name(),
         to,

@@ -1,4 +1,6 @@
 //! What may be said on the command line. Help, manual page and completions come from here.
+mod metadata;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -7,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::core::ScaleSearch;
 use crate::core::rules::hadamard;
 use crate::tui::theme::palette::Theme;
+pub use metadata::{MetadataAddArgs, MetadataArgs, MetadataCommand};
 
 /// A mixing desk for model weights: see what each setting costs, then write the file your runtime loads.
 #[derive(Debug, Parser)]
@@ -98,12 +101,13 @@ pub struct ModelArg {
 /// What to do with the tensors.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsArgs {
-    /// Target family: float, sdnq, comfy, gguf [default: gguf for -o *.gguf, else sdnq]
+    /// Target family: float, sdnq, comfy, gguf, nunchaku [default: gguf for -o *.gguf, else sdnq]
     #[arg(long, value_name = "FAMILY", help_heading = "Settings")]
     pub to: Option<String>,
     /// Dtype: for sdnq int2…int16, uint1…uint16, float8_e4m3fn, float8_e5m2 and `floatN_eEmMfn[u]`, as float4_e2m1fn;
     /// for comfy float8_e4m3fn, int8_tensorwise, nvfp4, mxfp8, convrot_w4a4 and others; for float F32, F16, BF16; for
-    /// gguf a mixture, as Q4_K_M, in rules a type, as Q6_K [default: int8, float8_e4m3fn, bf16, Q4_K_M]
+    /// gguf a mixture, as Q4_K_M, in rules a type, as Q6_K; for nunchaku int4, nvfp4 [default: int8, float8_e4m3fn,
+    /// bf16, Q4_K_M, int4]
     #[arg(long, value_name = "NAME", help_heading = "Settings")]
     pub dtype: Option<String>,
     /// Values per scale: 0 the target's rule, -1 a row, -2 the whole tensor
@@ -137,7 +141,7 @@ pub struct SettingsArgs {
     #[arg(long, hide = true, overrides_with = "codebook", help_heading = "Settings")]
     pub no_codebook: bool,
     /// How scales are found: absmax, so that the greatest value is the greatest code, or mse, with the least squared
-    /// error (comfy)
+    /// error (comfy; nunchaku, where mse is the default)
     #[arg(long, value_name = "HOW", value_parser = scale_search, help_heading = "Settings")]
     pub scale_search: Option<ScaleSearch>,
     /// Quantize convolutions too
@@ -233,6 +237,21 @@ pub struct SettingsArgs {
     /// Keep the source's names, though ComfyUI calls tensors otherwise
     #[arg(long, conflicts_with = "diffusers_names", help_heading = "ComfyUI")]
     pub keep_names: bool,
+    /// Write a folder for diffusers' own loader, of any model: no layer is fused, and single layers may stay floats
+    #[arg(long, help_heading = "Nunchaku")]
+    pub lite: bool,
+    /// Take smoothing from a Nunchaku file of the base model
+    #[arg(long, value_name = "FILE", help_heading = "Nunchaku")]
+    pub smooth_from: Option<PathBuf>,
+    /// deepcompressor's description of the model, which says where its config.json lies
+    #[arg(long, value_name = "FILE", help_heading = "Nunchaku")]
+    pub config_yaml: Option<PathBuf>,
+    /// Where the model's config.json lies: a folder, an id in the Hugging Face cache, or a short name
+    #[arg(long, value_name = "ID|DIR", help_heading = "Nunchaku")]
+    pub model_path: Option<String>,
+    /// Say more in the header than loaders read
+    #[arg(long, help_heading = "Nunchaku")]
+    pub extra_metadata: bool,
     /// Give tensors the names that diffusers has, fused layers split
     #[arg(long, help_heading = "Settings")]
     pub diffusers_names: bool,
@@ -284,6 +303,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Check that what loads a quantized model will load it, and compute the right thing
     Validate(ValidateArgs),
+    /// Read or repair what a file says of itself in its header
+    Metadata(MetadataArgs),
     /// Saved profiles and built-in presets
     Profile(ProfileArgs),
     /// Completions for a shell

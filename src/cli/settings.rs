@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::args::SettingsArgs;
-use crate::core::options::{ComfyOptions, GgufOptions, Names};
+use crate::core::options::{ComfyOptions, GgufOptions, Names, NunchakuOptions};
 use crate::core::recipe::{Patch, group_size};
 use crate::core::rules::{Pattern, Rule, TensorType};
 use crate::core::{Dtype, Error, Family, Model, Result, Settings};
@@ -125,6 +125,7 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
     }
     gguf(args, s)?;
     comfy(args, s)?;
+    nunchaku(args, s)?;
     apply_preset(&mut profile, model)?;
     if let Some(path) = &args.save_profile {
         save::check_side_file(path, "--save-profile", opened, output)?;
@@ -176,6 +177,43 @@ fn gguf(args: &SettingsArgs, s: &mut Settings) -> Result<()> {
         s.importance = Some(Arc::new(imatrix::open(Path::new(path)).map_err(|e| e.at("importance matrix"))?));
     }
     Ok(())
+}
+
+/// Nunchaku's options; what they name is read here.
+fn nunchaku(args: &SettingsArgs, s: &mut Settings) -> Result<()> {
+    let given = [
+        ("--lite", args.lite),
+        ("--smooth-from", args.smooth_from.is_some()),
+        ("--config-yaml", args.config_yaml.is_some()),
+        ("--model-path", args.model_path.is_some()),
+        ("--extra-metadata", args.extra_metadata),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+        require(s.target, Knob::Nunchaku, flag)?;
+    }
+    let n = &mut s.nunchaku;
+    n.lite |= args.lite;
+    n.extra_metadata |= args.extra_metadata;
+    let path = |given: &Option<std::path::PathBuf>| given.as_ref().map(|p| p.display().to_string());
+    n.smooth_from = path(&args.smooth_from).or(n.smooth_from.take());
+    n.config_yaml = path(&args.config_yaml).or(n.config_yaml.take());
+    n.model_path = args.model_path.clone().or(n.model_path.take());
+    if s.target != Family::Nunchaku {
+        return Ok(());
+    }
+    if let Some(file) = &n.smooth_from {
+        let found = target::nunchaku::smoothing(Path::new(file)).map_err(|e| e.at("--smooth-from"))?;
+        s.smoothing = Some(Arc::new(found));
+    }
+    if let Some(text) = model_config(n.config_yaml.as_deref(), n.model_path.as_deref())? {
+        s.config = Some(text.into());
+    }
+    Ok(())
+}
+
+/// The model's configuration, where it is said to lie elsewhere than beside the weights.
+fn model_config(_yaml: Option<&str>, _path: Option<&str>) -> Result<Option<String>> {
+    Ok(None)
 }
 
 /// Refuses what the one format that is asked for has no use for. With rules of their own formats, some layer may have.
@@ -298,6 +336,9 @@ fn retarget(s: &mut Settings, family: Family) {
     }
     if target::get(family).has(Knob::Mixtures).is_err() {
         s.gguf = GgufOptions::default();
+    }
+    if target::get(family).has(Knob::Nunchaku).is_err() {
+        (s.nunchaku, s.smoothing, s.config) = (NunchakuOptions::default(), None, None);
     }
     if target::get(family).has(Knob::Importance).is_err() {
         (s.imatrix, s.importance) = (None, None);

@@ -39,6 +39,21 @@ pub struct ComfyOptions {
     pub key_prefix: Option<String>,
 }
 
+/// Options of files for Nunchaku.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NunchakuOptions {
+    /// Whether a folder for diffusers' general loader is written, with no layer fused, instead of a single file.
+    pub lite: bool,
+    /// A Nunchaku file of the base model, from which smoothing is taken.
+    pub smooth_from: Option<String>,
+    /// deepcompressor's description of the model, which says where its configuration lies.
+    pub config_yaml: Option<String>,
+    /// The model's folder or id, where its configuration lies.
+    pub model_path: Option<String>,
+    /// Whether the header says more than loaders read.
+    pub extra_metadata: bool,
+}
+
 /// llama-quantize's options, for GGUF.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GgufOptions {

@@ -55,6 +55,15 @@ pub struct Slice {
     pub source: usize,
     /// Its rows.
     pub rows: Range<u64>,
+    /// Its columns; none: all of them.
+    pub cols: Option<Range<u64>>,
+}
+
+impl Slice {
+    /// Rows as a whole.
+    pub fn of_rows(source: usize, rows: Range<u64>) -> Self {
+        Self { source, rows, cols: None }
+    }
 }
 
 /// What is done to the values of a row's sources before anything else.
@@ -84,6 +93,8 @@ pub struct Row {
     pub sources: Vec<TensorId>,
     /// Rows of these, one after another; none: the first as a whole.
     pub slices: Vec<Slice>,
+    /// Rows of these, which are vectors, that are its bias: where a consumer has weight and bias as one.
+    pub bias: Vec<Slice>,
     /// Its shape, in PyTorch order.
     pub shape: Vec<u64>,
     /// The source's dtype.

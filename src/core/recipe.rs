@@ -1,5 +1,6 @@
 //! What to do with one tensor.
 use std::fmt;
+use std::sync::Arc;
 
 use super::dtype::Dtype;
 use super::imatrix::Importance;
@@ -15,11 +16,13 @@ pub enum Family {
     Gguf,
     /// Single files that ComfyUI loads by itself.
     Comfy,
+    /// SVDQuant, for Nunchaku's kernels.
+    Nunchaku,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 4] = [Self::Float, Self::Sdnq, Self::Comfy, Self::Gguf];
+    pub const ALL: [Self; 5] = [Self::Float, Self::Sdnq, Self::Comfy, Self::Gguf, Self::Nunchaku];
 
     /// Its name on the command line and in profiles.
     pub fn name(self) -> &'static str {
@@ -28,6 +31,7 @@ impl Family {
             Self::Sdnq => "sdnq",
             Self::Gguf => "gguf",
             Self::Comfy => "comfy",
+            Self::Nunchaku => "nunchaku",
         }
     }
     /// The family of that name.
@@ -112,6 +116,58 @@ pub struct Recipe {
     pub axis: u8,
     /// What weighs the errors of columns, where something does.
     pub importance: Option<Importance>,
+    /// What the runtime's kernel does around the layer, where that shows in its arrays.
+    pub kernel: Option<Arc<Kernel>>,
+}
+
+/// What a kernel does around a layer, which the layer's arrays have to answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// Whether what smooths it stands there twice, as some loaders want.
+    pub twice: bool,
+    /// Whether there is a scale of all its scales.
+    pub tensor_scale: bool,
+    /// Whether there are scales of its rows.
+    pub row_scales: bool,
+    /// Whether it has a bias, be it of zeros.
+    pub bias: bool,
+    /// Whether GELU before it is shifted to be above zero, which the bias takes back.
+    pub shifted: bool,
+    /// Fields whose rows lie interleaved, one of each in turn; 0: they lie one after another.
+    pub fields: u32,
+    /// What columns are multiplied by before quantization, and inputs divided by.
+    pub smooth: Option<Smooth>,
+    /// Of a layer whose arrays hold several, one below the other: its rows, and the shape of all.
+    pub window: Option<Window>,
+    /// Of a layer whose columns are those of two, each with arrays of its own: how many the first has.
+    pub first_cols: Option<u64>,
+}
+
+/// Rows of a matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Which.
+    pub rows: std::ops::Range<u64>,
+    /// Rows and columns of the whole.
+    pub of: [u64; 2],
+}
+
+/// A positive number for each column. Two are equal if they are the same, not if they look alike.
+#[derive(Clone, Debug)]
+pub struct Smooth(pub Arc<Vec<f32>>);
+
+impl PartialEq for Smooth {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Smooth {}
+
+impl std::hash::Hash for Smooth {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
 }
 
 impl Recipe {
@@ -128,6 +184,7 @@ impl Recipe {
             scale_search: ScaleSearch::Absmax,
             axis: 1,
             importance: None,
+            kernel: None,
         }
     }
 }

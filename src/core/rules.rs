@@ -11,8 +11,8 @@ use regex::Regex;
 use super::dtype::Dtype;
 use super::error::{Error, Result};
 use super::imatrix::Imatrix;
-use super::options::{ComfyOptions, GgufOptions, Names};
-use super::recipe::{Family, Patch, ScaleSearch};
+use super::options::{ComfyOptions, GgufOptions, Names, NunchakuOptions};
+use super::recipe::{Family, Patch, ScaleSearch, Smooth};
 
 /// A regex as it was written; searched, not anchored.
 #[derive(Clone, Debug)]
@@ -89,6 +89,12 @@ pub struct Settings {
     pub gguf: GgufOptions,
     /// What only ComfyUI's files know.
     pub comfy: ComfyOptions,
+    /// What only Nunchaku's files know.
+    pub nunchaku: NunchakuOptions,
+    /// What Nunchaku's layers are smoothed by, by the layer's name, once it was read.
+    pub smoothing: Option<Arc<BTreeMap<String, Smooth>>>,
+    /// The model's configuration, where it was said to be elsewhere than beside the weights: its JSON.
+    pub config: Option<Arc<str>>,
     /// Whose names tensors have; none: those that the target's consumer knows.
     pub names: Option<Names>,
     /// The file of the importance matrix.
@@ -114,6 +120,9 @@ impl Settings {
             quant_embedding: false,
             gguf: GgufOptions::default(),
             comfy: ComfyOptions::default(),
+            nunchaku: NunchakuOptions::default(),
+            smoothing: None,
+            config: None,
             names: None,
             imatrix: None,
             importance: None,

@@ -22,6 +22,9 @@ pub fn output_kind(opened: &Opened, settings: &Settings, output: &Path, max_shar
     if settings.target == Family::Comfy && max_shard.is_some() {
         return Err(Error::usage("--max-shard-size: ComfyUI loads single files"));
     }
+    if is_single(settings) && max_shard.is_some() {
+        return Err(Error::usage("--max-shard-size: Nunchaku loads single files; a folder (--lite) may have shards"));
+    }
     if is_gguf && settings.gguf.keep_split && max_shard.is_some() {
         return Err(Error::usage("--keep-split and --max-shard-size ask for different files; say one of them"));
     }
@@ -41,11 +44,18 @@ pub fn output_kind(opened: &Opened, settings: &Settings, output: &Path, max_shar
 /// The form an output has when nobody says otherwise: that of the source.
 pub fn natural_output(opened: &Opened, settings: &Settings, max_shard: Option<u64>) -> Output {
     let keeps_several = settings.target == Family::Gguf && settings.gguf.keep_split && opened.model.files.len() > 1;
+    let is_lite = settings.target == Family::Nunchaku && settings.nunchaku.lite;
     match (&opened.model.origin, max_shard) {
+        _ if is_lite => folder_output(opened, settings, None, max_shard),
         (Origin::File, None) if !keeps_several => Output::File,
-        _ if settings.target == Family::Comfy => Output::File,
+        _ if settings.target == Family::Comfy || is_single(settings) => Output::File,
         _ => folder_output(opened, settings, None, max_shard),
     }
+}
+
+/// Whether one of Nunchaku's own files is written.
+fn is_single(settings: &Settings) -> bool {
+    settings.target == Family::Nunchaku && !settings.nunchaku.lite
 }
 
 fn folder_output(opened: &Opened, settings: &Settings, name: Option<&str>, max_shard: Option<u64>) -> Output {

@@ -361,6 +361,10 @@ fn worth_sampling(row: &Row) -> bool {
     let [rows, cols] = row.shape[..] else { return false };
     let sampled = sample_rows(rows as usize, cols as usize);
     let rank = row.svd_rank() as usize;
+    // Rows of some layers lie in blocks that have to be whole.
+    if matches!(&row.action, Action::Quantize(recipe) if recipe.kernel.is_some()) {
+        return false;
+    }
     row.elements() as usize > SAMPLE_ABOVE && sampled * 4 <= rows as usize && (rank == 0 || sampled >= rank * 16)
 }
 
@@ -458,6 +462,7 @@ mod tests {
             cause: Cause::Defaults,
             parts: vec![Part { name: "a.weight".into(), storage: Storage::U8, shape: vec![1] }],
             slices: Vec::new(),
+            bias: Vec::new(),
             bytes_before: 0,
         }
     }

@@ -1,4 +1,7 @@
 //! The Hugging Face cache and short names: where a model's snapshot lies. Never the network.
+pub mod config;
+mod pipeline;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -7,6 +10,20 @@ use crate::core::{Error, Result};
 
 /// The folder of a cached model; `None` when the label is neither a short name nor `org/name[@revision]`.
 pub fn resolve(label: &str) -> Result<Option<PathBuf>> {
+    resolve_with(label, &MODEL)
+}
+
+/// What a snapshot is looked for.
+struct Wanted {
+    /// What it is called in messages: "a model".
+    what: &'static str,
+    /// Whether a snapshot's folder has it.
+    is_in: fn(&Path) -> bool,
+}
+
+const MODEL: Wanted = Wanted { what: "a model", is_in: holds_model };
+
+fn resolve_with(label: &str, wanted: &Wanted) -> Result<Option<PathBuf>> {
     let (name, revision) = match label.split_once('@') {
         Some((name, revision)) => (name, Some(revision)),
         None => (label, None),
@@ -24,7 +41,7 @@ pub fn resolve(label: &str) -> Result<Option<PathBuf>> {
     let roots = cache_roots(&|key| std::env::var_os(key).filter(|v| !v.is_empty()).map(PathBuf::from));
     let root = roots.first().cloned().unwrap_or_default();
     log::info!("cache: {}", root.display());
-    find_snapshot(&root, id, revision).map(Some)
+    find_snapshot(&root, id, revision, wanted).map(Some)
 }
 
 /// Ids of the models in the cache, in order, with their folders; until `enough`.
@@ -42,7 +59,7 @@ fn cached_in(root: &Path, enough: &dyn Fn() -> bool) -> Vec<(String, PathBuf)> {
     let mut ids: Vec<String> = entries.take_while(|_| !enough()).filter_map(|e| id(e.ok()?)).collect();
     ids.sort_by_key(|id| id.to_ascii_lowercase());
     let found = ids.into_iter().take_while(|_| !enough());
-    found.filter_map(|id| find_snapshot(root, &id, None).ok().map(|folder| (id, folder))).collect()
+    found.filter_map(|id| find_snapshot(root, &id, None, &MODEL).ok().map(|folder| (id, folder))).collect()
 }
 
 /// Where a cache may be, the first being the one that is used: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub,
@@ -61,8 +78,9 @@ fn cache_roots(var: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     .collect()
 }
 
-/// The snapshot that the revision (`main` without one) names, else the newest one that holds a model.
-fn find_snapshot(root: &Path, id: &str, revision: Option<&str>) -> Result<PathBuf> {
+/// The snapshot that the revision (`main` without one) names, else the newest one that holds what is wanted.
+fn find_snapshot(root: &Path, id: &str, revision: Option<&str>, wanted: &Wanted) -> Result<PathBuf> {
+    let Wanted { what, is_in } = *wanted;
     let repository = root.join(format!("models--{}", id.replace('/', "--")));
     let snapshots = repository.join("snapshots");
     if !snapshots.is_dir() {
@@ -71,19 +89,19 @@ fn find_snapshot(root: &Path, id: &str, revision: Option<&str>) -> Result<PathBu
             root.display()
         )));
     }
-    let wanted = revision.unwrap_or("main");
-    let by_ref = std::fs::read_to_string(repository.join("refs").join(wanted)).ok().map(|s| s.trim().to_owned());
+    let name = revision.unwrap_or("main");
+    let by_ref = std::fs::read_to_string(repository.join("refs").join(name)).ok().map(|s| s.trim().to_owned());
     let named = [by_ref.as_deref(), revision].into_iter().flatten().filter(|h| is_revision(h));
     for hash in named {
         let folder = snapshots.join(hash);
-        if folder.is_dir() && holds_model(&folder) {
-            log::info!("{id}: refs/{wanted} → snapshot {hash}");
+        if folder.is_dir() && is_in(&folder) {
+            log::info!("{id}: refs/{name} → snapshot {hash}");
             return Ok(folder);
         }
     }
     if let Some(revision) = revision {
         return Err(Error::failed(format!(
-            "{id}: the cache has no snapshot of revision `{revision}` with a model in it"
+            "{id}: the cache has no snapshot of revision `{revision}` with {what} in it"
         )));
     }
     let mut all: Vec<(std::time::SystemTime, PathBuf)> = std::fs::read_dir(&snapshots)
@@ -91,17 +109,17 @@ fn find_snapshot(root: &Path, id: &str, revision: Option<&str>) -> Result<PathBu
         .filter_map(|e| {
             let path = e.ok()?.path();
             let modified = path.metadata().ok()?.modified().ok()?;
-            (path.is_dir() && holds_model(&path)).then_some((modified, path))
+            (path.is_dir() && is_in(&path)).then_some((modified, path))
         })
         .collect();
     all.sort();
     match all.pop() {
         Some((_, path)) => {
-            log::info!("{id}: newest snapshot with a model: {}", path.display());
+            log::info!("{id}: newest snapshot with {what}: {}", path.display());
             Ok(path)
         }
         None => {
-            Err(Error::failed(format!("{id}: no snapshot in {} holds a model; download it again", snapshots.display())))
+            Err(Error::failed(format!("{id}: no snapshot in {} holds {what}; download it again", snapshots.display())))
         }
     }
 }
@@ -180,8 +198,9 @@ mod tests {
         model("bbb", "README.md");
         std::fs::create_dir_all(repository.join("refs")).expect("refs");
         std::fs::write(repository.join("refs/main"), "aaa\n").expect("a ref");
-        let find =
-            |revision| find_snapshot(dir.path(), "org/name", revision).map(|p| p.file_name().map(|n| n.to_owned()));
+        let find = |revision| {
+            find_snapshot(dir.path(), "org/name", revision, &MODEL).map(|p| p.file_name().map(|n| n.to_owned()))
+        };
         assert_eq!(find(None).expect("by refs/main"), Some("aaa".into()));
         assert_eq!(find(Some("aaa")).expect("by hash"), Some("aaa".into()));
         assert!(find(Some("bbb")).expect_err("no model there").to_string().contains("bbb"));
@@ -191,7 +210,10 @@ mod tests {
         let cached = cached_in(dir.path(), &|| false);
         assert_eq!(cached, [("org/name".to_owned(), repository.join("snapshots/aaa"))]);
         assert!(
-            find_snapshot(dir.path(), "org/other", None).expect_err("not cached").to_string().contains("hf download")
+            find_snapshot(dir.path(), "org/other", None, &MODEL)
+                .expect_err("not cached")
+                .to_string()
+                .contains("hf download")
         );
     }
 

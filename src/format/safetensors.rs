@@ -2,6 +2,8 @@
 //!
 //! The reader accepts what the safetensors library accepts and refuses what it refuses, but names the tensor and
 //! keeps the file's order; it also refuses a tensor that is named twice, which the library lets pass.
+pub mod edit;
+
 use std::borrow::Cow;
 use std::fmt;
 

@@ -49,7 +49,20 @@ fn flags(s: &Settings) -> Result<Vec<String>, NeedsProfile> {
     if let Some(prefix) = s.comfy.key_prefix.as_ref().filter(|_| s.target == Family::Comfy) {
         out.push(format!("--key-prefix={prefix}"));
     }
+    if s.target == Family::Nunchaku {
+        for (flag, value) in [
+            ("--smooth-from", &s.nunchaku.smooth_from),
+            ("--config-yaml", &s.nunchaku.config_yaml),
+            ("--model-path", &s.nunchaku.model_path),
+        ] {
+            if let Some(value) = value {
+                out.extend([flag.to_owned(), value.clone()]);
+            }
+        }
+    }
     for (on, flag) in [
+        (s.nunchaku.lite && s.target == Family::Nunchaku, "--lite"),
+        (s.nunchaku.extra_metadata && s.target == Family::Nunchaku, "--extra-metadata"),
         (s.quant_conv, "--quant-conv"),
         (s.quant_embedding, "--quant-embedding"),
         (s.comfy.header && s.target == Family::Comfy, "--quant-metadata"),

@@ -70,6 +70,10 @@ pub trait Values: Send + Sync {
     fn geometry(&self) -> Geometry;
     /// Replaces `out` by the values of some rows.
     fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()>;
+    /// The bias that belongs to them, a number for each row; none where there is none.
+    fn bias(&self) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
 }
 
 /// How the values of one tensor become parts and come back.

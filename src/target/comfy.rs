@@ -74,6 +74,7 @@ impl Target for Comfy {
             Knob::Dynamic => "ComfyUI's formats are chosen by rules",
             Knob::Mixtures => "ComfyUI's files have no mixtures",
             Knob::Importance => "ComfyUI's formats weigh all columns alike",
+            Knob::Nunchaku => "ComfyUI has other files",
         }
         .into())
     }

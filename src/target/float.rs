@@ -71,6 +71,7 @@ impl Target for Float {
             Knob::ConvRot => "float is not quantized: there is nothing to rotate for",
             Knob::KeyNames => "float keeps the source's prefixes",
             Knob::DiffusersNames => return Ok(()),
+            Knob::Nunchaku => "float is not quantized",
         }
         .into())
     }

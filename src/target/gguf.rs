@@ -76,6 +76,7 @@ impl Target for Gguf {
             Knob::ConvRot => "GGUF's types know no rotation",
             Knob::KeyNames | Knob::DiffusersNames => "GGUF's names follow from the architecture",
             Knob::Mixtures | Knob::Importance => return Ok(()),
+            Knob::Nunchaku => "GGUF has no such kernels",
         }
         .into())
     }

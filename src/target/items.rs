@@ -78,7 +78,7 @@ fn of(model: &Model, mapped: &Mapped) -> Vec<Item> {
                     sources.push(id);
                     sources.len() - 1
                 });
-                slices.push(Slice { source, rows: piece.rows.clone() });
+                slices.push(Slice::of_rows(source, piece.rows.clone()));
             }
             Some(Item { tensor: joined(model, &renamed.name, &sources, &slices)?, sources, slices })
         })

@@ -11,8 +11,8 @@ use super::metadata::{self, Facts};
 use crate::core::dtype::Storage;
 use crate::core::plan::{Plan, Row};
 use crate::core::{Error, Family, Loss, Model, Result, Settings};
-use crate::format::{Files, Opened, gguf};
 use crate::format::safetensors::{Entry, MAX_HEADER, METADATA, write_header};
+use crate::format::{Files, Opened, gguf};
 
 /// What an output is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! One row through its codec: read, encode, decode, compare. What a trial shows and what a conversion writes.
 use std::cell::Cell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::codec::{Codec, Prepared, Values, room};
+use super::codec::{Codec, Geometry, Prepared, Values, room};
 use crate::core::histogram::Histogram;
 use crate::core::profile::ErrorProfile;
 use crate::core::{Cancel, Error, LossSums, Result};
@@ -97,44 +98,30 @@ pub struct Pass<'a> {
 impl Pass<'_> {
     /// What must be known of the whole tensor; its bytes are written.
     pub fn prepare(&self) -> Result<Box<dyn Prepared>> {
-        if self.codec.is_global() {
-            // A search over values that are not numbers would fail later and say less.
-            self.check_finite()?;
-        }
-        let prepared = self.codec.prepare(self.values, self.cancel)?;
+        // A search over values that are not numbers would fail later and say less.
+        let prepared = self.codec.prepare(&Checked(*self), self.cancel)?;
         for (part, bytes) in prepared.whole() {
             self.sink.write(part, 0, &bytes)?;
         }
         Ok(prepared)
     }
 
-    fn check_finite(&self) -> Result<()> {
-        let g = self.codec.geometry();
-        (0..g.slabs()).into_par_iter().try_for_each(|slab| {
-            self.cancel.check()?;
-            let mut weights = Vec::new();
-            self.values.read(g.slab(slab), &mut weights)?;
-            self.refuse_non_finite(slab, &weights)
-        })
-    }
-
-    fn refuse_non_finite(&self, slab: usize, weights: &[f32]) -> Result<()> {
+    /// Refuses values from row `start` on that are not numbers.
+    fn refuse_non_finite(&self, start: usize, weights: &[f32]) -> Result<()> {
         match first_non_finite(weights) {
             None => Ok(()),
             Some(at) => Err(Error::failed(format!(
                 "tensor `{}` has the value {} at {}; exclude it, or repair the source",
                 self.name,
                 weights[at],
-                self.place(slab, at)
+                self.place(start, at)
             ))),
         }
     }
 
-    /// Indexes of an element of a slab, for people.
-    fn place(&self, slab: usize, at: usize) -> String {
-        let g = self.codec.geometry();
-        let start = g.slab(slab).start;
-        match g.cols {
+    /// Indexes of the element that comes `at` elements after row `start` begins, for people.
+    fn place(&self, start: usize, at: usize) -> String {
+        match self.values.geometry().cols {
             0 | 1 => format!("[{}]", start + at),
             cols => format!("[{}, {}]", start + at / cols, at % cols),
         }
@@ -172,14 +159,14 @@ impl Pass<'_> {
         }
         if !sums.is_finite() {
             // What was written already is removed with the rest.
-            self.refuse_non_finite(slab, weights)?;
+            self.refuse_non_finite(rows.start, weights)?;
             // The file would hold an infinity where the source has a number.
             if let Some(at) = first_non_finite(decoded) {
                 return Err(Error::failed(format!(
                     "tensor `{}`: the value {} at {} is too large for what it is stored as; exclude it, or choose another dtype",
                     self.name,
                     weights[at],
-                    self.place(slab, at)
+                    self.place(rows.start, at)
                 )));
             }
         }
@@ -217,5 +204,22 @@ impl Pass<'_> {
             self.sink.write(part, 0, &bytes)?;
         }
         Ok(all)
+    }
+}
+
+/// The values of a pass, refused as they are read where they are not numbers.
+struct Checked<'a>(Pass<'a>);
+
+impl Values for Checked<'_> {
+    fn geometry(&self) -> Geometry {
+        self.0.values.geometry()
+    }
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        let start = rows.start;
+        self.0.values.read(rows, out)?;
+        self.0.refuse_non_finite(start, out)
+    }
+    fn bias(&self) -> Result<Vec<f32>> {
+        self.0.values.bias()
     }
 }

@@ -19,12 +19,23 @@ pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
     divided(opened, id, Geometry::of(&opened.model.tensor(id).shape))
 }
 
-/// The values of a row of a plan: of its source, or of what it is made of.
+/// The values of a row of a plan, with its bias: of its source, or of what it is made of.
 pub fn of_row(opened: &Arc<Opened>, row: &Row, geometry: Geometry) -> Result<Box<dyn Values>> {
-    changed::of_row(opened, row, geometry)
+    let inner = changed::of_row(opened, row, geometry)?;
+    if row.bias.is_empty() {
+        return Ok(inner);
+    }
+    let mut bias = Vec::new();
+    for slice in &row.bias {
+        let missing = || Error::failed(format!("`{}` has no bias", row.name));
+        let id = row.sources.get(slice.source).copied().ok_or_else(missing)?;
+        let g = Geometry::of_rows(opened.model.tensor(id).rows(), 1);
+        bias.push((slice.rows.start as usize..slice.rows.end as usize, divided(opened, id, g)?));
+    }
+    Ok(Box::new(Biased { inner, bias }))
 }
 
-/// The same before they are changed.
+/// The same before a bias and what changes them.
 fn as_read(opened: &Arc<Opened>, row: &Row, geometry: Geometry) -> Result<Box<dyn Values>> {
     let source = |i: usize| {
         let missing = || Error::failed(format!("`{}` has no source", row.name));
@@ -39,8 +50,18 @@ fn as_read(opened: &Arc<Opened>, row: &Row, geometry: Geometry) -> Result<Box<dy
         let id = source(slice.source)?;
         let tensor = opened.model.tensor(id);
         let g = Geometry::of_rows(tensor.rows(), tensor.cols());
-        let elements = (slice.rows.end - slice.rows.start) as usize * g.cols;
-        slices.push((at..at + elements, slice.rows.start as usize * g.cols, divided(opened, id, g)?));
+        let mut values = divided(opened, id, g)?;
+        let mut cols = g.cols;
+        if let Some(wanted) = &slice.cols {
+            let wanted = wanted.start as usize..wanted.end as usize;
+            if wanted.end > g.cols || wanted.start > wanted.end {
+                return Err(Error::failed(format!("`{}` has no columns {wanted:?}", tensor.name)));
+            }
+            cols = wanted.len();
+            values = Box::new(Columns { inner: values, cols: wanted });
+        }
+        let elements = (slice.rows.end - slice.rows.start) as usize * cols;
+        slices.push((at..at + elements, slice.rows.start as usize * cols, values));
         at += elements;
     }
     if at != geometry.rows * geometry.cols {
@@ -54,7 +75,8 @@ pub fn memory_of_row(opened: &Opened, row: &Row) -> u64 {
     let rows = row.slices.iter().filter_map(|s| row.sources.get(s.source));
     let longest = rows.map(|id| opened.model.tensor(*id).cols()).max().unwrap_or(0);
     let sources = row.sources.iter().map(|id| memory(opened, *id));
-    sources.fold(longest.saturating_mul(4), u64::saturating_add).saturating_add(changed::memory(row))
+    let bias = row.bias.iter().map(|s| (s.rows.end - s.rows.start).saturating_mul(4));
+    sources.chain(bias).fold(longest.saturating_mul(4), u64::saturating_add).saturating_add(changed::memory(row))
 }
 
 /// The type of a row's first source; of values that have none, F32.
@@ -87,6 +109,66 @@ pub fn copy(opened: &Opened, row: &Row, offset: u64, out: &mut [u8]) -> Result<(
         at += len;
     }
     Ok(())
+}
+
+/// Values and the bias that belongs to them.
+struct Biased {
+    inner: Box<dyn Values>,
+    /// Rows of vectors.
+    bias: Vec<(Range<usize>, Box<dyn Values>)>,
+}
+
+impl Values for Biased {
+    fn geometry(&self) -> Geometry {
+        self.inner.geometry()
+    }
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        self.inner.read(rows, out)
+    }
+    fn bias(&self) -> Result<Vec<f32>> {
+        let (mut all, mut part) = (Vec::new(), Vec::new());
+        for (rows, values) in &self.bias {
+            values.read(rows.clone(), &mut part)?;
+            all.extend_from_slice(&part);
+        }
+        Ok(all)
+    }
+}
+
+/// Some rows of a matrix.
+struct Rows {
+    inner: Box<dyn Values>,
+    rows: Range<usize>,
+}
+
+impl Values for Rows {
+    fn geometry(&self) -> Geometry {
+        Geometry { rows: self.rows.len(), ..self.inner.geometry() }
+    }
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        self.inner.read(self.rows.start + rows.start..self.rows.start + rows.end, out)
+    }
+}
+
+/// Some columns of a matrix.
+struct Columns {
+    inner: Box<dyn Values>,
+    cols: Range<usize>,
+}
+
+impl Values for Columns {
+    fn geometry(&self) -> Geometry {
+        Geometry::of_rows(self.inner.geometry().rows as u64, self.cols.len() as u64)
+    }
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        let (all, count) = (self.inner.geometry().cols, rows.len());
+        self.inner.read(rows, out)?;
+        for row in 0..count {
+            out.copy_within(row * all + self.cols.start..row * all + self.cols.end, row * self.cols.len());
+        }
+        out.truncate(count * self.cols.len());
+        Ok(())
+    }
 }
 
 /// Values of several tensors, one after another.
@@ -152,20 +234,26 @@ fn unchanged(opened: &Arc<Opened>, id: TensorId, geometry: Geometry) -> Result<B
             Ok(Box::new(Blocks::new(tensor, recipe, Parts::new(opened, parts)?, geometry)?))
         }
         Encoding::Packed { recipe, parts } => {
+            // Of arrays that hold several layers, some rows are this one.
+            let window = recipe.kernel.as_ref().and_then(|k| k.window.as_ref()).filter(|_| tensor.shape.len() == 2);
             let codec = super::get(recipe.family).codec(
-                &tensor.shape,
+                window.map_or(&tensor.shape[..], |w| &w.of),
                 tensor.storage,
                 &super::Action::Quantize(recipe.clone()),
             )?;
             let parts = Parts::new(opened, parts)?;
             let prepared =
                 codec.load(&|part| parts.all(part)).map_err(|e| e.at(format!("tensor `{}`", tensor.name)))?;
-            let packed = Packed { parts, codec, prepared };
-            let g = packed.geometry();
-            if (g.rows, g.cols) == (geometry.rows, geometry.cols) {
-                return Ok(Box::new(packed));
+            let mut values: Box<dyn Values> = Box::new(Packed { parts, codec, prepared });
+            if let Some(window) = window {
+                let rows = window.rows.start as usize..window.rows.end as usize;
+                values = Box::new(Rows { inner: values, rows });
             }
-            Ok(Box::new(Recut { inner: Box::new(packed), geometry }))
+            let g = values.geometry();
+            if (g.rows, g.cols) == (geometry.rows, geometry.cols) {
+                return Ok(values);
+            }
+            Ok(Box::new(Recut { inner: values, geometry }))
         }
     }
 }

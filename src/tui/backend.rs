@@ -24,6 +24,8 @@ pub trait Backend {
     fn parse_dtype(&self, family: Family, name: &str) -> Result<Dtype>;
     /// Whether a family has this knob; if not, why.
     fn can(&self, family: Family, knob: Knob) -> Result<(), String>;
+    /// Whether what a patch says holds for a file of a family as a whole.
+    fn is_for_all(&self, family: Family, patch: &Patch) -> bool;
     /// Everything that changes when this family is chosen.
     fn settings_for(&self, family: Family, from: &Settings) -> TargetChoice;
     /// Reads an importance matrix.

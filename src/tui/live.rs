@@ -65,6 +65,10 @@ impl Backend for Live {
         target::get(family).parse_dtype(name)
     }
 
+    fn is_for_all(&self, family: Family, patch: &Patch) -> bool {
+        target::get(family).is_for_all(patch)
+    }
+
     fn can(&self, family: Family, knob: Knob) -> Result<(), String> {
         target::get(family).has(match knob {
             Knob::GroupSize => target::Knob::GroupSize,

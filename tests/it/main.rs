@@ -7,6 +7,7 @@ mod faults;
 mod gguf;
 mod gguf_write;
 mod keys;
+mod metadata;
 mod pty;
 mod screen;
 mod support;

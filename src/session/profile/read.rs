@@ -6,7 +6,7 @@ use toml_edit::{Document, DocumentMut, Item, TableLike, Value};
 
 use super::{PresetChoice, Said};
 use crate::core::name::nearest;
-use crate::core::options::{ComfyOptions, GgufOptions, Names};
+use crate::core::options::{ComfyOptions, GgufOptions, Names, NunchakuOptions};
 use crate::core::recipe::group_size;
 use crate::core::rules::{Pattern, hadamard};
 use crate::core::{Dtype, Error, Family, Patch, Result, Rule, ScaleSearch, Settings};
@@ -25,6 +25,7 @@ const ROOT: &[&str] = &[
     "imatrix",
     "gguf",
     "comfy",
+    "nunchaku",
     "defaults",
     "rule",
     "tensor",
@@ -47,6 +48,7 @@ const RULE: &[&str] = &[
 const PRESET: &[&str] = &["name", "off"];
 
 const COMFY: &[&str] = &["quant_metadata", "key_prefix"];
+const NUNCHAKU: &[&str] = &["lite", "smooth_from", "config_yaml", "model_path", "extra_metadata"];
 const GGUF: &[&str] = &[
     "pure",
     "output_tensor_type",
@@ -116,6 +118,17 @@ impl<'a> Source<'a> {
             s.comfy = ComfyOptions {
                 header: self.boolean(table, "quant_metadata")?.unwrap_or(false),
                 key_prefix: self.string(table, "key_prefix")?,
+            };
+        }
+        if let Some(item) = root.get("nunchaku") {
+            let table = self.table("nunchaku", item, "a table: [nunchaku]")?;
+            self.only(table, NUNCHAKU)?;
+            s.nunchaku = NunchakuOptions {
+                lite: self.boolean(table, "lite")?.unwrap_or(false),
+                smooth_from: self.string(table, "smooth_from")?,
+                config_yaml: self.string(table, "config_yaml")?,
+                model_path: self.string(table, "model_path")?,
+                extra_metadata: self.boolean(table, "extra_metadata")?.unwrap_or(false),
             };
         }
         if let Some(item) = root.get("gguf") {

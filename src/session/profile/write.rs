@@ -3,10 +3,27 @@ use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike,
 
 use super::{PresetChoice, Said, list};
 use crate::core::name;
-use crate::core::options::{ComfyOptions, GgufOptions, Names};
+use crate::core::options::{ComfyOptions, GgufOptions, Names, NunchakuOptions};
 use crate::core::recipe::group_size;
 use crate::core::rules::Pattern;
 use crate::core::{Family, Patch, Rule, ScaleSearch};
+
+fn nunchaku(table: &mut dyn TableLike, was: &NunchakuOptions, is: &NunchakuOptions) {
+    for (key, old, new) in [("lite", was.lite, is.lite), ("extra_metadata", was.extra_metadata, is.extra_metadata)] {
+        if old != new {
+            set(table, key, new);
+        }
+    }
+    for (key, old, new) in [
+        ("smooth_from", &was.smooth_from, &is.smooth_from),
+        ("config_yaml", &was.config_yaml, &is.config_yaml),
+        ("model_path", &was.model_path, &is.model_path),
+    ] {
+        if old != new {
+            set_or_remove(table, key, new.as_deref());
+        }
+    }
+}
 
 /// A new profile, with nothing but its target.
 pub(super) fn template(target: Family) -> DocumentMut {
@@ -73,6 +90,15 @@ pub(super) fn update(document: &mut DocumentMut, old: &Said, new: &Said) {
         }
         if is.comfy == ComfyOptions::default() {
             root.remove("comfy");
+        }
+    }
+    if was.nunchaku != is.nunchaku {
+        let item = root.entry("nunchaku").or_insert_with(toml_edit::table);
+        if let Some(table) = item.as_table_like_mut() {
+            nunchaku(table, &was.nunchaku, &is.nunchaku);
+        }
+        if is.nunchaku == NunchakuOptions::default() {
+            root.remove("nunchaku");
         }
     }
     if was.defaults != is.defaults {

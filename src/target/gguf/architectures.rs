@@ -132,8 +132,7 @@ impl Architecture {
         let (layer, ending) =
             endings.iter().find_map(|(is, will)| Some((own.strip_suffix(is)?, *will))).unwrap_or((own, ""));
         let found = self.named(layer).filter(|_| !ending.is_empty());
-        let unknown =
-            || Error::failed(format!("`{}` has no place in {}", crate::core::name::clean(name), self.name));
+        let unknown = || Error::failed(format!("`{}` has no place in {}", crate::core::name::clean(name), self.name));
         found.map(|(name, expert)| Placed::Named(format!("{name}{ending}"), expert)).ok_or_else(unknown)
     }
 

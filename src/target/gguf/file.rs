@@ -88,7 +88,7 @@ pub fn bodies(
 ) -> Result<Laid> {
     let sheet = Sheet::new(model, settings)?;
     let (keys, warnings) = match &sheet.mapped {
-        Some(mapped) => made(mapped, &sheet, model, around)?,
+        Some(mapped) => made(mapped, &sheet, model, around, settings.gguf.pre.as_deref())?,
         None => (keys_of(headers), Vec::new()),
     };
     let keys = edited(&sheet, keys);
@@ -132,9 +132,17 @@ pub fn bodies(
 }
 
 /// The keys of a Hugging Face model, and what a person should know of them.
-fn made(mapped: &Mapped, sheet: &Sheet, model: &Model, around: &Files) -> Result<(Vec<Pair>, Vec<String>)> {
+fn made(
+    mapped: &Mapped,
+    sheet: &Sheet,
+    model: &Model,
+    around: &Files,
+    pre: Option<&str>,
+) -> Result<(Vec<Pair>, Vec<String>)> {
     let parameters = Parameters::of(sheet.shapes());
-    let made = hf::assemble::keys(mapped, model, around, parameters)?;
+    let table = sheet.shapes().find(|(name, _)| *name == "token_embd.weight");
+    let rows = table.and_then(|(_, shape)| shape.first().copied());
+    let made = hf::assemble::keys(mapped, model, around, parameters, rows, pre)?;
     Ok((made.keys, made.warnings))
 }
 

@@ -109,13 +109,7 @@ fn items(model: &Model, architecture: &'static Architecture, config: &Config) ->
     Ok(items)
 }
 
-fn item(
-    model: &Model,
-    architecture: &Architecture,
-    config: &Config,
-    name: String,
-    id: TensorId,
-) -> Result<Item> {
+fn item(model: &Model, architecture: &Architecture, config: &Config, name: String, id: TensorId) -> Result<Item> {
     let tensor = floats(model, id)?;
     let own = in_layer(&name);
     let change = (architecture.change)(own, config)?;
@@ -125,12 +119,15 @@ fn item(
         true => Vec::new(),
         false => {
             shape[0] = rows.end - rows.start;
-            vec![Slice { source: 0, rows }]
+            vec![Slice::of_rows(0, rows)]
         }
     };
     if change == Change::Transpose {
         let [rows, cols] = shape[..] else {
-            return Err(Error::failed(format!("`{}` has shape {shape:?}, expected a matrix", names::clean(&tensor.name))));
+            return Err(Error::failed(format!(
+                "`{}` has shape {shape:?}, expected a matrix",
+                names::clean(&tensor.name)
+            )));
         };
         shape = vec![cols, rows];
     }
@@ -166,7 +163,7 @@ fn stacked(model: &Model, config: &Config, name: String, of: &[(u32, TensorId)])
             )));
         }
         storages.push(tensor.storage);
-        slices.push(Slice { source, rows: 0..tensor.rows() });
+        slices.push(Slice::of_rows(source, 0..tensor.rows()));
     }
     let mut shape = vec![u64::from(count)];
     shape.extend(&first.shape);

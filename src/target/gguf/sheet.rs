@@ -209,6 +209,7 @@ impl<'a> Sheet<'a> {
             cause,
             parts: vec![part],
             slices: cell.slices.clone(),
+            bias: Vec::new(),
             bytes_before: cell.tensors.iter().map(|id| self.model.tensor(*id).bytes).sum(),
         })
     }

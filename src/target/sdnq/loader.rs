@@ -220,6 +220,7 @@ impl LayerConfig {
             axis: kind.axis(),
             scale_search: Default::default(),
             importance: None,
+            kernel: None,
         };
         let trouble = group.forced(asked).filter(|_| recipe.group_size != group_size::ROW);
         let turned = matmul && !again && !is_packed(code) && recipe.group_size <= 0;

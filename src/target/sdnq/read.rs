@@ -172,6 +172,7 @@ pub fn packed(
         axis: settings.axis.unwrap_or(1),
         scale_search: Default::default(),
         importance: None,
+        kernel: None,
     };
     let name = format!("{layer}.weight");
     // Everything that follows multiplies these.

@@ -132,6 +132,7 @@ pub fn recover(arrays: &Arrays, layer: &LayerConfig, around: Around, said: Optio
         axis: candidate.kind.axis(),
         scale_search: Default::default(),
         importance: None,
+        kernel: None,
     };
     let storage = original(arrays, around);
     let turned_factors = factors.is_some_and(|f| f.turned);

@@ -45,6 +45,7 @@ pub fn resolve(asked: &Recipe, code: Code, kind: Kind, shape: &[u64]) -> (Recipe
         axis: kind.axis(),
         scale_search: Default::default(),
         importance: None,
+        kernel: None,
     };
     (recipe, (!notes.is_empty()).then(|| notes.join("; ")))
 }

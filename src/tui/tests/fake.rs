@@ -134,6 +134,7 @@ impl Backend for Fake {
                 cause: decision.kept_by.unwrap_or(decision.by),
                 parts,
                 slices: Vec::new(),
+                bias: Vec::new(),
                 bytes_before: tensor.bytes,
             }
         });
@@ -156,6 +157,9 @@ impl Backend for Fake {
     fn parse_dtype(&self, _: Family, name: &str) -> Result<Dtype> {
         let known = ["int8", "int6", "int5", "uint4", "int4", "float16"].contains(&name);
         if known { Ok(Dtype::new(name)) } else { Err(Error::usage(format!("there is no dtype `{name}`"))) }
+    }
+    fn is_for_all(&self, _: Family, _: &Patch) -> bool {
+        false
     }
     fn can(&self, family: Family, knob: Knob) -> Result<(), String> {
         match (family, knob) {

@@ -182,6 +182,12 @@ fn put(app: &mut App, word: &str, patch: &Patch, fx: &mut Vec<Effect>) {
         let key = app.keymap.keys_of(crate::tui::action::Action::Exclude).unwrap_or_default();
         return app.complain(format!("{}: kept as it is; {key} includes it", whose(app, &ids)));
     }
+    if app.backend.is_for_all(app.session.settings().target, patch) {
+        let mut defaults = app.session.settings().defaults.clone();
+        defaults.apply(patch);
+        let ids: Vec<TensorId> = app.session.model.ids().filter(|id| !is_kept(app, *id)).collect();
+        return change(app, format!("{word} for the whole file"), Edit::Defaults(defaults), &ids, "", fx);
+    }
     let more = if kept > 0 { format!(" · {} left as kept", tensors(kept)) } else { String::new() };
     lay(app, word, &ids, patch, &more, fx);
     // The target may do without where it cannot; its reason stands in the row.
@@ -451,6 +457,7 @@ fn about(family: Family) -> &'static str {
         Family::Sdnq => "diffusers, transformers, SD.Next",
         Family::Gguf => "llama.cpp and what is built on it",
         Family::Comfy => "ComfyUI, in one file",
+        Family::Nunchaku => "Nunchaku's kernels: 4-bit weights and activations",
     }
 }
 

@@ -1,21 +1,21 @@
 //! Slabs of values to bytes and back, once what the whole tensor shares is known.
 use std::cell::Cell;
 use std::ops::Range as Rows;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::LocalKey;
 
 use super::{
     AWQ_TOP, AWQ_ZERO, CODEBOOK, ComfyCodec, INT4_TOP, LEAST_INT4, LEAST_INT8, SCALE, SHRINKS, THIRD, WEIGHT,
     best_scale, floats, greatest,
 };
+use crate::core::Result;
 use crate::core::recipe::ScaleSearch;
-use crate::core::{Error, Result};
 use crate::quant::affine::{self, Range};
 use crate::quant::blockfloat::{self, MXFP8_BLOCK, NVFP4_BLOCK, tiled};
 use crate::quant::int8grid::{self, Levels};
 use crate::quant::{Blocks, hadamard};
 use crate::target::codec::{Codec, Piece, Prepared};
 use crate::target::comfy::format::Format;
+use crate::target::late::Late;
 
 fn put(floats: &[f32], bytes: &mut [u8]) {
     for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(floats) {
@@ -28,31 +28,6 @@ pub(super) struct Ready {
     codec: ComfyCodec,
     scales: Vec<f32>,
     late: Vec<Late>,
-}
-
-/// A part that is held whole while slabs write into it, each to places of its own.
-struct Late {
-    part: usize,
-    bytes: Vec<AtomicU8>,
-}
-
-impl Late {
-    fn set(&self, at: usize, byte: u8) {
-        if let Some(place) = self.bytes.get(at) {
-            place.store(byte, Ordering::Relaxed);
-        }
-    }
-    fn get(&self, at: usize) -> u8 {
-        self.bytes.get(at).map_or(0, |b| b.load(Ordering::Relaxed))
-    }
-    fn set_float(&self, index: usize, value: f32) {
-        for (i, byte) in value.to_le_bytes().into_iter().enumerate() {
-            self.set(4 * index + i, byte);
-        }
-    }
-    fn float(&self, index: usize) -> f32 {
-        f32::from_le_bytes(std::array::from_fn(|i| self.get(4 * index + i)))
-    }
 }
 
 thread_local!(static VALUES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) });
@@ -76,16 +51,7 @@ fn with<T: Clone + Default, R>(
 impl Ready {
     /// With parts that are stored, or with room for them.
     pub fn new(codec: ComfyCodec, scales: Vec<f32>, stored: Option<&dyn Fn(usize) -> Result<Vec<u8>>>) -> Result<Self> {
-        let late = codec.late().into_iter().map(|(part, len)| {
-            let bytes = stored.map_or_else(|| Ok(vec![0; len]), |read| read(part))?;
-            if bytes.len() != len {
-                return Err(Error::failed(format!(
-                    "it has {} bytes of scales where there should be {len}",
-                    bytes.len()
-                )));
-            }
-            Ok(Late { part, bytes: bytes.into_iter().map(AtomicU8::new).collect() })
-        });
+        let late = codec.late().into_iter().map(|(part, len)| Late::new(part, len, stored));
         Ok(Self { late: late.collect::<Result<_>>()?, codec, scales })
     }
 
@@ -304,8 +270,7 @@ impl Prepared for Ready {
     }
 
     fn finish(&self) -> Vec<(usize, Vec<u8>)> {
-        let bytes = |late: &Late| late.bytes.iter().map(|b| b.load(Ordering::Relaxed)).collect();
-        self.late.iter().map(|late| (late.part, bytes(late))).collect()
+        self.late.iter().map(|late| (late.part, late.bytes())).collect()
     }
 
     fn pieces(&self, rows: Rows<usize>) -> Vec<Piece> {

@@ -1,7 +1,7 @@
 //! GPT-2, whose matrices lie transposed.
 use super::{Architecture, DECODER, Names};
-use crate::core::plan::Change;
 use crate::core::Result;
+use crate::core::plan::Change;
 use crate::target::gguf::hf::keys::Keys;
 use crate::target::gguf::hf::keys::names::{EPSILON, HEADS, HIDDEN, LAYERS};
 

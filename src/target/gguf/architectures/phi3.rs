@@ -5,14 +5,8 @@ use crate::target::gguf::hf::config::Config;
 use crate::target::gguf::hf::keys::names::{FEED_FORWARD, HEADS, HIDDEN, KEY_HEADS, LAYERS, RMS_EPSILON};
 use crate::target::gguf::hf::keys::{Keys, Rope};
 
-pub(super) static PHI3: Architecture = Architecture {
-    name: "phi3",
-    classes: &["Phi3ForCausalLM"],
-    layer_names: LAYER,
-    keys,
-    generated,
-    ..DECODER
-};
+pub(super) static PHI3: Architecture =
+    Architecture { name: "phi3", classes: &["Phi3ForCausalLM"], layer_names: LAYER, keys, generated, ..DECODER };
 
 const LAYER: Names = &[
     ("input_layernorm", "attn_norm"),

@@ -4,13 +4,8 @@ use super::{Architecture, DECODER, Names};
 use crate::core::Result;
 use crate::target::gguf::hf::keys::Keys;
 
-pub(super) static QWEN2MOE: Architecture = Architecture {
-    name: "qwen2moe",
-    classes: &["Qwen2MoeForCausalLM"],
-    layer_names: LAYER,
-    keys,
-    ..DECODER
-};
+pub(super) static QWEN2MOE: Architecture =
+    Architecture { name: "qwen2moe", classes: &["Qwen2MoeForCausalLM"], layer_names: LAYER, keys, ..DECODER };
 
 const LAYER: Names = &[
     ("input_layernorm", "attn_norm"),

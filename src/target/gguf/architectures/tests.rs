@@ -6,7 +6,8 @@ use crate::core::plan::Change;
 /// What a class makes of a tensor: its name, its expert, what is done to it.
 fn placed(class: &str, name: &str) -> String {
     let architecture = of(class).expect(class);
-    let config = Config::new("m", &json!({"architectures": [class], "num_attention_heads": 8, "num_key_value_heads": 2}));
+    let config =
+        Config::new("m", &json!({"architectures": [class], "num_attention_heads": 8, "num_key_value_heads": 2}));
     match architecture.place(name) {
         Err(e) => e.to_string(),
         Ok(Placed::Dropped) => "dropped".into(),

@@ -9,6 +9,7 @@ use crate::core::{Error, Model, Result};
 use crate::format::Files;
 use crate::format::gguf::Pair;
 use crate::target::gguf::mixtures::keys::QUANTIZATION_VERSION;
+use crate::target::gguf::tokenizer::{self, Vocabulary};
 
 /// Keys, and what a person should know of them.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +20,16 @@ pub struct Made {
     pub warnings: Vec<String>,
 }
 
-/// Makes them, from what was mapped and from the files that lie around the weights.
-pub fn keys(mapped: &Mapped, model: &Model, files: &Files, parameters: Parameters) -> Result<Made> {
+/// Makes them, from what was mapped and from the files that lie around the weights. `rows` has the table of tokens;
+/// `pre` is what a person calls the pre-tokenizer.
+pub fn keys(
+    mapped: &Mapped,
+    model: &Model,
+    files: &Files,
+    parameters: Parameters,
+    rows: Option<u64>,
+    pre: Option<&str>,
+) -> Result<Made> {
     let mut made = Made::default();
     let card = files.read("README.md")?.unwrap_or_default();
     let about = About {
@@ -41,6 +50,15 @@ pub fn keys(mapped: &Mapped, model: &Model, files: &Files, parameters: Parameter
         made.keys.push(Pair::new(&format!("{}.pooling_type", mapped.architecture.name), pooling));
     }
     made.keys.push(Pair::new("general.quantization_version", QUANTIZATION_VERSION));
+    let vocabulary = vocabulary(mapped, model, files, pre)?;
+    if let Some(rows) = rows.filter(|rows| *rows != vocabulary.tokens as u64) {
+        made.warnings.push(format!(
+            "the table of tokens has {rows} rows and the vocabulary {} tokens: llama.cpp will not load this",
+            vocabulary.tokens
+        ));
+    }
+    made.keys.extend(vocabulary.pairs);
+    made.warnings.extend(vocabulary.warnings);
     let state = files.json("trainer_state.json").ok().flatten();
     made.keys.extend(training::keys(&mapped.config, state.as_ref(), &about.card));
     let rest = mapped.config.rest();
@@ -48,6 +66,24 @@ pub fn keys(mapped: &Mapped, model: &Model, files: &Files, parameters: Parameter
         made.keys.push(Pair::new("mixdown.hf_config", Json::Object(rest).to_string().as_str()));
     }
     Ok(made)
+}
+
+fn vocabulary(mapped: &Mapped, model: &Model, files: &Files, pre: Option<&str>) -> Result<Vocabulary> {
+    let config = mapped.config.value();
+    let request = tokenizer::Request {
+        read: &|name| files.read(name),
+        config: &config,
+        architecture: mapped.architecture.name,
+        family: tokenizer::Wanted::Auto,
+        pre,
+    };
+    tokenizer::vocabulary(&request).map_err(|e| e.at(&model.label))?.ok_or_else(|| {
+        Error::failed(format!(
+            "{}: there is no tokenizer beside the weights, and llama.cpp needs one; looked for {}",
+            model.label,
+            tokenizer::FILES.join(", ")
+        ))
+    })
 }
 
 /// What a model's name is read from: its id in a cache, else its folder's name.

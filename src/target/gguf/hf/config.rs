@@ -116,8 +116,11 @@ mod tests {
 
     #[test]
     fn keys_are_found_by_any_of_their_names() {
-        let config = Config::new("m", &json!({"n_layer": 2, "num_layers": null, "rms_norm_eps": 1e-6, "use_cache": true,
-            "text_config": {"hidden_size": 64}}));
+        let config = Config::new(
+            "m",
+            &json!({"n_layer": 2, "num_layers": null, "rms_norm_eps": 1e-6, "use_cache": true,
+            "text_config": {"hidden_size": 64}}),
+        );
         assert_eq!(config.need(&["num_layers", "n_layer"]).expect("a count"), 2);
         assert_eq!(config.need(&["hidden_size"]).expect("a count"), 64);
         assert_eq!(config.number(&["rms_norm_eps"]).expect("a number"), Some(1e-6));
@@ -131,7 +134,10 @@ mod tests {
         fn check<T: std::fmt::Debug>(result: Result<T>, expected: &str) {
             assert_eq!(result.expect_err(expected).to_string(), expected);
         }
-        check(config.need(&["num_layers", "n_layer"]), "m: config.json has no `num_layers` or `n_layer`, which GGUF needs");
+        check(
+            config.need(&["num_layers", "n_layer"]),
+            "m: config.json has no `num_layers` or `n_layer`, which GGUF needs",
+        );
         check(config.need(&["hidden_size"]), "m: config.json: `hidden_size` is \"64\", expected a whole number");
         check(config.count(&["n_head"]), "m: config.json: `n_head` is -1, expected a whole number");
         check(config.number(&["eps"]), "m: config.json: `eps` is true, expected a number");

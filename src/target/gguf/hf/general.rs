@@ -213,10 +213,8 @@ mod tests {
 
     #[test]
     fn a_folder_alone_gives_a_name_and_a_size() {
-        let parameters = Parameters::of([
-            ("blk.0.ffn_up_exps.weight", &[8, 1000, 1000][..]),
-            ("token_embd.weight", &[1000, 1000]),
-        ]);
+        let parameters =
+            Parameters::of([("blk.0.ffn_up_exps.weight", &[8, 1000, 1000][..]), ("token_embd.weight", &[1000, 1000])]);
         assert_eq!(parameters, Parameters { all: 9_000_000, expert: 1_000_000, shared: 1_000_000, experts: 8 });
         let about = About { folder: "my-model".into(), parameters, ..About::default() };
         assert_eq!(

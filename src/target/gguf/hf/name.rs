@@ -106,7 +106,11 @@ pub fn parts(id: &str, parameters: u64) -> Parts {
     let text = |words: Option<Vec<&str>>| words.map(|w| w.join("-"));
     let sizes = joined(&|k| k.contains(&Kind::Size)).map(|all| {
         let mut once: Vec<&str> = Vec::new();
-        all.into_iter().for_each(|s| if !once.contains(&s) { once.push(s) });
+        all.into_iter().for_each(|s| {
+            if !once.contains(&s) {
+                once.push(s)
+            }
+        });
         once
     });
     let size_label = text(sizes);
@@ -137,7 +141,10 @@ fn size(word: &str, parameters: u64) -> (String, bool) {
         label = front.iter().chain(&['.', *last, *unit]).copied().collect();
     }
     let n = label.len();
-    if n > 1 && digit(label.get(n - 2)) && let Some(last) = label.last_mut().filter(|c| "kmbt".contains(**c)) {
+    if n > 1
+        && digit(label.get(n - 2))
+        && let Some(last) = label.last_mut().filter(|c| "kmbt".contains(**c))
+    {
         *last = last.to_ascii_uppercase();
     }
     let text: String = label.iter().collect();

@@ -244,10 +244,7 @@ fn what_a_config_lacks_is_named() {
     let needs = |keys: &str| format!("test: config.json has no {keys}, which GGUF needs");
     check(None, "test: has no config.json, from which GGUF's keys are made; give the model's folder");
     check(Some(json!({})), "test: config.json names no `architectures`, so GGUF's keys cannot be made");
-    check(
-        without("LlamaForCausalLM", "num_attention_heads"),
-        &needs("`num_attention_heads` or `n_head` or `n_heads`"),
-    );
+    check(without("LlamaForCausalLM", "num_attention_heads"), &needs("`num_attention_heads` or `n_head` or `n_heads`"));
     check(without("LlamaForCausalLM", "vocab_size"), &needs("`vocab_size`"));
     check(without("Qwen3ForCausalLM", "hidden_size"), &needs("`hidden_size` or `n_embd` or `dim`"));
     check(
@@ -258,10 +255,8 @@ fn what_a_config_lacks_is_named() {
 
 /// The tensors of a model: names, shapes, types.
 fn shown(items: &[Item]) -> Vec<String> {
-    let mut all: Vec<String> = items
-        .iter()
-        .map(|i| format!("{} {:?} {} of {}", i.name, i.shape, i.from, i.sources.len()))
-        .collect();
+    let mut all: Vec<String> =
+        items.iter().map(|i| format!("{} {:?} {} of {}", i.name, i.shape, i.from, i.sources.len())).collect();
     all.sort();
     all
 }
@@ -287,7 +282,7 @@ fn experts_are_stacked_and_norms_are_wide() {
     ];
     assert_eq!(shown(&mapped.items), expected);
     let bank = mapped.items.iter().find(|i| i.name.contains("_exps")).expect("a bank");
-    assert_eq!(bank.slices, [Slice { source: 0, rows: 0..96 }, Slice { source: 1, rows: 0..96 }]);
+    assert_eq!(bank.slices, [Slice::of_rows(0, 0..96), Slice::of_rows(1, 0..96)]);
 }
 
 #[test]
@@ -296,7 +291,7 @@ fn rows_are_cut_matrices_turned_and_factors_made() {
         "hidden_size": 4, "intermediate_size": 8, "num_attention_heads": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1});
     let mapped = map(&model(roberta, &[("embeddings.position_embeddings.weight", &[10, 4])])).expect("mapped");
     assert_eq!(shown(&mapped.items), ["position_embd.weight [8, 4] F32 of 1"]);
-    assert_eq!(mapped.items[0].slices, [Slice { source: 0, rows: 2..10 }]);
+    assert_eq!(mapped.items[0].slices, [Slice::of_rows(0, 2..10)]);
     let gpt2 = json!({"architectures": ["GPT2LMHeadModel"], "n_layer": 1, "n_positions": 8, "n_embd": 4, "n_head": 1});
     let mapped = map(&model(gpt2, &[("h.0.mlp.c_fc.weight", &[4, 16])])).expect("mapped");
     assert_eq!(shown(&mapped.items), ["blk.0.ffn_up.weight [16, 4] BF16 of 1"]);
@@ -337,12 +332,7 @@ fn what_is_no_such_model_is_refused() {
         &[("model.layers.0.self_attn.q_proj.weight", &[60, 64])],
         "which is not 4 heads of two halves",
     );
-    check(
-        "GPT2LMHeadModel",
-        json!({}),
-        &[("h.0.mlp.c_fc.weight", &[4])],
-        "expected a matrix",
-    );
+    check("GPT2LMHeadModel", json!({}), &[("h.0.mlp.c_fc.weight", &[4])], "expected a matrix");
     check(
         "LlamaForCausalLM",
         json!({}),

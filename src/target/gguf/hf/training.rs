@@ -63,7 +63,8 @@ mod tests {
                 ("learning_rate", 0.5f32.into()),
             ],
         );
-        let state = json!({"global_step": 60, "log_history": [{"learning_rate": 0.125}, {"learning_rate": 0.25}, {"loss": 1}]});
+        let state =
+            json!({"global_step": 60, "log_history": [{"learning_rate": 0.125}, {"learning_rate": 0.25}, {"loss": 1}]});
         check(json!({}), Some(state), "", &[("training_steps", 60u64.into()), ("learning_rate", 0.25f32.into())]);
         check(
             json!({}),

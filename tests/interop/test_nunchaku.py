@@ -1,0 +1,244 @@
+"""Nunchaku's files: what its loaders ask for, and what its kernels would compute with, told by readers of their own."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import nunchaku_rules as rules
+from support import header, mixdown, mixdown_json, quantized_rows, read, refused
+
+PRECISIONS = ["int4", "nvfp4"]
+FAMILIES = ["flux", "qwen", "z_image"]
+# Gaussian weights keep no more than this of a layer with 4 bits and a branch: 4.5 bits of noise are 0.1.
+NOISE = 0.115
+
+
+def with_biases(model: torch.nn.Module) -> torch.nn.Module:
+    """As a trained model has them: not zero."""
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model.to(torch.bfloat16)
+
+
+@pytest.fixture(scope="session")
+def flux(tmp_path_factory) -> Path:
+    from diffusers import FluxTransformer2DModel
+
+    torch.manual_seed(7)
+    model = FluxTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=64,
+        num_attention_heads=2,
+        joint_attention_dim=128,
+        pooled_projection_dim=64,
+        axes_dims_rope=(16, 24, 24),
+        guidance_embeds=True,
+    )
+    folder = tmp_path_factory.mktemp("nunchaku-flux") / "transformer"
+    with_biases(model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen(tmp_path_factory) -> Path:
+    from diffusers import QwenImageTransformer2DModel
+
+    torch.manual_seed(8)
+    model = QwenImageTransformer2DModel(
+        num_layers=1, attention_head_dim=64, num_attention_heads=2, joint_attention_dim=128, axes_dims_rope=(16, 24, 24)
+    )
+    folder = tmp_path_factory.mktemp("nunchaku-qwen") / "transformer"
+    with_biases(model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def z_image(tmp_path_factory) -> Path:
+    from diffusers import ZImageTransformer2DModel
+
+    torch.manual_seed(9)
+    model = ZImageTransformer2DModel(
+        dim=384,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=3,
+        n_kv_heads=3,
+        cap_feat_dim=128,
+        axes_dims=[32, 48, 48],
+        axes_lens=[32, 32, 32],
+    )
+    folder = tmp_path_factory.mktemp("nunchaku-z") / "transformer"
+    with_biases(model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(request) -> Path:
+    return request.getfixturevalue(request.param)
+
+
+def single(source: Path, out: Path, *flags: str) -> Path:
+    mixdown("convert", source, "--to", "nunchaku", *flags, "-o", out)
+    return out
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def floats(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.to(torch.float64).numpy() for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("model", FAMILIES, indirect=True)
+def test_a_single_file_is_what_the_loaders_ask_for_and_means_the_source(model, precision, tmp_path):
+    """Names, types, shapes and metadata by the loaders' rules; values by formulas of the kernels' own reading."""
+    out = single(model, tmp_path / f"svdq-{precision}.safetensors", "--dtype", precision)
+    assert {loader: found for loader, found in rules.faults(out).items() if found} == {}
+    source = floats(read(model))
+    found = rules.unfused(out)
+    plain = {name for name in source if name not in found}
+    for name, values in found.items():
+        if name.endswith(".bias"):
+            # Rounded once, after a shift of at most a few units.
+            expected = source.get(name, np.zeros_like(values))
+            assert np.allclose(values, expected, atol=2e-2), name
+        else:
+            assert relative(values, source[name]) < NOISE, name
+    kept = floats(load_file(out))
+    for name in plain:
+        if name in kept:
+            assert np.array_equal(kept[name], source[name]), name
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("model", FAMILIES, indirect=True)
+def test_mixdown_reads_its_own_file_as_the_formulas_do(model, precision, tmp_path):
+    """Fused layers under diffusers' names again, biases without what the kernels want; equal to 1e-6."""
+    out = single(model, tmp_path / "n.safetensors", "--dtype", precision)
+    back = tmp_path / "back.safetensors"
+    mixdown("convert", out, "--to", "float", "--dtype", "F32", "-o", back)
+    ours, theirs = floats(load_file(back)), rules.unfused(out)
+    for name, values in theirs.items():
+        # A bias of FLUX's that the source does not have is zero, and stays.
+        assert np.abs(ours[name] - values).max() <= 1e-6 * max(1.0, np.abs(values).max()), name
+    names = set(read(model)) | {name for name in theirs if name.endswith(".bias")}
+    assert set(ours) == names
+
+
+@pytest.mark.parametrize("rank", [16, 64])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_ranks(flux, precision, rank, tmp_path):
+    out = single(flux, tmp_path / "n.safetensors", "--dtype", precision, "--svd-rank", str(rank))
+    # FLUX's first loader takes any rank that the header names.
+    assert {loader: found for loader, found in rules.faults(out).items() if found} == {}
+    assert json.loads(header(out)["quantization_config"])["rank"] == rank
+    assert {layer.down.shape[0] for layer in rules.layers(out).values() if layer.kind != "awq"} == {rank}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_losses_are_those_of_the_file(flux, precision, tmp_path):
+    """The loss that was shown is that of the effective weight that the formulas find."""
+    out = tmp_path / "n.safetensors"
+    report = mixdown_json("convert", flux, "--to", "nunchaku", "--dtype", precision, "-o", out)
+    found, source = rules.layers(out), floats(read(flux))
+    rows = quantized_rows(report)
+    assert set(rows) == set(found)
+    for name, row in rows.items():
+        wanted = np.vstack([source[s] for s in row["sources"] if s.endswith(".weight")])
+        if wanted.shape != found[name].weight.shape:
+            first = name.endswith("out_proj")
+            wanted = wanted[:, : wanted.shape[0]] if first else wanted[:, wanted.shape[0] :]
+        mse = float(((found[name].weight - wanted) ** 2).mean())
+        assert row["mse"] == pytest.approx(mse, rel=1e-4), name
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_lite_folder_loads_in_diffusers(flux, precision, tmp_path):
+    """diffusers' own loader, its kernels stubbed: every tensor arrives as it was written."""
+    folder = tmp_path / "lite"
+    mixdown("convert", flux, "--to", "nunchaku", "--lite", "--dtype", precision, "-o", folder)
+    assert {loader: found for loader, found in rules.faults(folder).items() if found} == {}
+    loaded, written = rules.load_lite(folder), read(folder)
+    for name, tensor in written.items():
+        assert not loaded[name].is_meta, name
+        assert torch.equal(loaded[name].view(torch.uint8), tensor.view(torch.uint8)), name
+    missing = [name for name, tensor in loaded.items() if tensor.is_meta]
+    assert missing == []
+    source = floats(read(flux))
+    for name, values in rules.unfused(folder).items():
+        if name.endswith(".weight"):
+            assert relative(values, source[name]) < NOISE, name
+
+
+def test_what_a_file_is_smoothed_by_can_be_another_files(flux, tmp_path):
+    """A file whose smoothing is not 1 is the donor; the layers still mean the source's weights."""
+    donor = single(flux, tmp_path / "donor.safetensors")
+    tensors = load_file(donor)
+    generator = torch.Generator().manual_seed(5)
+    for name, tensor in tensors.items():
+        if name.endswith((".smooth", ".smooth_orig")):
+            tensors[name] = (torch.rand(tensor.shape, generator=generator) + 0.5).to(torch.bfloat16)
+    save_file(tensors, donor, header(donor))
+    out = single(flux, tmp_path / "n.safetensors", "--smooth-from", str(donor))
+    assert {loader: found for loader, found in rules.faults(out).items() if found} == {}
+    found, theirs = rules.layers(out), rules.layers(donor)
+    for name, layer in found.items():
+        if layer.kind != "awq":
+            assert np.array_equal(layer.smooth, theirs[name].smooth), name
+    source = floats(read(flux))
+    for name, values in rules.unfused(out).items():
+        expected = source.get(name, np.zeros_like(values))
+        if name.endswith(".bias"):
+            assert np.allclose(values, expected, atol=2e-2), name
+        else:
+            assert relative(values, expected) < NOISE, name
+
+
+def test_a_branch_keeps_what_codes_alone_lose(flux, tmp_path):
+    """Weights with a decaying spectrum: far below what rounding to the nearest loses."""
+    from safetensors.torch import load_file as load
+
+    folder = tmp_path / "transformer"
+    folder.mkdir()
+    (folder / "config.json").write_text((flux / "config.json").read_text())
+    weights = {name: tensor for file in flux.glob("*.safetensors") for name, tensor in load(file).items()}
+    generator = torch.Generator().manual_seed(1)
+    for name, tensor in weights.items():
+        if tensor.ndim == 2 and "transformer_blocks" in name:
+            n, k = tensor.shape
+            rank = min(n, k)
+            u = torch.linalg.qr(torch.randn(n, rank, generator=generator))[0]
+            v = torch.linalg.qr(torch.randn(k, rank, generator=generator))[0]
+            weights[name] = ((u * torch.arange(1, rank + 1) ** -1.0) @ v.T).to(torch.bfloat16)
+    save_file(weights, folder / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    report = mixdown_json("trial", folder, "--to", "nunchaku")
+    for name, row in quantized_rows(report).items():
+        if row["svd_rank"] > 0:
+            source = weights[row["sources"][0]].to(torch.float64).numpy()
+            groups = source.reshape(-1, 64)
+            scale = np.abs(groups).max(axis=1, keepdims=True) / 7
+            nearest = np.round(groups / scale) * scale
+            plain = float(((nearest - groups) ** 2).sum() / (groups**2).sum())
+            assert row["relative_error"] < plain / 4, name
+
+
+def test_what_the_loaders_would_refuse_is_refused(flux, tmp_path):
+    one = "transformer_blocks.0.mlp_fc1"
+    cases = [
+        (["--svd-rank", "24"], "multiples of 16"),
+        (["--exclude", "ff.net.0.proj"], f"{one}.weight"),
+        (["--tensor-type", "mlp_fc1=nvfp4"], "one dtype"),
+    ]
+    for flags, said in cases:
+        assert said in refused("convert", flux, "--to", "nunchaku", *flags, "-o", tmp_path / "n.safetensors"), flags
+    assert "--lite" in refused("convert", flux, "--to", "nunchaku", "-o", tmp_path / "folder", code=2)
+    assert not (tmp_path / "n.safetensors").exists()
