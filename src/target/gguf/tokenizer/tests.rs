@@ -224,6 +224,21 @@ fn a_tokenizer_of_bytes_that_fall_back_is_padded_to_the_embedding() {
 }
 
 #[test]
+fn gemma_without_its_model_file_is_bpe() {
+    let mut tokenizer = byte_level();
+    tokenizer["normalizer"] = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    tokenizer["pre_tokenizer"] =
+        json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
+    tokenizer["model"]["byte_fallback"] = json!(true);
+    tokenizer["decoder"] = json!({"type": "Sequence", "decoders": []});
+    for architecture in ["gemma", "gemma2", "gemma3"] {
+        let found = Files::of(&[("tokenizer.json", &tokenizer)]).vocabulary(architecture, &json!({}));
+        assert_eq!((found.text("ggml.model"), found.text("ggml.pre")), (Some("gpt2"), Some("gemma4")));
+        assert_eq!(found.get("ggml.add_space_prefix"), None);
+    }
+}
+
+#[test]
 fn two_ids_never_have_one_text() {
     let mut pieces = proto::testing::piece("<unk>", 0.0, proto::Type::Unknown);
     for text in ["a", "b", "a"] {
