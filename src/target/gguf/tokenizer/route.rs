@@ -148,7 +148,8 @@ fn like_bert(folder: &Folder, pairs: &mut Pairs) -> Result<usize> {
     }
     match (&folder.tokenizer, kind(folder)) {
         (Some(tokenizer), Some("Unigram")) => unigram::put_json(folder, tokenizer, true, pairs),
-        (Some(_), Some("BPE")) => {
+        (Some(_), Some("WordPiece")) => wordpiece::put(folder, pairs),
+        (tokenizer, _) if tokenizer.is_some() || folder.read("vocab.txt")?.is_none() => {
             let tokens = bpe::put(folder, pairs)?;
             wordpiece::put_types(folder, pairs);
             Ok(tokens)

@@ -239,6 +239,21 @@ fn gemma_without_its_model_file_is_bpe() {
 }
 
 #[test]
+fn roberta_may_have_its_tokenizer_in_two_files() {
+    let files = Files::of(&[("vocab.json", &json!({"<s>": 0, "a": 1, "b": 2, "ab": 3}))]);
+    let files = files.with("merges.txt", "#version: 0.2\na b\n\nnot a merge\n");
+    let files = files.with("tokenizer_config.json", r#"{"cls_token": "<s>"}"#);
+    let found = files.vocabulary("bert", &json!({"type_vocab_size": 1}));
+    assert_eq!(found.text("ggml.pre"), Some("roberta-bpe"));
+    assert_eq!(found.get("ggml.token_type"), Some(&[3, 1, 1, 1].as_slice().into()));
+    assert_eq!(found.get("ggml.merges"), Some(&Found::strings(["a b"])));
+    assert_eq!(found.get("ggml.token_type_count"), Some(&1u32.into()));
+    assert_eq!(found.warnings, ["merges.txt: line 4 is not two parts, and is left out"]);
+    let error = Files::default().with("tokenizer.model", "").error("bert", &json!({}));
+    assert!(error.starts_with("vocab.json: not found; "), "{error}");
+}
+
+#[test]
 fn two_ids_never_have_one_text() {
     let mut pieces = proto::testing::piece("<unk>", 0.0, proto::Type::Unknown);
     for text in ["a", "b", "a"] {
