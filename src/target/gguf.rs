@@ -121,7 +121,9 @@ impl Target for Gguf {
     }
 
     fn loads_with(&self, model: &Model, _: &Plan) -> String {
-        match &model.architecture {
+        let named = model.architecture.as_deref();
+        let ours = named.filter(|_| model.format != "gguf").and_then(|class| architectures::of(class).ok());
+        match ours.map(|a| a.name).or(named) {
             Some(arch) => format!("llama.cpp, as far as it knows {arch}"),
             None => "llama.cpp".into(),
         }

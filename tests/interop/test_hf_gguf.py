@@ -15,6 +15,7 @@ import transformers
 import xllamacpp
 
 import hf_models
+from test_minilm import SENTENCES
 from support import ROOT, mixdown, mixdown_json, refused
 
 # The converter, in the source distribution of the package that carries llama.cpp; the whole of it is never built.
@@ -132,11 +133,11 @@ def server(path: Path, **more) -> xllamacpp.Server:
     return xllamacpp.Server(params)
 
 
-def log_probabilities(path: Path) -> tuple[list[int], np.ndarray]:
+def log_probabilities(path: Path, tokens: list[int] = TOKENS) -> tuple[list[int], np.ndarray]:
     """A prompt, and the log-probability of every token after it as llama.cpp computes it."""
     running = server(path)
-    for shift in range(len(TOKENS)):
-        prompt = TOKENS[shift:] + TOKENS[:shift]
+    for shift in range(len(tokens)):
+        prompt = tokens[shift:] + tokens[:shift]
         asked = {"prompt": prompt, "n_predict": 1, "temperature": 0, "logprobs": 1000}
         # Nothing where the likeliest is an end, or half a character.
         if answer := running.handle_completions(asked)["choices"][0]["logprobs"]:
@@ -160,16 +161,39 @@ def test_llama_cpp_computes_what_transformers_does(name, models, ours, note):
     assert difference < 2e-3, name
 
 
-def test_llama_cpp_embeds_what_transformers_does(models, ours):
-    text = "the lazy dog had a model"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(models["bert"])
-    model = transformers.AutoModel.from_pretrained(models["bert"], dtype=torch.float32).eval()
+def test_the_demo_computes_what_transformers_does(tmp_path):
+    mixdown("convert", "--demo", "--dtype", "f32", "-o", tmp_path / "demo.gguf")
+    prompt, found = log_probabilities(tmp_path / "demo.gguf", list(b"Once there was a lit"))
+    folder = ROOT / "assets" / "demo" / "model"
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
-        expected = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).numpy()
-    found = server(ours("bert", "f32"), embedding=True).handle_embeddings({"input": text})
-    found = np.array(found["data"][0]["embedding"])
-    cosine = found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)
-    assert cosine > 0.9999
+        expected = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1).numpy()
+    assert np.abs(found - expected).max() / np.ptp(expected) < 2e-3
+
+
+def cosines(path: Path, folder: Path, texts: list[str]) -> list[float]:
+    """How near llama.cpp's embeddings of texts are to transformers'."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    running, all = server(path, embedding=True), []
+    for text in texts:
+        with torch.no_grad():
+            expected = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).numpy()
+        found = np.array(running.handle_embeddings({"input": text})["data"][0]["embedding"])
+        all.append(found @ expected / np.linalg.norm(found) / np.linalg.norm(expected))
+    return all
+
+
+def test_llama_cpp_embeds_what_transformers_does(models, ours):
+    assert min(cosines(ours("bert", "f32"), models["bert"], ["the lazy dog had a model", "weights"])) > 0.9999
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("F16", 0.9999), ("Q8_0", 0.999), ("Q4_K_M", 0.97)])
+def test_a_trained_encoder_embeds_alike(dtype, least, minilm, tmp_path, note):
+    mixdown("convert", minilm, "--dtype", dtype, "-o", tmp_path / "minilm.gguf")
+    least_found = min(cosines(tmp_path / "minilm.gguf", minilm, SENTENCES))
+    note(f"least cosine of MiniLM's embeddings as {dtype}", least_found)
+    assert least_found > least
 
 
 @pytest.mark.parametrize("name", ["llama", "mixtral", "gpt2"])
