@@ -1,4 +1,4 @@
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::*;
 use crate::core::model::testing::model_of;
