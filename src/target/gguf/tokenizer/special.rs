@@ -78,7 +78,9 @@ impl<'f> Special<'f> {
             special.merges = folder.text("merges.txt")?.and_then(|text| text_merges(folder, &text));
         }
         if merges && special.merges.is_none() {
-            folder.warn("the tokenizer has no merges: what is written may not be of use");
+            // llama.cpp loads no BPE without the key; an empty list is a tokenizer of single bytes.
+            folder.warn("the tokenizer has no merges: every byte is a token of its own");
+            special.merges = Some(gguf::Value::strings([""; 0]));
         }
         Ok(special)
     }
