@@ -18,6 +18,7 @@ import sys
 import tempfile
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import (
     AddedToken,
     Regex,
@@ -90,7 +91,12 @@ def sentence_pieces(kind: str, tokens: int, **how) -> bytes:
         sentencepiece.SentencePieceTrainer.train(
             input=str(text), model_prefix=str(prefix), model_type=kind, vocab_size=tokens, minloglevel=2, **how
         )
-        return prefix.with_suffix(".model").read_bytes()
+        model = sentencepiece_model_pb2.ModelProto.FromString(prefix.with_suffix(".model").read_bytes())
+    # Paths of this run.
+    for field in ("input", "model_prefix"):
+        model.trainer_spec.ClearField(field)
+    model.normalizer_spec.ClearField("normalization_rule_tsv")
+    return model.SerializeToString(deterministic=True)
 
 
 def rule() -> str:
@@ -130,13 +136,16 @@ def llama_json(pieces: bytes) -> Tokenizer:
 
 
 def word_pieces() -> Tokenizer:
-    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """Characters and a few words: the library's trainer has another vocabulary each time."""
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = sorted(set("".join(TEXT).lower()) - set(" \n"))
+    words = sorted(w for w in set(TEXT[1].lower().split()) if w.isalpha() and len(w) > 1)
+    vocab = names + letters + words + [f"##{c}" for c in letters + ["er", "ing"]]
+    made = Tokenizer(models.WordPiece({t: i for i, t in enumerate(vocab)}, unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     made.decoder = decoders.WordPiece()
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=180, special_tokens=special(*names), show_progress=False)
-    made.train_from_iterator(TEXT, trainer)
+    made.add_special_tokens(special(*names))
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -149,8 +158,6 @@ def unigram_json(pieces: bytes) -> Tokenizer:
     rest = [(proto.id_to_piece(i), proto.get_score(i)) for i in range(3, proto.vocab_size())]
     vocab = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *rest, ("<mask>", 0.0)]
     made = Tokenizer(models.Unigram(vocab, 3))
-    from sentencepiece import sentencepiece_model_pb2
-
     model = sentencepiece_model_pb2.ModelProto.FromString(pieces)
     made.normalizer = normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap)
     made.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -325,7 +332,7 @@ def main() -> None:
     )  # fmt: skip
 
     made = word_pieces()
-    config = {"architectures": ["BertModel"], "vocab_size": 184, "type_vocab_size": 2, "pad_token_id": 0}
+    config = {"architectures": ["BertModel"], "vocab_size": made.get_vocab_size() + 2, "type_vocab_size": 2, "pad_token_id": 0}
     names = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "unk": "[UNK]", "mask": "[MASK]"}
     settings = fast | {f"{k}_token": v for k, v in names.items()}
     folder(

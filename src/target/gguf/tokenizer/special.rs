@@ -83,7 +83,9 @@ impl<'f> Special<'f> {
             special.merges = Some(gguf::Value::strings::<&str>([]));
         }
         if merges && special.merges.is_none() {
-            folder.warn("the tokenizer has no merges: what is written may not be of use");
+            // llama.cpp loads no BPE without the key; an empty list is a tokenizer of single bytes.
+            folder.warn("the tokenizer has no merges: every byte is a token of its own");
+            special.merges = Some(gguf::Value::strings([""; 0]));
         }
         Ok(special)
     }

@@ -254,6 +254,15 @@ fn roberta_may_have_its_tokenizer_in_two_files() {
 }
 
 #[test]
+fn a_tokenizer_without_merges_has_an_empty_list_of_them() {
+    let mut tokenizer = byte_level();
+    tokenizer["model"]["merges"] = json!([]);
+    let found = Files::of(&[("tokenizer.json", &tokenizer)]).vocabulary("gpt2", &json!({}));
+    assert_eq!(found.get("ggml.merges"), Some(&Found::strings([""; 0])));
+    assert_eq!(found.warnings, ["the tokenizer has no merges: every byte is a token of its own"]);
+}
+
+#[test]
 fn two_ids_never_have_one_text() {
     let mut pieces = proto::testing::piece("<unk>", 0.0, proto::Type::Unknown);
     for text in ["a", "b", "a"] {
