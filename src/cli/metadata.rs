@@ -50,7 +50,7 @@ fn add(global: &Global, args: &MetadataAddArgs) -> Result<u8> {
     let (opened, before) = open_file(file)?;
     let stored = &opened.model.stored;
     let place = file.display();
-    let found = nunchaku::find(stored).map_err(|e| e.at(&place.to_string()))?;
+    let found = nunchaku::find(stored).map_err(|e| e.at(place.to_string()))?;
     let added = match (found, source(args)?) {
         (Some(found), Source::Config { text, from }) => {
             let at = |e: Error| e.at(&from);

@@ -7,6 +7,7 @@ use crate::core::options::{ComfyOptions, GgufOptions, Names, NunchakuOptions};
 use crate::core::recipe::{Patch, group_size};
 use crate::core::rules::{Pattern, Rule, TensorType};
 use crate::core::{Dtype, Error, Family, Model, Result, Settings};
+use crate::format::hub::config;
 use crate::format::{Opened, imatrix, profiles, save};
 use crate::session::preset;
 use crate::session::profile::{PresetChoice, Profile};
@@ -212,8 +213,13 @@ fn nunchaku(args: &SettingsArgs, s: &mut Settings) -> Result<()> {
 }
 
 /// The model's configuration, where it is said to lie elsewhere than beside the weights.
-fn model_config(_yaml: Option<&str>, _path: Option<&str>) -> Result<Option<String>> {
-    Ok(None)
+fn model_config(yaml: Option<&str>, path: Option<&str>) -> Result<Option<String>> {
+    let found = match (path, yaml) {
+        (Some(label), _) => config::of_model(label).map_err(|e| e.at("--model-path"))?,
+        (None, Some(file)) => config::of_yaml(Path::new(file)).map_err(|e| e.at("--config-yaml"))?,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(found.text))
 }
 
 /// Refuses what the one format that is asked for has no use for. With rules of their own formats, some layer may have.

@@ -14,10 +14,11 @@ use crate::target::against;
 use crate::target::check::{self, Check, Level};
 use crate::target::comfy;
 use crate::target::faithful;
+use crate::target::nunchaku;
 use crate::target::sdnq::validate;
 
 /// What this version can check.
-const KNOWN: &str = "this version of validate knows SDNQ (model folders, components, pipelines, single files), ComfyUI's files and GGUF files";
+const KNOWN: &str = "this version of validate knows SDNQ (model folders, components, pipelines, single files), ComfyUI's and Nunchaku's files, and GGUF files";
 
 pub fn run(global: &Global, args: &ValidateArgs) -> Result<u8> {
     let cancel = signals::cancel_on_signal()?;
@@ -87,9 +88,12 @@ fn one(args: &ValidateArgs, component: Option<String>, cancel: &Cancel) -> Resul
     }
     let (format, mut checks) = match validate::validate(&opened, cancel)? {
         Some(checks) => ("sdnq", checks),
-        None => match comfy::validate::validate(&opened, cancel)? {
-            Some(checks) => ("comfy", checks),
-            None => return Ok((opened.model.format.clone(), None)),
+        None => match nunchaku::validate::validate(&opened, cancel)? {
+            Some(checks) => ("nunchaku", checks),
+            None => match comfy::validate::validate(&opened, cancel)? {
+                Some(checks) => ("comfy", checks),
+                None => return Ok((opened.model.format.clone(), None)),
+            },
         },
     };
     if let Some(label) = &args.against {

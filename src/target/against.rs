@@ -8,14 +8,15 @@ use crate::core::dtype::StorageExt;
 use crate::core::model::{Encoding, Tensor};
 use crate::core::options::Names;
 use crate::core::plan::Action;
-use crate::core::{Cancel, Error, Loss, LossSums, Model, Result, Row, TensorId};
+use crate::core::{Cancel, Error, Family, Loss, LossSums, Model, Result, Row, TensorId};
 use crate::format::Opened;
 use crate::quant::cast;
 use crate::target::architecture::HEADS;
-use crate::target::check::{Check, Findings};
+use crate::target::check::{Check, Findings, Level};
 use crate::target::codec::Values;
 use crate::target::comfy::without_prefix;
 use crate::target::items;
+use crate::target::nunchaku;
 use crate::target::sdnq::code::Code;
 use crate::target::sdnq::layers;
 use crate::target::values;
@@ -78,6 +79,18 @@ pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> R
         coded.par_iter().map(|(a, b)| loss(opened, source, *a, b, cancel)).collect::<Result<_>>()?;
     let mut error = Findings::new("relative error");
     for (name, loss) in &losses {
+        let recipe = model.find(name).and_then(|id| match &model.tensor(id).encoding {
+            Encoding::Packed { recipe, .. } => Some(recipe),
+            Encoding::Plain(_) => None,
+        });
+        if let Some(recipe) = recipe.filter(|r| r.family == Family::Nunchaku) {
+            match nunchaku::read::judge(recipe, loss) {
+                (Level::Ok, _) => {}
+                (Level::Warn, said) => error.warn(format!("`{name}` {said}")),
+                (Level::Error, said) => error.error(format!("`{name}` {said}")),
+            }
+            continue;
+        }
         let detail = format!("`{name}` has {:.3e}: it is not the weight that it was", loss.relative_error);
         if loss.relative_error <= MOST {
             continue;
@@ -89,7 +102,9 @@ pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> R
             false => error.error(detail),
         }
     }
-    let worst = losses.iter().max_by(|a, b| a.1.relative_error.total_cmp(&b.1.relative_error));
+    // A bias that was zero is off by all of what it is now, however little that is.
+    let weights = losses.iter().filter(|(name, _)| !name.ends_with(".bias"));
+    let worst = weights.max_by(|a, b| a.1.relative_error.total_cmp(&b.1.relative_error));
     let worst = worst.map_or("no layer is quantized".to_owned(), |(name, loss)| {
         format!("{:.3e} at most, of `{name}`", loss.relative_error)
     });

@@ -12,6 +12,8 @@ pub mod read;
 mod search;
 pub mod sheet;
 mod stored;
+pub mod table;
+pub mod validate;
 
 pub use read::smoothing;
 

@@ -33,6 +33,18 @@ def pytest_configure() -> None:
         raise pytest.UsageError(f"{BINARY} is missing: run `cargo build --release`, or set MIXDOWN_BIN")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # With several workers (`-n 2`) each has noted its own.
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = figures
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    for label, values in getattr(node, "workeroutput", {}).get("figures", {}).items():
+        figures.setdefault(label, []).extend(values)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if figures:
         terminalreporter.section("figures")

@@ -61,7 +61,7 @@ pub fn of_yaml(file: &Path) -> Result<Found> {
         }
     };
     log::info!("{place}: pipeline.{key} is `{label}`");
-    of_model(&label).map_err(|e| e.at(&format!("{place}: pipeline.{key}")))
+    of_model(&label).map_err(|e| e.at(format!("{place}: pipeline.{key}")))
 }
 
 fn place_in(folder: &Path) -> Option<PathBuf> {

@@ -27,6 +27,9 @@ use crate::core::{Error, Result};
 /// stacked.
 pub type Names = &'static [(&'static str, &'static str)];
 
+/// Tensors that are made: their names, their values.
+pub type Generated = Vec<(&'static str, Vec<f32>)>;
+
 /// An architecture, as tables.
 #[derive(Debug)]
 pub struct Architecture {
@@ -53,7 +56,7 @@ pub struct Architecture {
     /// Its keys.
     pub keys: fn(&mut Keys) -> Result<()>,
     /// Tensors that are made from the config: their names, their values.
-    pub generated: fn(&Config) -> Result<Vec<(&'static str, Vec<f32>)>>,
+    pub generated: fn(&Config) -> Result<Generated>,
 }
 
 /// What most of them are.

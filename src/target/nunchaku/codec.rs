@@ -120,7 +120,13 @@ impl Codec for SvdqCodec {
             return Err(Error::failed(format!("its bias has the value {} at [{at}]; repair the source", bias[at])));
         }
         let scale = branch.tensor_scale;
-        Ok(Box::new(Ready { codec: self.clone(), branch, bias, row_scales: Vec::new(), tensor_scale: scale }))
+        let mut ready = Ready { codec: self.clone(), branch, bias, row_scales: Vec::new(), tensor_scale: scale };
+        // Without a place of its own it is the scale of every row.
+        if self.scheme.has_tensor_scale() && !self.kernel.tensor_scale {
+            ready.tensor_scale = 1.0;
+            ready.row_scales = vec![scale; self.geometry.rows];
+        }
+        Ok(Box::new(ready))
     }
 
     fn load(&self, part: &dyn Fn(usize) -> Result<Vec<u8>>) -> Result<Box<dyn Prepared>> {
@@ -185,8 +191,9 @@ struct Ready {
     /// Without `up` where the parts were loaded: its rows come with the slabs.
     branch: Branch,
     bias: Vec<f32>,
-    /// Of a file that has them.
+    /// Where they are not 1.
     row_scales: Vec<f32>,
+    /// As it is stored for the kernel; codes are made with that of the branch.
     tensor_scale: f32,
 }
 
@@ -231,7 +238,9 @@ impl Prepared for Ready {
                 }
                 Role::Down => packed(&rounded(&self.branch.down), |from, to| layout::pack_down(cols, rank, from, to)),
                 Role::TensorScale => vec![to_bf16(self.tensor_scale)],
-                Role::RowScales => vec![to_bf16(1.0); codec.geometry.rows],
+                // All alike, so that their order does not matter.
+                Role::RowScales if self.row_scales.is_empty() => vec![to_bf16(1.0); codec.geometry.rows],
+                Role::RowScales => rounded(&self.row_scales),
                 _ => continue,
             };
             out.push((part, bytes_of(&words)));
@@ -256,7 +265,7 @@ impl Prepared for Ready {
         let natural = self.branch.up.get(rows.start * rank..rows.end * rank).unwrap_or_default();
         lowrank::subtract(natural, &self.branch.down, rank, cols, &mut residual);
         smoothed(codec.smooth(), &mut residual);
-        let coded = codec.scheme.encode(self.tensor_scale, &residual);
+        let coded = codec.scheme.encode(self.branch.tensor_scale, &residual);
         let mut single = vec![0; values.len()];
         unpaired(&coded.codes, &mut single);
         layout::pack_codes(cols, &single, codes);
@@ -268,7 +277,7 @@ impl Prepared for Ready {
         }
         put(&packed(&rounded(natural), |from, to| layout::pack_up(rank, from, to)), up);
         if let [bias] = rest {
-            codec.scheme.decode(&coded, self.tensor_scale, &mut residual);
+            codec.scheme.decode(&coded, self.branch.tensor_scale, &mut residual);
             put(&self.bias(&rows, &residual), bias);
         }
     }

@@ -70,6 +70,8 @@ pub struct Family {
     /// Whether its layers have a bias even where the source has none.
     pub always_bias: bool,
     sections: &'static [Section],
+    /// Layers whose kernel is given no scale of all scales: those of their rows have to hold it.
+    pub row_scaled: &'static [&'static str],
     /// Blocks that may stay as they are, all together: their beginnings.
     pub refiners: &'static [&'static str],
 }
@@ -139,6 +141,7 @@ pub const FAMILIES: [Family; 3] = [
             Section { at: "transformer_blocks.", layers: FLUX_BLOCKS },
             Section { at: "single_transformer_blocks.", layers: FLUX_SINGLE },
         ],
+        row_scaled: &[],
         refiners: &[],
     },
     Family {
@@ -146,6 +149,7 @@ pub const FAMILIES: [Family; 3] = [
         words: Words::Second,
         always_bias: false,
         sections: &[Section { at: "transformer_blocks.", layers: QWEN_BLOCKS }],
+        row_scaled: &[],
         refiners: &[],
     },
     Family {
@@ -157,6 +161,7 @@ pub const FAMILIES: [Family; 3] = [
             Section { at: "noise_refiner.", layers: Z_IMAGE_BLOCKS },
             Section { at: "context_refiner.", layers: Z_IMAGE_BLOCKS },
         ],
+        row_scaled: &["attention.to_qkv"],
         refiners: &["noise_refiner.", "context_refiner."],
     },
 ];

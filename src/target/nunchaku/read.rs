@@ -14,9 +14,10 @@ use crate::core::dtype::StorageExt;
 use crate::core::model::{Encoding, Model, Placed, Stored, Tensor};
 use crate::core::name::{self, natural};
 use crate::core::recipe::{Kernel, Recipe, Smooth, Window};
-use crate::core::{Dtype, Error, Family, Result, Storage};
+use crate::core::{Dtype, Error, Family, Loss, Result, Storage};
 use crate::format::{OpenOptions, Opened};
 use crate::quant::four::bf16;
+use crate::target::check::Level;
 
 /// The dtype of a bias that a kernel wants otherwise than the model has it.
 pub const BIAS: &str = "bias";
@@ -313,6 +314,27 @@ fn joined(first: &Found, rest: &Found, block: &str, known: &Layer, stored: &[Sto
 fn same_arrays(a: &Kernel, b: &Kernel) -> bool {
     let of = |k: &Kernel| (k.twice, k.bias, k.tensor_scale, k.row_scales);
     of(a) == of(b)
+}
+
+/// What a loss says of a layer against the one it was made from.
+pub fn judge(recipe: &Recipe, loss: &Loss) -> (Level, String) {
+    if recipe.dtype.as_str() == BIAS {
+        // A BF16 with a shift of a few units in it is off by a hundredth at most.
+        return match loss.max_error {
+            e if e <= 0.05 => (Level::Ok, String::new()),
+            e => (Level::Error, format!("is off by {e:.2e}: it is not the bias that it was")),
+        };
+    }
+    // Four bits lose about a tenth of a weight's norm; what is out of order has nothing to do with the weight.
+    let share = loss.relative_error.sqrt();
+    match share {
+        s if s <= 0.15 => (Level::Ok, String::new()),
+        s if s <= 0.3 => (Level::Warn, format!("is off by {s:.3} of its norm, more than four bits lose")),
+        s if (s - std::f64::consts::SQRT_2).abs() < 0.05 => {
+            (Level::Error, format!("is off by {s:.3} of its norm: rows or codes are out of order"))
+        }
+        s => (Level::Error, format!("is off by {s:.3} of its norm: it is not the weight that it was")),
+    }
 }
 
 /// What the layers of a Nunchaku file are smoothed by, by their names there.

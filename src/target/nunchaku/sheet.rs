@@ -167,10 +167,12 @@ impl<'a> Sheet<'a> {
         let rank = decision.patch.svd_rank.unwrap_or(RANK);
         let has_bias = !made.bias.is_empty() || self.family.is_some_and(|f| f.always_bias);
         let floats = precision == Precision::Nvfp4;
+        let layer = name::layer(&tensor.name);
+        let by_row = self.family.is_some_and(|f| f.row_scaled.iter().any(|l| layer.ends_with(l)));
         let kernel = Kernel {
             twice: !lite && precision != Precision::Awq,
-            tensor_scale: floats,
-            row_scales: floats && lite,
+            tensor_scale: floats && !by_row,
+            row_scales: floats && (lite || by_row),
             bias: has_bias,
             shifted: way == Way::Shifted && precision == Precision::Int4,
             fields: if lite { 0 } else { fields },

@@ -2,7 +2,7 @@
 use super::super::hf::config::Config;
 use super::super::hf::keys::names::{HEADS, HIDDEN};
 use super::super::hf::keys::{Keys, Rope};
-use super::{Architecture, DECODER, Names, interleaved};
+use super::{Architecture, DECODER, Generated, Names, interleaved};
 use crate::core::Result;
 
 pub(super) static LLAMA: Architecture = Architecture {
@@ -59,7 +59,7 @@ fn head(config: &Config) -> Result<u32> {
 }
 
 /// Llama 3 stretches slow turns more than fast ones: a factor for each pair of a head.
-pub(super) fn generated(config: &Config) -> Result<Vec<(&'static str, Vec<f32>)>> {
+pub(super) fn generated(config: &Config) -> Result<Generated> {
     let rope = Rope::of(config, Some(THETA))?;
     if !rope.kind().is_some_and(|kind| kind.eq_ignore_ascii_case("llama3")) {
         return Ok(Vec::new());

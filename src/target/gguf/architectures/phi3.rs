@@ -1,5 +1,5 @@
 //! Phi 3: queries, keys and values in one matrix, and so gate and up.
-use super::{Architecture, DECODER, Names};
+use super::{Architecture, DECODER, Generated, Names};
 use crate::core::Result;
 use crate::target::gguf::hf::config::Config;
 use crate::target::gguf::hf::keys::names::{FEED_FORWARD, HEADS, HIDDEN, KEY_HEADS, LAYERS, RMS_EPSILON};
@@ -76,7 +76,7 @@ fn attention_factor(config: &Config, rope: &Rope) -> Result<Option<f64>> {
     }
 }
 
-fn generated(config: &Config) -> Result<Vec<(&'static str, Vec<f32>)>> {
+fn generated(config: &Config) -> Result<Generated> {
     let rope = rope(config)?;
     let Some(long) = rope.numbers("long_factor").filter(|f| !f.is_empty()) else { return Ok(Vec::new()) };
     let short = rope.numbers("short_factor").unwrap_or_default();

@@ -23,7 +23,7 @@ impl Parameters {
     /// Of the tensors of a file: names, shapes in PyTorch's order.
     pub fn of<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) -> Self {
         let mut p = Self::default();
-        let (mut banks, mut sum) = (0, 0);
+        let (mut banks, mut sum) = (0u64, 0u64);
         for (name, shape) in tensors {
             let size: u64 = shape.iter().product();
             p.all += size;
@@ -35,7 +35,7 @@ impl Parameters {
                 _ => p.shared += size,
             }
         }
-        p.experts = if banks > 0 { sum / banks } else { 0 };
+        p.experts = sum.checked_div(banks).unwrap_or(0);
         p
     }
 

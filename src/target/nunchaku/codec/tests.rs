@@ -124,6 +124,7 @@ fn kernels() -> Vec<(Precision, Kernel)> {
         (Precision::Int4, plain.clone()),
         (Precision::Int4, Kernel { shifted: true, smooth: Some(smooth()), ..plain.clone() }),
         (Precision::Nvfp4, floats.clone()),
+        (Precision::Nvfp4, Kernel { tensor_scale: false, row_scales: true, ..floats.clone() }),
         (Precision::Nvfp4, Kernel { smooth: Some(smooth()), row_scales: true, twice: false, ..floats }),
         (Precision::Awq, Kernel { bias: true, ..Kernel::default() }),
         (Precision::Awq, Kernel { bias: true, fields: 4, ..Kernel::default() }),

@@ -111,7 +111,8 @@ fn extras_are_text() {
 
 #[test]
 fn arrays_tell_precision_and_rank() {
-    fn check(stored: Vec<Stored>, expected: Result<Option<(Precision, u64, Option<bool>)>, &str>) {
+    type Expected = Option<(Precision, u64, Option<bool>)>;
+    fn check(stored: Vec<Stored>, expected: Result<Expected, &str>) {
         match (find(&stored), expected) {
             (Ok(found), Ok(expected)) => {
                 assert_eq!(found.map(|f| (f.precision, f.rank, f.skip_refiners)), expected);
