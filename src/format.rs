@@ -6,6 +6,7 @@ pub mod blob;
 pub mod config;
 mod cursor;
 pub mod demo;
+pub mod files;
 pub mod find;
 pub mod folder;
 pub mod gguf;
@@ -25,6 +26,7 @@ use crate::core::model::{Encoding, FileInfo, Origin, Stored, plain_tensors};
 use crate::core::{Error, Model, Result, Tensor, TensorId};
 
 pub use blob::Blob;
+pub use files::Files;
 
 /// A model and the open files behind it.
 #[derive(Debug)]

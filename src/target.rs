@@ -27,7 +27,7 @@ use rayon::prelude::*;
 
 use crate::core::model::Encoding;
 use crate::core::options::Names;
-use crate::core::plan::{Action, Part, Row};
+use crate::core::plan::{Action, Change, Part, Row};
 use crate::core::recipe::Recipe;
 use crate::core::rules::Decision;
 use crate::core::{Dtype, Error, Family, Model, Patch, Plan, Result, Settings, Storage, Tensor, TensorId};
@@ -373,6 +373,7 @@ pub(crate) fn row_of(
     };
     Row {
         name: tensor.name.clone(),
+        change: Change::None,
         sources: vec![id],
         slices: Vec::new(),
         bias: Vec::new(),

@@ -207,6 +207,9 @@ pub struct SettingsArgs {
     /// Leave layers out: numbers, as 3,7
     #[arg(long, value_name = "LAYERS", help_heading = "GGUF")]
     pub prune_layers: Option<String>,
+    /// Name of the pre-tokenizer in llama.cpp, where a model's files do not tell it
+    #[arg(long, value_name = "NAME", help_heading = "GGUF")]
+    pub pre: Option<String>,
     /// Write as many files as the source has, with the same tensors in each
     #[arg(long, help_heading = "GGUF")]
     pub keep_split: bool,

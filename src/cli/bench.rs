@@ -130,7 +130,7 @@ impl Work<'_> {
         let plan = target::plan(model, self.settings)?;
         target::get(self.settings.target).obstacles(model, self.settings)?;
         let output = output::natural_output(self.opened, self.settings, None);
-        let context = Context { model, settings: self.settings, output, headers: &self.opened.gguf };
+        let context = Context::of(self.opened, self.settings, output);
         let bytes = Layout::new(&plan, &context)?.file_bytes();
         Ok((plan, bytes))
     }

@@ -18,9 +18,10 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
         Some(path) => output::output_kind(&opened, &profile.settings, path, max_shard)?,
         None => output::natural_output(&opened, &profile.settings, max_shard),
     };
-    let plan = target::plan(&opened.model, &profile.settings)?;
-    let context = Context { model: &opened.model, settings: &profile.settings, output: kind, headers: &opened.gguf };
+    let mut plan = target::plan(&opened.model, &profile.settings)?;
+    let context = Context::of(&opened, &profile.settings, kind);
     let layout = Layout::new(&plan, &context)?;
+    plan.warnings.extend(layout.warnings.iter().cloned());
     let mut warnings = opened.model.warnings.clone();
     warnings.extend(notes.into_iter().chain(plan.warnings.iter().cloned()));
     let report = Report {

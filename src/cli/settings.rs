@@ -144,6 +144,7 @@ fn gguf(args: &SettingsArgs, s: &mut Settings) -> Result<()> {
         ("--allow-requantize", args.allow_requantize),
         ("--override-kv", !args.override_kv.is_empty()),
         ("--prune-layers", args.prune_layers.is_some()),
+        ("--pre", args.pre.is_some()),
         ("--keep-split", args.keep_split),
         ("--embed-loss", args.embed_loss),
     ];
@@ -168,6 +169,7 @@ fn gguf(args: &SettingsArgs, s: &mut Settings) -> Result<()> {
     }
     g.override_kv.extend(args.override_kv.iter().cloned());
     g.prune_layers = args.prune_layers.clone().or(g.prune_layers.take());
+    g.pre = args.pre.clone().or(g.pre.take());
     if let Some(path) = &args.imatrix {
         require(s.target, Knob::Importance, "--imatrix")?;
         s.imatrix = Some(path.display().to_string());

@@ -21,10 +21,11 @@ pub fn run(global: &Global, args: &TrialArgs) -> Result<u8> {
         return super::what_if::run(global, args, &opened, &profile.settings);
     }
     let only = args.tensor.as_deref().map(Pattern::new).transpose().map_err(|e| e.at("--tensor"))?;
-    let plan = target::plan(&opened.model, &profile.settings)?;
+    let mut plan = target::plan(&opened.model, &profile.settings)?;
     let output = output::natural_output(&opened, &profile.settings, None);
-    let context = Context { model: &opened.model, settings: &profile.settings, output, headers: &opened.gguf };
+    let context = Context::of(&opened, &profile.settings, output);
     let layout = Layout::new(&plan, &context)?;
+    plan.warnings.extend(layout.warnings.iter().cloned());
     let wanted = |row: &Row| {
         let names = row.sources.iter().map(|id| opened.model.tensor(*id).name.as_str());
         only.as_ref().is_none_or(|p| p.hits(&names.chain([row.name.as_str()]).collect::<Vec<_>>()))

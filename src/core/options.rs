@@ -75,4 +75,6 @@ pub struct GgufOptions {
     pub override_kv: Vec<String>,
     /// Layers to leave out: `3,7`.
     pub prune_layers: Option<String>,
+    /// The pre-tokenizer's name in llama.cpp, where the tokenizer's files do not tell.
+    pub pre: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! A profile resolved over a model: what becomes of each tensor, and its exact bytes; made without reading weights.
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::dtype::{Storage, StorageExt};
 use super::loss::LossSums;
@@ -65,11 +66,29 @@ impl Slice {
     }
 }
 
+/// What is done to the values of a row's sources before anything else.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Change {
+    /// Nothing.
+    #[default]
+    None,
+    /// Each of so many heads has its rows in another order: those of its first half and of its second take turns.
+    PermuteHeads(u64),
+    /// One is added to each.
+    AddOne,
+    /// The source is a matrix whose columns become the rows.
+    Transpose,
+    /// There is no source: these are the values.
+    Values(Arc<[f32]>),
+}
+
 /// One output weight with everything that belongs to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// Its full output name.
     pub name: String,
+    /// What becomes of its sources' values first.
+    pub change: Change,
     /// The tensors it is made from.
     pub sources: Vec<TensorId>,
     /// Rows of these, one after another; none: the first as a whole.

@@ -211,10 +211,11 @@ impl Drop for Job {
 pub fn check(opened: &Opened, settings: &Settings, request: &Request) -> Result<(Plan, Layout)> {
     let output = output_kind(opened, settings, &request.output, request.max_shard)?;
     save::check_target(&request.output, output != Output::File, request.force, opened)?;
-    let plan = target::plan(&opened.model, settings)?;
+    let mut plan = target::plan(&opened.model, settings)?;
     target::get(settings.target).obstacles(&opened.model, settings)?;
-    let context = Context { model: &opened.model, settings, output: output.clone(), headers: &opened.gguf };
+    let context = Context::of(opened, settings, output.clone());
     let layout = Layout::new(&plan, &context)?;
+    plan.warnings.extend(layout.warnings.iter().cloned());
     let beside: u64 = opened
         .companions
         .iter()
@@ -485,7 +486,7 @@ impl Work<'_> {
     }
 
     fn codec(&self, row: &Row) -> Result<Box<dyn Codec>> {
-        let storage = self.opened.model.tensor(source(row)?).storage;
+        let storage = values::storage_of_row(self.opened, row);
         target::get(self.plan.family).codec(&row.shape, storage, &row.action)
     }
 
@@ -546,10 +547,6 @@ impl Work<'_> {
             lock(&self.progress.losses).push((row.name.clone(), sums.loss()));
         }
     }
-}
-
-fn source(row: &Row) -> Result<crate::core::TensorId> {
-    row.sources.first().copied().ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))
 }
 
 struct RowSink<'a> {

@@ -382,13 +382,13 @@ fn measure(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, deta
 
 /// One row through its codec, with nothing written.
 fn run(opened: &Arc<Opened>, row: &Row, cancel: &Cancel, sampled: bool, detail: bool) -> Result<Measured> {
-    let id = row.sources.first().copied().ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))?;
     // Every target makes casts alike; what is quantized is its own.
     let family = match &row.action {
         Action::Quantize(recipe) => recipe.family,
         _ => crate::core::Family::Float,
     };
-    let codec_of = |shape: &[u64]| target::get(family).codec(shape, opened.model.tensor(id).storage, &row.action);
+    let storage = target::values::storage_of_row(opened, row);
+    let codec_of = |shape: &[u64]| target::get(family).codec(shape, storage, &row.action);
     let mut codec = codec_of(&row.shape)?;
     let mut values = target::values::of_row(opened, row, codec.geometry())?;
     if sampled {
@@ -451,6 +451,7 @@ mod tests {
         let recipe = Recipe { svd_rank, ..Recipe::plain(Family::Sdnq, Dtype::new("uint4"), -1) };
         Row {
             name: "a.weight".into(),
+            change: Default::default(),
             sources: vec![TensorId(0)],
             shape: shape.to_vec(),
             from: "F32".into(),

@@ -1,7 +1,7 @@
 //! The choices as a command line, so that what was done by hand becomes a script.
 use super::Profile;
 use super::profile::PresetChoice;
-use crate::core::options::Names;
+use crate::core::options::{GgufOptions, Names};
 use crate::core::rules::Pattern;
 use crate::core::{Family, Patch, Settings};
 
@@ -38,6 +38,7 @@ fn flags(s: &Settings) -> Result<Vec<String>, NeedsProfile> {
     add("--svd-rank", d.svd_rank.map(|n| n.to_string()));
     add("--svd-steps", d.svd_steps.map(|n| n.to_string()));
     add("--scale-search", d.scale_search.map(|s| s.name().to_owned()));
+    add("--pre", s.gguf.pre.clone().filter(|_| s.target == Family::Gguf));
     add("--imatrix", s.imatrix.clone().filter(|_| s.target == Family::Gguf));
     if let Some(size) = d.hadamard {
         out.push(if size > 0 { format!("--hadamard={size}") } else { "--no-hadamard".into() });
@@ -75,7 +76,7 @@ fn flags(s: &Settings) -> Result<Vec<String>, NeedsProfile> {
     if s.preset.iter().any(|r| !r.enabled) {
         return Err(NeedsProfile("a rule of the preset is off"));
     }
-    if s.target == Family::Gguf && s.gguf != Default::default() {
+    if s.target == Family::Gguf && s.gguf != (GgufOptions { pre: s.gguf.pre.clone(), ..Default::default() }) {
         return Err(NeedsProfile("GGUF's own options are set"));
     }
     if d.keep.is_some() {
@@ -200,6 +201,18 @@ mod tests {
             },
             Err("something is included that is kept otherwise"),
         );
+    }
+
+    #[test]
+    fn the_pre_tokenizer_is_a_flag_and_other_options_of_gguf_need_a_profile() {
+        let said = |change: fn(&mut Settings)| {
+            let mut s = Settings::new(Family::Gguf);
+            change(&mut s);
+            line(&Profile::new(s), &["m".into()], "o.gguf", None)
+        };
+        let pre: fn(&mut Settings) = |s| s.gguf.pre = Some("llama-bpe".into());
+        assert_eq!(said(pre), Ok("mixdown convert m --to gguf --pre llama-bpe -o o.gguf".into()));
+        assert_eq!(said(|s| s.gguf.pure = true), Err(NeedsProfile("GGUF's own options are set")));
     }
 
     #[test]

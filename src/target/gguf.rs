@@ -1,11 +1,14 @@
 //! GGUF, for llama.cpp and what is built on it, written as llama-quantize would write it: a type for each tensor by
 //! [`mixtures`], its values in blocks of ggml, the source's keys with what quantizing changes.
+pub mod architectures;
 pub mod blocks;
 pub mod codec;
 pub mod file;
+pub mod hf;
 pub mod metadata;
 pub mod mixtures;
 pub mod sheet;
+pub mod tokenizer;
 
 use super::codec::Codec;
 use super::layout;
@@ -82,7 +85,7 @@ impl Target for Gguf {
         let (rows, _) = self.rows(model, settings)?;
         let name = &model.tensor(id).name;
         rows.into_iter()
-            .find(|r| r.sources == [id])
+            .find(|r| r.sources.contains(&id))
             .ok_or_else(|| Error::failed(format!("`{name}` is not in the output")))
     }
 
@@ -118,7 +121,9 @@ impl Target for Gguf {
     }
 
     fn loads_with(&self, model: &Model, _: &Plan) -> String {
-        match &model.architecture {
+        let named = model.architecture.as_deref();
+        let ours = named.filter(|_| model.format != "gguf").and_then(|class| architectures::of(class).ok());
+        match ours.map(|a| a.name).or(named) {
             Some(arch) => format!("llama.cpp, as far as it knows {arch}"),
             None => "llama.cpp".into(),
         }

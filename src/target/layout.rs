@@ -11,8 +11,8 @@ use super::metadata::{self, Facts};
 use crate::core::dtype::Storage;
 use crate::core::plan::{Plan, Row};
 use crate::core::{Error, Family, Loss, Model, Result, Settings};
-use crate::format::gguf;
 use crate::format::safetensors::{Entry, MAX_HEADER, METADATA, write_header};
+use crate::format::{Files, Opened, gguf};
 
 /// What an output is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +41,15 @@ pub struct Context<'a> {
     pub output: Output,
     /// Headers of the model's files, where they are GGUF.
     pub headers: &'a [Arc<gguf::Header>],
+    /// Files that lie around the weights.
+    pub files: Files<'a>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// For an output of an opened model.
+    pub fn of(opened: &'a Opened, settings: &'a Settings, output: Output) -> Self {
+        Self { model: &opened.model, settings, output, headers: &opened.gguf, files: Files::of(opened) }
+    }
     /// Whether a folder is written.
     pub fn is_folder(&self) -> bool {
         matches!(self.output, Output::Folder { .. })
@@ -119,6 +125,8 @@ pub struct Layout {
     pub files: Vec<File>,
     /// Other files that are written, relative to the output.
     pub sidecars: Vec<(PathBuf, Vec<u8>)>,
+    /// What a person should know of what the files say.
+    pub warnings: Vec<String>,
     description: Description,
     /// By row: which file, and where in it each part and the description begin.
     places: Vec<Place>,
@@ -129,7 +137,7 @@ impl Layout {
     pub fn new(plan: &Plan, context: &Context) -> Result<Self> {
         let description = super::get(plan.family).description(plan, context)?;
         let places = vec![Place::default(); plan.rows.len()];
-        let mut layout = Self { files: Vec::new(), sidecars: Vec::new(), description, places };
+        let mut layout = Self { files: Vec::new(), sidecars: Vec::new(), warnings: Vec::new(), description, places };
         if plan.family == Family::Gguf {
             layout.add_gguf(plan, context)?;
             return Ok(layout);
@@ -175,9 +183,10 @@ impl Layout {
             Some(max) => file::Division::Size(max),
             None => file::Division::One,
         };
-        let bodies = file::bodies(plan, context.model, context.headers, context.settings, division)?;
-        let count = bodies.len();
-        for (i, (rows, body)) in bodies.into_iter().enumerate() {
+        let laid = file::bodies(plan, context.model, context.headers, &context.files, context.settings, division)?;
+        self.warnings = laid.warnings;
+        let count = laid.bodies.len();
+        for (i, (rows, body)) in laid.bodies.into_iter().enumerate() {
             let name = match &context.output {
                 Output::File if count > 1 => {
                     return Err(Error::usage("--keep-split writes several files; name a folder for them"));

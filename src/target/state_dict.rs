@@ -42,7 +42,7 @@ pub fn convert_state_dict(tensors: BTreeMap<String, Array>, settings: &Settings)
     let opened = Arc::new(opened(tensors)?);
     let model = &opened.model;
     let plan = super::plan(model, settings)?;
-    let context = Context { model, settings, output: Output::File, headers: &[] };
+    let context = Context { model, settings, output: Output::File, headers: &[], files: Default::default() };
     let target = super::get(plan.family);
     let Description { metadata: header, of_row, beside, by_tensor, .. } = target.description(&plan, &context)?;
     let mut out = Converted { metadata: header.into_iter().collect(), ..Converted::default() };

@@ -1,4 +1,6 @@
 //! Values of tensors: read from files as they are, or decoded as they are read.
+mod changed;
+
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use super::gguf::blocks::Blocks;
 use super::parts::Parts;
 use crate::core::dtype::StorageExt;
 use crate::core::model::{Encoding, Stored};
-use crate::core::{Error, Family, Result, Row, TensorId};
+use crate::core::{Error, Family, Result, Row, Storage, TensorId};
 use crate::format::{Blob, Opened};
 use crate::quant::cast;
 
@@ -19,7 +21,7 @@ pub fn of(opened: &Arc<Opened>, id: TensorId) -> Result<Box<dyn Values>> {
 
 /// The values of a row of a plan, with its bias: of its source, or of what it is made of.
 pub fn of_row(opened: &Arc<Opened>, row: &Row, geometry: Geometry) -> Result<Box<dyn Values>> {
-    let inner = weights_of_row(opened, row, geometry)?;
+    let inner = changed::of_row(opened, row, geometry)?;
     if row.bias.is_empty() {
         return Ok(inner);
     }
@@ -33,7 +35,8 @@ pub fn of_row(opened: &Arc<Opened>, row: &Row, geometry: Geometry) -> Result<Box
     Ok(Box::new(Biased { inner, bias }))
 }
 
-fn weights_of_row(opened: &Arc<Opened>, row: &Row, geometry: Geometry) -> Result<Box<dyn Values>> {
+/// The same before a bias and what changes them.
+fn as_read(opened: &Arc<Opened>, row: &Row, geometry: Geometry) -> Result<Box<dyn Values>> {
     let source = |i: usize| {
         let missing = || Error::failed(format!("`{}` has no source", row.name));
         row.sources.get(i).copied().ok_or_else(missing)
@@ -73,7 +76,12 @@ pub fn memory_of_row(opened: &Opened, row: &Row) -> u64 {
     let longest = rows.map(|id| opened.model.tensor(*id).cols()).max().unwrap_or(0);
     let sources = row.sources.iter().map(|id| memory(opened, *id));
     let bias = row.bias.iter().map(|s| (s.rows.end - s.rows.start).saturating_mul(4));
-    sources.chain(bias).fold(longest.saturating_mul(4), u64::saturating_add)
+    sources.chain(bias).fold(longest.saturating_mul(4), u64::saturating_add).saturating_add(changed::memory(row))
+}
+
+/// The type of a row's first source; of values that have none, F32.
+pub fn storage_of_row(opened: &Opened, row: &Row) -> Storage {
+    row.sources.first().map_or(Storage::F32, |id| opened.model.tensor(*id).storage)
 }
 
 /// Bytes `offset..offset + out.len()` of the arrays that a row's values lie in, one after another.

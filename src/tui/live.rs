@@ -180,9 +180,9 @@ impl Backend for Live {
         let kind = output::output_kind(&self.opened, settings, output, None)?;
         let is_folder = kind != target::layout::Output::File;
         let plan = target::plan(model, settings)?;
-        let context = target::layout::Context { model, settings, output: kind, headers: &self.opened.gguf };
+        let context = target::layout::Context::of(&self.opened, settings, kind);
         let layout = target::layout::Layout::new(&plan, &context)?;
-        let mut warnings = plan.warnings.clone();
+        let mut warnings: Vec<String> = plan.warnings.iter().chain(&layout.warnings).cloned().collect();
         // What stands in the way is said before anybody presses Enter; `force` is asked for on its own.
         let barred = save::check_target(output, is_folder, true, &self.opened).err();
         let occupied = barred.is_none() && save::check_target(output, is_folder, false, &self.opened).is_err();

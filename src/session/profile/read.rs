@@ -59,6 +59,7 @@ const GGUF: &[&str] = &[
     "embed_loss",
     "override_kv",
     "prune_layers",
+    "pre",
 ];
 
 type Span = Option<Range<usize>>;
@@ -165,6 +166,7 @@ impl<'a> Source<'a> {
             embed_loss: on("embed_loss")?,
             override_kv: self.strings(table, "override_kv")?.into_iter().map(|(text, _)| text).collect(),
             prune_layers: self.string(table, "prune_layers")?,
+            pre: self.string(table, "pre")?,
         })
     }
 

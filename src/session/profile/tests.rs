@@ -230,8 +230,8 @@ fn patterns() -> impl Strategy<Value = Pattern> {
 fn gguf() -> impl Strategy<Value = (GgufOptions, Option<String>)> {
     let text = || prop::option::of("[a-z0-9=:.,]{1,8}");
     let ty = || prop::option::of(prop::sample::select(vec!["int4", "int8"]).prop_map(Dtype::new));
-    (any::<[bool; 5]>(), ty(), ty(), prop::collection::vec("[a-z0-9=:.]{1,8}", 0..3), text(), text()).prop_map(
-        |(on, output_type, embedding_type, override_kv, prune_layers, imatrix)| {
+    (any::<[bool; 5]>(), ty(), ty(), prop::collection::vec("[a-z0-9=:.]{1,8}", 0..3), (text(), text()), text())
+        .prop_map(|(on, output_type, embedding_type, override_kv, (prune_layers, pre), imatrix)| {
             let [pure, leave_output, allow_requantize, keep_split, embed_loss] = on;
             let options = GgufOptions {
                 pure,
@@ -243,10 +243,10 @@ fn gguf() -> impl Strategy<Value = (GgufOptions, Option<String>)> {
                 embed_loss,
                 override_kv,
                 prune_layers,
+                pre,
             };
             (options, imatrix)
-        },
-    )
+        })
 }
 
 fn profiles() -> impl Strategy<Value = Profile> {

@@ -133,8 +133,10 @@ fn gguf(table: &mut dyn TableLike, old: &GgufOptions, new: &GgufOptions) {
         }
     }
     list(table, "override_kv", &strings(&old.override_kv), &strings(&new.override_kv));
-    if old.prune_layers != new.prune_layers {
-        set_or_remove(table, "prune_layers", new.prune_layers.as_deref());
+    for (key, old, new) in [("prune_layers", &old.prune_layers, &new.prune_layers), ("pre", &old.pre, &new.pre)] {
+        if old != new {
+            set_or_remove(table, key, new.as_deref());
+        }
     }
 }
 

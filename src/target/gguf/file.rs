@@ -2,11 +2,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::hf::general::Parameters;
+use super::hf::{self, Mapped};
 use super::metadata::{self, About, Losses};
 use super::mixtures::keys;
-use super::sheet::{Sheet, type_of};
+use super::sheet::Sheet;
 use crate::core::plan::{Plan, Row};
 use crate::core::{Error, Loss, Model, Result, Settings};
+use crate::format::Files;
 use crate::format::gguf::write::{Entry, Limits, Places, places, write_header};
 use crate::format::gguf::{ALIGNMENT, Header, Pair, Type, split};
 
@@ -19,6 +22,15 @@ pub enum Division {
     Size(u64),
     /// Those of the source.
     Kept,
+}
+
+/// Files as they will lie.
+#[derive(Clone, Debug)]
+pub struct Laid {
+    /// Rows and body of each.
+    pub bodies: Vec<(Vec<usize>, Body)>,
+    /// What a person should know of the keys.
+    pub warnings: Vec<String>,
 }
 
 /// One file.
@@ -65,16 +77,21 @@ fn losses(plan: &Plan, about: Option<&About>, loss: &dyn Fn(usize) -> Option<Los
     all
 }
 
-/// Lays the files out: rows and body of each.
+/// Lays the files out; `around` are those that lie around the source's weights.
 pub fn bodies(
     plan: &Plan,
     model: &Model,
     headers: &[Arc<Header>],
+    around: &Files,
     settings: &Settings,
     division: Division,
-) -> Result<Vec<(Vec<usize>, Body)>> {
+) -> Result<Laid> {
     let sheet = Sheet::new(model, settings)?;
-    let keys = keys_of(&sheet, headers)?;
+    let (keys, warnings) = match &sheet.mapped {
+        Some(mapped) => made(mapped, &sheet, model, around, settings.gguf.pre.as_deref())?,
+        None => (keys_of(headers), Vec::new()),
+    };
+    let keys = edited(&sheet, keys);
     let names: Vec<&[u8]> = headers.iter().flat_map(|h| h.tensors.iter().map(|t| &*t.name)).collect();
     let entries: Vec<Entry> = plan.rows.iter().map(|row| entry(row, model, &names)).collect::<Result<_>>()?;
     let mut seen = HashSet::new();
@@ -86,19 +103,16 @@ pub fn bodies(
     let alignment = crate::format::gguf::alignment(&keys).map_err(Error::failed)?;
     let padded: Vec<u64> = plan.rows.iter().map(|r| r.bytes_after().next_multiple_of(alignment)).collect();
     let files = match division {
-        Division::Kept if headers.len() > 1 => {
-            let file = |row: &Row| {
-                let array = row.sources.first().and_then(|id| model.tensor(*id).sole_array())?;
-                model.stored.get(array as usize).map(|s| s.span.file as usize)
-            };
+        Division::Kept if model.files.len() > 1 => {
+            let file = |row: &Row| sheet.file_of(row);
             // Rows stand in the order of the source's files, some of which may have none.
             let mut at = 0;
             let range = |no: usize| {
                 let start = at;
-                at += plan.rows.iter().filter(|row| file(row) == Some(no)).count();
+                at += plan.rows.iter().filter(|row| file(row) == no).count();
                 start..at
             };
-            (0..headers.len()).map(range).collect()
+            (0..model.files.len()).map(range).collect()
         }
         Division::Size(max) => split::plan(&padded, Some(max), None),
         Division::One | Division::Kept => split::plan(&padded, None, None),
@@ -114,11 +128,26 @@ pub fn bodies(
         body.places = places(&body.all_keys(None), &body.entries, limits)?;
         bodies.push((rows.collect(), body));
     }
-    Ok(bodies)
+    Ok(Laid { bodies, warnings })
 }
 
-/// The source's keys with what quantizing changes.
-fn keys_of(sheet: &Sheet, headers: &[Arc<Header>]) -> Result<Vec<Pair>> {
+/// The keys of a Hugging Face model, and what a person should know of them.
+fn made(
+    mapped: &Mapped,
+    sheet: &Sheet,
+    model: &Model,
+    around: &Files,
+    pre: Option<&str>,
+) -> Result<(Vec<Pair>, Vec<String>)> {
+    let parameters = Parameters::of(sheet.shapes());
+    let table = sheet.shapes().find(|(name, _)| *name == "token_embd.weight");
+    let rows = table.and_then(|(_, shape)| shape.first().copied());
+    let made = hf::assemble::keys(mapped, model, around, parameters, rows, pre)?;
+    Ok((made.keys, made.warnings))
+}
+
+/// The source's keys.
+fn keys_of(headers: &[Arc<Header>]) -> Vec<Pair> {
     let mut keys: Vec<Pair> = headers.first().map(|h| h.keys.clone()).unwrap_or_default();
     // Usually the first file has them all.
     for pair in headers.iter().skip(1).flat_map(|h| split::without(&h.keys)) {
@@ -126,6 +155,11 @@ fn keys_of(sheet: &Sheet, headers: &[Arc<Header>]) -> Result<Vec<Pair>> {
             keys.push(pair);
         }
     }
+    keys
+}
+
+/// The keys with what quantizing changes.
+fn edited(sheet: &Sheet, mut keys: Vec<Pair>) -> Vec<Pair> {
     let arch = sheet.architecture();
     if let Some(pruning) = &sheet.pruning {
         for pair in &mut keys {
@@ -136,9 +170,15 @@ fn keys_of(sheet: &Sheet, headers: &[Arc<Header>]) -> Result<Vec<Pair>> {
     }
     let blocks = sheet.pruning.as_ref().map(|p| (arch.as_str(), p.block_count()));
     for edit in keys::edits(sheet.file_type(), &sheet.overrides, sheet.imatrix().as_ref(), blocks) {
-        edit.apply(&mut keys);
+        match edit {
+            // What is made here has these two where llama.cpp's converter has them.
+            keys::Edit::Append(pair) if sheet.mapped.is_some() && keys.iter().any(|p| p.key == pair.key) => {
+                keys.iter_mut().filter(|p| p.key == pair.key).for_each(|p| p.value = pair.value.clone());
+            }
+            edit => edit.apply(&mut keys),
+        }
     }
-    Ok(keys)
+    keys
 }
 
 /// What readers of the source take, readers of the output take too.
@@ -149,16 +189,11 @@ fn limits(headers: &[Arc<Header>]) -> Limits {
 }
 
 fn entry(row: &Row, model: &Model, names: &[&[u8]]) -> Result<Entry> {
-    let id = row.sources.first().ok_or_else(|| Error::failed(format!("`{}` has no source", row.name)))?;
-    let tensor = model.tensor(*id);
-    // A name may be no UTF-8; it is kept as it was.
-    let raw = tensor.sole_array().and_then(|i| names.get(i as usize)).filter(|_| row.name == tensor.name);
-    let kind = match row.excluded {
-        true => type_of(tensor)?,
-        false => Type::by_name(&row.to).ok_or_else(|| Error::failed(format!("GGUF has no type `{}`", row.to)))?,
-    };
+    let kind = Type::by_name(&row.to).ok_or_else(|| Error::failed(format!("GGUF has no type `{}`", row.to)))?;
     let mut entry = Entry::new(&row.name, &row.shape, kind);
-    if let Some(raw) = raw {
+    // A name may be no UTF-8; it is kept as it was.
+    let own = row.sources.first().map(|id| model.tensor(*id)).filter(|t| t.name == row.name);
+    if let Some(raw) = own.and_then(|t| t.sole_array()).and_then(|i| names.get(i as usize)) {
         entry.name = (*raw).into();
     }
     Ok(entry)

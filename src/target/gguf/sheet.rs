@@ -1,12 +1,13 @@
-//! A GGUF model with a type for each of its tensors: what plan, layout and keys are made from.
+//! A model as the tensors of a GGUF file, with a type for each: what plan, layout and keys are made from.
 use std::collections::{HashMap, HashSet};
 
 use super::codec::unwritten;
+use super::hf::{self, Mapped};
 use super::mixtures::prune::Pruning;
 use super::mixtures::{self, Choice, Hyper, Kind, Mixture, Named, Options, Source, keys, rules};
 use crate::core::imatrix::Importance;
 use crate::core::model::Encoding;
-use crate::core::plan::{Action, Part, Row};
+use crate::core::plan::{Action, Change, Part, Row, Slice};
 use crate::core::recipe::Recipe;
 use crate::core::rules::{Cause, Decision};
 use crate::core::{Dtype, Error, Family, Model, Patch, Result, Settings, Storage, Tensor, TensorId};
@@ -23,27 +24,39 @@ pub struct Sheet<'a> {
     pub overrides: Vec<Pair>,
     /// Layers that go.
     pub pruning: Option<Pruning>,
-    tensors: Vec<TensorId>,
+    /// The model under GGUF's names, where it has others.
+    pub mapped: Option<Mapped>,
+    cells: Vec<Cell>,
     sources: Vec<Source>,
     decisions: Vec<Decision>,
     choices: Vec<Choice>,
 }
 
+/// What a tensor is made of.
+#[derive(Clone, Debug)]
+struct Cell {
+    /// Its name before layers were pruned, which importance matrices know.
+    called: String,
+    shape: Vec<u64>,
+    tensors: Vec<TensorId>,
+    slices: Vec<Slice>,
+    change: Change,
+}
+
 impl<'a> Sheet<'a> {
     /// Chooses a type for each tensor.
     pub fn new(model: &'a Model, settings: &'a Settings) -> Result<Self> {
-        if model.format != "gguf" {
-            return Err(Error::failed(format!(
-                "{}: is {}, and this version makes GGUF of GGUF; convert it with llama.cpp's convert_hf_to_gguf.py first",
-                model.label, model.format
-            )));
-        }
+        let mut mapped = if model.format == "gguf" { None } else { Some(hf::map(model)?) };
         let options = options(settings)?;
         let overrides: Vec<Pair> =
             settings.gguf.override_kv.iter().map(|text| keys::parse_override(text)).collect::<Result<_>>()?;
         let set = |key: &str| overrides.iter().find(|p| *p.key == *key.as_bytes()).and_then(|p| p.value.as_u64());
-        let number = |key: &str| set(key).or_else(|| model.numbers.get(key).copied());
-        let arch = architecture(model, &overrides);
+        let read = |key: &str| match &mapped {
+            Some(mapped) => mapped.number(key),
+            None => model.numbers.get(key).copied(),
+        };
+        let number = |key: &str| set(key).or_else(|| read(key));
+        let arch = architecture(model, mapped.as_ref(), &overrides);
         let hyper = Hyper::read(&arch, number);
         let pruning = match &settings.gguf.prune_layers {
             Some(list) => {
@@ -54,33 +67,26 @@ impl<'a> Sheet<'a> {
             }
             None => None,
         };
-        let mut all: Vec<(TensorId, Source)> = Vec::new();
-        for id in model.ids() {
-            let tensor = model.tensor(id);
+        let mut all: Vec<(Cell, Source)> = Vec::new();
+        for (cell, from) in cells(model, mapped.as_mut())? {
             let name = match &pruning {
-                Some(pruning) => pruning.rename(&tensor.name),
-                None => Some(tensor.name.clone()),
+                Some(pruning) => pruning.rename(&cell.called),
+                None => Some(cell.called.clone()),
             };
             let Some(name) = name else { continue };
-            all.push((id, Source { name, dims: tensor.shape.iter().rev().copied().collect(), from: type_of(tensor)? }));
+            let dims = cell.shape.iter().rev().copied().collect();
+            all.push((cell, Source { name, dims, from }));
         }
         if settings.gguf.keep_split {
-            let place = |id: TensorId| {
-                let array = model.tensor(id).sole_array().and_then(|i| model.stored.get(i as usize));
-                array.map_or((u32::MAX, 0), |s| (s.span.file, s.span.offset))
-            };
-            mixtures::in_shards(&mut all, |(id, _)| place(*id));
+            mixtures::in_shards(&mut all, |(cell, _)| place(model, cell));
         } else {
             mixtures::in_order(&mut all, |(_, source)| &source.name);
         }
-        let (tensors, sources): (Vec<TensorId>, Vec<Source>) = all.into_iter().unzip();
+        let (cells, sources): (Vec<Cell>, Vec<Source>) = all.into_iter().unzip();
         // What is said of every tensor is the mixture; what remains was said of single ones.
         let own = Settings { defaults: Patch { dtype: None, ..settings.defaults.clone() }, ..settings.clone() };
-        let decisions: Vec<Decision> = tensors
-            .iter()
-            .zip(&sources)
-            .map(|(id, source)| own.decide(&[model.tensor(*id).name.as_str(), source.name.as_str()]))
-            .collect();
+        let decisions: Vec<Decision> =
+            cells.iter().zip(&sources).map(|(cell, source)| own.decide(&names(model, &own, cell, source))).collect();
         let mut named: HashMap<&str, Named> = HashMap::new();
         for (source, decision) in sources.iter().zip(&decisions) {
             if decision.keeps() {
@@ -97,21 +103,21 @@ impl<'a> Sheet<'a> {
                 *choice = Choice { ty: source.from, kind: Kind::Kept, why };
             }
         }
-        Ok(Self { model, settings, options, overrides, pruning, tensors, sources, decisions, choices })
+        Ok(Self { model, settings, options, overrides, pruning, mapped, cells, sources, decisions, choices })
     }
 
     /// The rows of the plan, and what a person should know of them.
     pub fn rows(&self) -> Result<(Vec<Row>, Vec<String>)> {
-        let mut rows = Vec::with_capacity(self.tensors.len());
+        let mut rows = Vec::with_capacity(self.cells.len());
         let (mut silent, mut without, mut odd) = (Vec::new(), Vec::new(), Vec::new());
         for (i, choice) in self.choices.iter().enumerate() {
             let row = self.row(i, choice)?;
             if let (Action::Quantize(recipe), Some(imatrix)) = (&row.action, &self.settings.importance) {
-                let (tensor, source) = (self.model.tensor(self.tensors[i]), &self.sources[i]);
+                let (called, source) = (&self.cells[i].called, &self.sources[i]);
                 match &recipe.importance {
                     Some(importance) if importance.silent().0 == 0 => {}
-                    None if !imatrix.entries.contains_key(&tensor.name) => without.push(row.name.clone()),
-                    None if imatrix.of(&tensor.name, source.cols(), source.matrices()).is_err() => {
+                    None if !imatrix.entries.contains_key(called) => without.push(row.name.clone()),
+                    None if imatrix.of(called, source.cols(), source.matrices()).is_err() => {
                         odd.push(row.name.clone());
                     }
                     _ => silent.push(row.name.clone()),
@@ -141,7 +147,10 @@ impl<'a> Sheet<'a> {
             "have an entry of another width in the importance matrix; it is ignored",
         );
         if let Some(imatrix) = &self.settings.importance {
-            let known = |name: &str| self.model.find(name).is_some();
+            let own: HashSet<&str> = self.cells.iter().map(|c| c.called.as_str()).collect();
+            // Layers that were pruned are of this model too.
+            let gone = |name: &str| self.pruning.as_ref().is_some_and(|p| p.rename(name).is_none());
+            let known = |name: &str| own.contains(name) || self.model.find(name).is_some() || gone(name);
             let strangers: Vec<String> = imatrix.entries.keys().filter(|n| !known(n)).cloned().collect();
             tell(
                 &strangers,
@@ -153,8 +162,7 @@ impl<'a> Sheet<'a> {
     }
 
     fn row(&self, i: usize, choice: &Choice) -> Result<Row> {
-        let (id, source, decision) = (self.tensors[i], &self.sources[i], &self.decisions[i]);
-        let tensor = self.model.tensor(id);
+        let (cell, source, decision) = (&self.cells[i], &self.sources[i], &self.decisions[i]);
         let (ty, name) = (choice.ty, source.name.clone());
         let rows = source.dims.iter().skip(1).fold(1u64, |n, d| n.saturating_mul(*d));
         let blocks = |ty: Type| {
@@ -164,15 +172,16 @@ impl<'a> Sheet<'a> {
             Ok(Part { name: name.clone(), storage: Storage::U8, shape: vec![rows, bytes] })
         };
         let part = match ty.storage() {
-            Some(storage) => Part { name: name.clone(), storage, shape: tensor.shape.clone() },
+            Some(storage) => Part { name: name.clone(), storage, shape: cell.shape.clone() },
             None => blocks(ty)?,
         };
         let copies = choice.copies(source);
         let action = match ty.storage() {
+            Some(storage) if copies && self.mapped.is_some() && !self.lies_as(cell, storage) => Action::Cast(storage),
             _ if copies => Action::Copy,
             Some(storage) => Action::Cast(storage),
             None => {
-                let importance = self.importance(tensor, source)?;
+                let importance = self.importance(&cell.called, source)?;
                 let plain = Recipe::plain(Family::Gguf, Dtype::new(ty.name()), ty.block() as i64);
                 Action::Quantize(Recipe { importance, ..plain })
             }
@@ -187,31 +196,53 @@ impl<'a> Sheet<'a> {
             Kind::Kept => decision.kept_by.clone().unwrap_or(Cause::Defaults),
             _ => Cause::Defaults,
         };
-        let shape = tensor.shape.clone();
+        let first = cell.tensors.first().map(|id| self.model.tensor(*id));
         Ok(Row {
             name,
-            sources: vec![id],
-            shape,
-            from: tensor.dtype_name(),
+            change: cell.change.clone(),
+            sources: cell.tensors.clone(),
+            shape: cell.shape.clone(),
+            from: first.map_or_else(|| source.from.name().to_owned(), Tensor::dtype_name),
             to: ty.name().to_owned(),
             action,
             excluded: copies,
             reason,
             cause,
             parts: vec![part],
-            slices: Vec::new(),
+            slices: cell.slices.clone(),
             bias: Vec::new(),
-            bytes_before: tensor.bytes,
+            bytes_before: self.bytes_of(cell),
         })
+    }
+
+    /// Bytes of what a tensor is made of, as they are stored.
+    fn bytes_of(&self, cell: &Cell) -> u64 {
+        if cell.slices.is_empty() {
+            return cell.tensors.iter().map(|id| self.model.tensor(*id).bytes).sum();
+        }
+        let share = |slice: &Slice| {
+            let tensor = self.model.tensor(*cell.tensors.get(slice.source)?);
+            let cols = slice.cols.as_ref().map_or(tensor.cols(), |c| c.end - c.start);
+            let taken = u128::from(slice.rows.end - slice.rows.start) * u128::from(cols);
+            Some((u128::from(tensor.bytes) * taken / u128::from(tensor.elements().max(1))) as u64)
+        };
+        cell.slices.iter().filter_map(share).sum()
+    }
+
+    /// Whether the bytes of all that a tensor is made of are those of its values in a type.
+    fn lies_as(&self, cell: &Cell, storage: Storage) -> bool {
+        let plain = |t: &Tensor| matches!(t.encoding, Encoding::Plain(_)) && t.storage == storage && !t.merged;
+        let whole = cell.slices.iter().all(|s| s.cols.is_none());
+        whole && cell.change == Change::None && cell.tensors.iter().all(|id| plain(self.model.tensor(*id)))
     }
 
     /// What becomes of one tensor when each of some patches is laid over what was chosen for it. What does not go, and
     /// what goes only without its own type, is left as it is.
     pub fn variants(&self, id: TensorId, patches: &[Patch]) -> Result<Vec<Row>> {
-        let Some(i) = self.tensors.iter().position(|t| *t == id) else { return Ok(Vec::new()) };
+        let Some(i) = self.cells.iter().position(|c| c.tensors.contains(&id)) else { return Ok(Vec::new()) };
         let (source, chosen, said) = (&self.sources[i], &self.choices[i], &self.decisions[i]);
         let never = chosen.kind == Kind::Kept && !said.keeps();
-        let speaks = self.importance(self.model.tensor(id), source)?.is_some();
+        let speaks = self.importance(&self.cells[i].called, source)?.is_some();
         let needs = |ty: Type| crate::quant::ggml::Type::named(ty.name()).is_some_and(|t| t.requires_importance());
         let row = |patch: &Patch| {
             let ty = match &patch.dtype {
@@ -228,10 +259,10 @@ impl<'a> Sheet<'a> {
         patches.iter().map(row).collect()
     }
 
-    /// What an importance matrix says of a tensor's columns. It speaks of source names.
-    fn importance(&self, tensor: &Tensor, source: &Source) -> Result<Option<Importance>> {
+    /// What an importance matrix says of a tensor's columns. It speaks of GGUF's names before layers were pruned.
+    fn importance(&self, called: &str, source: &Source) -> Result<Option<Importance>> {
         let Some(imatrix) = &self.settings.importance else { return Ok(None) };
-        match imatrix.of(&tensor.name, source.cols(), source.matrices()) {
+        match imatrix.of(called, source.cols(), source.matrices()) {
             // A table of tokens is looked up, not multiplied with; what stands there is of no use.
             Err(_) if source.name == "token_embd.weight" => Ok(None),
             found => Ok(found?.filter(|i| i.silent().0 < i.silent().1)),
@@ -250,8 +281,8 @@ impl<'a> Sheet<'a> {
             }
         }
         // An entry that says nothing is as good as none.
-        let spoken: HashSet<&str> = (self.tensors.iter().zip(&self.sources))
-            .filter(|(id, source)| matches!(self.importance(self.model.tensor(**id), source), Ok(Some(_))))
+        let spoken: HashSet<&str> = (self.cells.iter().zip(&self.sources))
+            .filter(|(cell, source)| matches!(self.importance(&cell.called, source), Ok(Some(_))))
             .map(|(_, source)| source.name.as_str())
             .collect();
         mixtures::check(&self.sources, &self.choices, &self.options, &|name| spoken.contains(name))?;
@@ -300,14 +331,67 @@ impl<'a> Sheet<'a> {
 
     /// The architecture that the output names.
     pub fn architecture(&self) -> String {
-        architecture(self.model, &self.overrides)
+        architecture(self.model, self.mapped.as_ref(), &self.overrides)
+    }
+
+    /// The source's file that a row goes with.
+    pub fn file_of(&self, row: &Row) -> usize {
+        let cell = self.sources.iter().position(|s| s.name == row.name).and_then(|i| self.cells.get(i));
+        cell.map_or(0, |cell| place(self.model, cell).0 as usize)
+    }
+
+    /// Names and shapes of the output's tensors, in its order.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[u64])> {
+        self.sources.iter().zip(&self.cells).map(|(source, cell)| (source.name.as_str(), cell.shape.as_slice()))
     }
 }
 
-fn architecture(model: &Model, overrides: &[Pair]) -> String {
+/// The tensors of the output before any is left out, each with its type before it is quantized.
+fn cells(model: &Model, mapped: Option<&mut Mapped>) -> Result<Vec<(Cell, Type)>> {
+    let Some(mapped) = mapped else {
+        let own = |id: TensorId| {
+            let tensor = model.tensor(id);
+            let (called, shape) = (tensor.name.clone(), tensor.shape.clone());
+            let cell = Cell { called, shape, tensors: vec![id], slices: Vec::new(), change: Change::None };
+            Ok((cell, type_of(tensor)?))
+        };
+        return model.ids().map(own).collect();
+    };
+    let items = std::mem::take(&mut mapped.items).into_iter();
+    Ok(items
+        .map(|item| {
+            let hf::Item { name: called, shape, sources: tensors, slices, change, from } = item;
+            (Cell { called, shape, tensors, slices, change }, from)
+        })
+        .collect())
+}
+
+/// Where a tensor's first source lies: which file, at which byte.
+fn place(model: &Model, cell: &Cell) -> (u32, u64) {
+    let array = |id: &TensorId| match &model.tensor(*id).encoding {
+        Encoding::Plain(i) => Some(*i),
+        Encoding::Packed { parts, .. } => parts.first().map(|p| p.array),
+    };
+    let Some(first) = cell.tensors.first() else { return (0, 0) };
+    let stored = array(first).and_then(|i| model.stored.get(i as usize));
+    stored.map_or((u32::MAX, 0), |s| (s.span.file, s.span.offset))
+}
+
+/// What a tensor is called on either side; first the name that something is set for by hand.
+fn names<'n>(model: &'n Model, settings: &Settings, cell: &'n Cell, source: &'n Source) -> Vec<&'n str> {
+    let mut names: Vec<&str> = cell.tensors.iter().map(|id| model.tensor(*id).name.as_str()).collect();
+    names.extend([cell.called.as_str(), source.name.as_str()]);
+    if let Some(set) = names.iter().position(|n| settings.overrides.contains_key(*n)) {
+        names.swap(0, set);
+    }
+    names
+}
+
+fn architecture(model: &Model, mapped: Option<&Mapped>, overrides: &[Pair]) -> String {
     const KEY: &str = "general.architecture";
     let set = overrides.iter().find(|p| *p.key == *KEY.as_bytes()).and_then(|p| p.value.as_str());
-    set.or_else(|| model.metadata().get(KEY).copied()).unwrap_or_default().to_owned()
+    let own = mapped.map(|m| m.architecture.name).or_else(|| model.metadata().get(KEY).copied());
+    set.or(own).unwrap_or_default().to_owned()
 }
 
 /// The type that a tensor's bytes are of.

@@ -123,6 +123,7 @@ impl Backend for Fake {
             let unmet = unmet.then(|| format!("{to} takes no codebook"));
             Row {
                 name: tensor.name.clone(),
+                change: Default::default(),
                 sources: vec![id],
                 shape: tensor.shape.clone(),
                 from: tensor.storage.name(),
