@@ -1,7 +1,8 @@
 """Runs llama.cpp's convert_hf_to_gguf over several folders in one process: its imports take longer than it does.
 
-`convert_reference.py LLAMA_CPP JOBS.json`, where a job is {"folder", "out", "type", "pre"}. The vocabularies of tiny
-models are no known ones, so the name of the pre-tokenizer is told.
+`convert_reference.py LLAMA_CPP JOBS.json`, where a job is {"folder", "out", "type", "pre", "bpe"}. The vocabularies of
+tiny models are no known ones, so the name of the pre-tokenizer is told; with `bpe` a class that asks for SentencePiece
+takes tokenizer.json.
 """
 
 import json
@@ -28,18 +29,23 @@ TYPES = {
 }
 
 
+def own_config(folder: Path, _: bool = False) -> dict:
+    return json.loads((folder / "config.json").read_text())
+
+
 def run(job: dict) -> None:
     folder = Path(job["folder"])
-    hparams = ModelBase.load_hparams(folder, False)
-    model_class = get_model_class(get_model_architecture(hparams, ModelType.TEXT))
+    # transformers has a class of Nomic's name that reads other keys than the checkpoints have.
+    nomic = own_config(folder)["architectures"] == ["NomicBertModel"]
+    ModelBase.load_hparams = staticmethod(own_config if nomic else load_hparams)
+    model_class = get_model_class(get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT))
     TextModel.get_vocab_base_pre = lambda self, tokenizer: job["pre"]
-    if job.get("vocabulary") == "bpe":
+    if job["bpe"]:
         model_class.set_vocab = lambda self: self._set_vocab_gpt2()
-    if job.get("vocabulary") == "none":
-        model_class.set_vocab = lambda self: None
     with torch.inference_mode():
         model_class(folder, TYPES[job["type"]], Path(job["out"])).write()
 
 
+load_hparams = ModelBase.load_hparams
 for job in jobs:
     run(job)

@@ -156,10 +156,12 @@ def build(name: str, parent: Path) -> Path:
 
 
 def scatter(model: torch.nn.Module) -> None:
-    """Norms and biases are ones and zeros in a fresh model; here none is."""
+    """A fresh model hardly computes: norms and biases are ones and zeros, weights nearly nothing. Here none is."""
     for parameter in model.parameters():
         if parameter.ndim == 1:
             parameter.data += 0.1 * torch.randn_like(parameter)
+        else:
+            parameter.data *= 6
 
 
 def beside(name: str, folder: Path) -> None:

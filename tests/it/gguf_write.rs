@@ -137,7 +137,6 @@ fn what_must_not_be_written_is_refused_before_anything_is() {
     check("convert m.gguf -o x.safetensors --pure", 2, &["--pure", "gguf has it"]);
     check("convert m.gguf -o x.gguf --imatrix m.gguf", 1, &["importance matrix: m.gguf", "not an importance matrix"]);
     check("convert m.gguf -o m.gguf --force", 1, &["is the model that is being read"]);
-    check("convert --demo -o x.gguf", 1, &["GGUF of GGUF"]);
     // A plan tells the same, and goes on.
     let plan = s.json("plan q.gguf --to gguf --json");
     assert!(plan["warnings"].to_string().contains("--allow-requantize"), "{plan}");

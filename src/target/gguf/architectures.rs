@@ -44,6 +44,8 @@ pub struct Architecture {
     pub layers: &'static str,
     /// Within a layer.
     pub layer_names: Names,
+    /// Within a layer, banks of experts that lie in one tensor: it is cut into equal parts, of the rows of each expert.
+    pub banks: &'static [(&'static str, &'static [&'static str])],
     /// What is done to the values of a tensor, by its name in the file without `blk.N.`.
     pub change: fn(&str, &Config) -> Result<Change>,
     /// Which rows of a tensor are taken, by its name in the file and its rows.
@@ -63,6 +65,7 @@ const DECODER: Architecture = Architecture {
     names: &[("embed_tokens", "token_embd"), ("norm", "output_norm"), ("lm_head", "output")],
     layers: "layers.",
     layer_names: &[],
+    banks: &[],
     change: |_, _| Ok(Change::None),
     rows: |_, rows, _| Ok(0..rows),
     keys: |_| Ok(()),
@@ -111,6 +114,8 @@ pub enum Placed {
     Dropped,
     /// Its name there, and which expert's it is.
     Named(String, Option<u32>),
+    /// The names of the banks that it holds.
+    Banks(Vec<String>),
 }
 
 impl Architecture {
@@ -127,6 +132,12 @@ impl Architecture {
         if self.dropped.iter().any(|pattern| is_like(pattern, own)) {
             return Ok(Placed::Dropped);
         }
+        if let Some((number, part)) = self.layer(own) {
+            let part = part.strip_suffix(".weight").unwrap_or(part);
+            if let Some((_, banks)) = self.banks.iter().find(|(from, _)| *from == part) {
+                return Ok(Placed::Banks(banks.iter().map(|to| format!("blk.{number}.{to}.weight")).collect()));
+            }
+        }
         // Norms of old checkpoints have the names of TensorFlow.
         let endings = [(".weight", ".weight"), (".bias", ".bias"), (".gamma", ".weight"), (".beta", ".bias")];
         let (layer, ending) =
@@ -136,12 +147,17 @@ impl Architecture {
         found.map(|(name, expert)| Placed::Named(format!("{name}{ending}"), expert)).ok_or_else(unknown)
     }
 
+    /// The number of a layer, and what the tensor is called within it.
+    fn layer<'n>(&self, name: &'n str) -> Option<(u32, &'n str)> {
+        let (number, part) = name.strip_prefix(self.layers)?.split_once('.')?;
+        Some((number.parse().ok()?, part))
+    }
+
     fn named(&self, layer: &str) -> Option<(String, Option<u32>)> {
         if let Some((_, to)) = self.names.iter().find(|(from, _)| *from == layer) {
             return Some(((*to).to_owned(), None));
         }
-        let (number, part) = layer.strip_prefix(self.layers)?.split_once('.')?;
-        let number: u32 = number.parse().ok()?;
+        let (number, part) = self.layer(layer)?;
         self.layer_names.iter().find_map(|(from, to)| {
             let expert = match from.split_once("{}") {
                 None if *from == part => None,

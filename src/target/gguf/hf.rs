@@ -84,6 +84,7 @@ fn items(model: &Model, architecture: &'static Architecture, config: &Config) ->
         let tensor = model.tensor(id);
         match architecture.place(&tensor.name).map_err(at)? {
             Placed::Dropped => {}
+            Placed::Banks(names) => items.extend(banks(model, id, names).map_err(at)?),
             Placed::Named(name, Some(expert)) => experts.entry(name).or_default().push((expert, id)),
             Placed::Named(name, None) => items.push(item(model, architecture, config, name, id).map_err(at)?),
         }
@@ -141,6 +142,32 @@ fn item(model: &Model, architecture: &Architecture, config: &Config, name: Strin
     }
     let from = natural(&name, &shape, [tensor.storage]);
     Ok(Item { name, shape, sources: vec![id], slices, change, from })
+}
+
+/// Equal parts of a tensor that holds the matrices of all experts.
+fn banks(model: &Model, id: TensorId, called: Vec<String>) -> Result<Vec<Item>> {
+    let tensor = floats(model, id)?;
+    let parts = called.len() as u64;
+    let [experts, rows, cols] = tensor.shape[..] else {
+        return Err(Error::failed(format!(
+            "`{}` has shape {:?}, expected experts, rows, columns",
+            names::clean(&tensor.name),
+            tensor.shape
+        )));
+    };
+    if !rows.is_multiple_of(parts) {
+        let name = names::clean(&tensor.name);
+        return Err(Error::failed(format!("`{name}` has {rows} rows, which are not {parts} parts")));
+    }
+    let shape = vec![experts, rows / parts, cols];
+    let width = rows / parts * cols;
+    let part = |(i, name): (u64, String)| {
+        let from = natural(&name, &shape, [tensor.storage]);
+        let slice = Slice { source: 0, rows: 0..experts, cols: Some(i * width..(i + 1) * width) };
+        let slices = if parts > 1 { vec![slice] } else { Vec::new() };
+        Item { name, shape: shape.clone(), sources: vec![id], slices, change: Change::None, from }
+    };
+    Ok((0..).zip(called).map(part).collect())
 }
 
 /// The matrices of all experts, one after another.

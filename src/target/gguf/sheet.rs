@@ -175,8 +175,9 @@ impl<'a> Sheet<'a> {
         );
         if let Some(imatrix) = &self.settings.importance {
             let own: HashSet<&str> = self.cells.iter().map(|c| c.called.as_str()).collect();
-            // Of a pruned model, layers that went are known too.
-            let known = |name: &str| own.contains(name) || self.model.find(name).is_some() || self.pruning.is_some();
+            // Layers that were pruned are of this model too.
+            let gone = |name: &str| self.pruning.as_ref().is_some_and(|p| p.rename(name).is_none());
+            let known = |name: &str| own.contains(name) || self.model.find(name).is_some() || gone(name);
             let strangers: Vec<String> = imatrix.entries.keys().filter(|n| !known(n)).cloned().collect();
             tell(
                 &strangers,
@@ -244,7 +245,8 @@ impl<'a> Sheet<'a> {
     /// Whether the bytes of all that a tensor is made of are those of its values in a type.
     fn lies_as(&self, cell: &Cell, storage: Storage) -> bool {
         let plain = |t: &Tensor| matches!(t.encoding, Encoding::Plain(_)) && t.storage == storage && !t.merged;
-        cell.change == Change::None && cell.tensors.iter().all(|id| plain(self.model.tensor(*id)))
+        let whole = cell.slices.iter().all(|s| s.cols.is_none());
+        whole && cell.change == Change::None && cell.tensors.iter().all(|id| plain(self.model.tensor(*id)))
     }
 
     /// What becomes of one tensor when each of some patches is laid over what was chosen for it. What does not go, and

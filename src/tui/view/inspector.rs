@@ -231,6 +231,8 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
             n => format!("with {n} others in {whole}"),
         };
         wrapped(&mut lines, &text, w, Style::new());
+    } else if row.name != tensor.name {
+        wrapped(&mut lines, &format!("called {} in the file", clean(&row.name)), w, Style::new());
     }
     lines.push(Line::Blank);
     lines.push(Line::Head("Loss", ""));

@@ -4,8 +4,14 @@ use super::{Architecture, DECODER, Names};
 use crate::core::Result;
 use crate::target::gguf::hf::keys::Keys;
 
-pub(super) static QWEN2MOE: Architecture =
-    Architecture { name: "qwen2moe", classes: &["Qwen2MoeForCausalLM"], layer_names: LAYER, keys, ..DECODER };
+pub(super) static QWEN2MOE: Architecture = Architecture {
+    name: "qwen2moe",
+    classes: &["Qwen2MoeForCausalLM"],
+    layer_names: LAYER,
+    banks: BANKS,
+    keys,
+    ..DECODER
+};
 
 const LAYER: Names = &[
     ("input_layernorm", "attn_norm"),
@@ -26,6 +32,10 @@ const LAYER: Names = &[
     ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
     ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
 ];
+
+/// As transformers 5 has experts in memory, and some files too.
+pub(super) const BANKS: &[(&str, &[&str])] =
+    &[("mlp.experts.gate_up_proj", &["ffn_gate_exps", "ffn_up_exps"]), ("mlp.experts.down_proj", &["ffn_down_exps"])];
 
 /// What Qwen's experts have besides.
 pub(super) fn keys(keys: &mut Keys) -> Result<()> {

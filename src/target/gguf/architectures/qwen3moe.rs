@@ -1,9 +1,15 @@
 //! Qwen 3 with experts.
-use super::qwen2moe::keys;
+use super::qwen2moe::{BANKS, keys};
 use super::{Architecture, DECODER, Names};
 
-pub(super) static QWEN3MOE: Architecture =
-    Architecture { name: "qwen3moe", classes: &["Qwen3MoeForCausalLM"], layer_names: LAYER, keys, ..DECODER };
+pub(super) static QWEN3MOE: Architecture = Architecture {
+    name: "qwen3moe",
+    classes: &["Qwen3MoeForCausalLM"],
+    layer_names: LAYER,
+    banks: BANKS,
+    keys,
+    ..DECODER
+};
 
 const LAYER: Names = &[
     ("input_layernorm", "attn_norm"),

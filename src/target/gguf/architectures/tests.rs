@@ -11,6 +11,7 @@ fn placed(class: &str, name: &str) -> String {
     match architecture.place(name) {
         Err(e) => e.to_string(),
         Ok(Placed::Dropped) => "dropped".into(),
+        Ok(Placed::Banks(names)) => names.join(" and "),
         Ok(Placed::Named(name, expert)) => {
             let own = name.strip_prefix("blk.").and_then(|n| n.split_once('.')).map_or(name.as_str(), |(_, own)| own);
             let change = match (architecture.change)(own, &config).expect("a change") {
@@ -76,6 +77,8 @@ fn tensors_have_their_names_and_changes() {
             ("model.layers.1.mlp.experts.2.gate_proj.weight", "blk.1.ffn_gate_exps.weight expert 2"),
             ("model.layers.1.mlp.shared_expert.down_proj.weight", "blk.1.ffn_down_shexp.weight"),
             ("model.layers.1.mlp.shared_expert_gate.weight", "blk.1.ffn_gate_inp_shexp.weight"),
+            ("model.layers.1.mlp.experts.gate_up_proj", "blk.1.ffn_gate_exps.weight and blk.1.ffn_up_exps.weight"),
+            ("model.layers.1.mlp.experts.down_proj", "blk.1.ffn_down_exps.weight"),
         ],
     );
     check(

@@ -11,6 +11,27 @@ const INNER: [&str; 4] = ["text_config", "llm_config", "lm_config", "language_co
 /// What other keys of GGUF say: the architecture, and the tokens that the vocabulary names.
 const ELSEWHERE: [&str; 5] = ["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "_name_or_path"];
 
+/// What is made of the tables that say how positions turn.
+const ROPE: [&str; 17] = [
+    "rope_type",
+    "type",
+    "rope_theta",
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "original_max_position_embeddings",
+    "partial_rotary_factor",
+    "beta_fast",
+    "beta_slow",
+    "extrapolation_factor",
+    "attention_factor",
+    "attn_factor",
+    "long_factor",
+    "short_factor",
+    "full_attention",
+    "sliding_attention",
+];
+
 /// config.json, with that of the language model laid over it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -89,7 +110,9 @@ impl Config {
     /// What is there and was not asked for: it has no place in the keys that were made.
     pub fn rest(&self) -> Map<String, Value> {
         let asked = self.asked.borrow();
-        self.map.iter().filter(|(k, _)| !asked.contains(*k)).map(|(k, v)| (k.clone(), v.clone())).collect()
+        let whole = |value: &Value| value.as_object().is_none_or(|o| o.keys().all(|k| ROPE.contains(&k.as_str())));
+        let placed = |key: &str, value: &Value| asked.contains(key) && whole(value);
+        self.map.iter().filter(|(k, v)| !placed(k, v)).map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 
     /// The whole of it.
@@ -126,6 +149,18 @@ mod tests {
         assert_eq!(config.number(&["rms_norm_eps"]).expect("a number"), Some(1e-6));
         assert_eq!(config.count(&["head_dim"]).expect("none"), None);
         assert_eq!(Value::Object(config.rest()), json!({"num_layers": null, "use_cache": true}));
+    }
+
+    #[test]
+    fn a_table_is_kept_whole_if_some_of_it_has_no_place() {
+        fn check(rope: Value, kept: bool) {
+            let config = Config::new("m", &json!({"rope_scaling": rope}));
+            config.get(&["rope_scaling"]);
+            assert_eq!(config.rest().contains_key("rope_scaling"), kept, "{rope}");
+        }
+        check(json!({"rope_type": "yarn", "factor": 4.0}), false);
+        check(json!({"rope_type": "yarn", "factor": 4.0, "truncate": false}), true);
+        check(json!(null), true);
     }
 
     #[test]

@@ -286,6 +286,24 @@ fn experts_are_stacked_and_norms_are_wide() {
 }
 
 #[test]
+fn banks_in_one_tensor_are_taken_apart() {
+    let experts = json!({"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32});
+    let tensors: [(&str, &[u64]); 2] = [
+        ("model.layers.0.mlp.experts.gate_up_proj", &[4, 64, 16]),
+        ("model.layers.0.mlp.experts.down_proj", &[4, 16, 32]),
+    ];
+    let mapped = map(&model(config("Qwen3MoeForCausalLM", experts), &tensors)).expect("mapped");
+    let expected = [
+        "blk.0.ffn_down_exps.weight [4, 16, 32] BF16 of 1",
+        "blk.0.ffn_gate_exps.weight [4, 32, 16] BF16 of 1",
+        "blk.0.ffn_up_exps.weight [4, 32, 16] BF16 of 1",
+    ];
+    assert_eq!(shown(&mapped.items), expected);
+    let up = mapped.items.iter().find(|i| i.name.contains("ffn_up")).expect("a bank");
+    assert_eq!(up.slices, [Slice { source: 0, rows: 0..4, cols: Some(512..1024) }]);
+}
+
+#[test]
 fn rows_are_cut_matrices_turned_and_factors_made() {
     let roberta = json!({"architectures": ["RobertaModel"], "num_hidden_layers": 1, "max_position_embeddings": 10,
         "hidden_size": 4, "intermediate_size": 8, "num_attention_heads": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1});
