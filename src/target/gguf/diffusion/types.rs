@@ -106,7 +106,8 @@ pub fn choose(
         let wanted = match (named(&tensor.name), special) {
             (Some(Named { ty, by }), _) => Choice { ty, kind: Kind::Named, why: by },
             (None, Some(ty)) => {
-                Choice { ty, kind: Kind::Mixture, why: format!("{} of {mixture}: needs other bits", part.word()) }
+                let what = if matches!(ty, Q4_1 | Q5_1) { "a minimum" } else { "more bits" };
+                Choice { ty, kind: Kind::Mixture, why: format!("{} of {mixture}: {what}", part.word()) }
             }
             (None, None) => Choice { ty: default, kind: Kind::Default, why: format!("the type of {mixture}") },
         };
