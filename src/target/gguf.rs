@@ -125,9 +125,12 @@ impl Target for Gguf {
         let tensors: Vec<(&str, &[u64])> =
             model.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
         let own = model.metadata().get("general.architecture").copied().unwrap_or_default();
-        let is_diffusion = diffusion::architectures::named(own).is_some() || names::recognise(&tensors).is_some();
-        match &model.architecture {
-            _ if is_diffusion => "ComfyUI with ComfyUI-GGUF".into(),
+        if diffusion::architectures::named(own).is_some() || names::recognise(&tensors).is_some() {
+            return "ComfyUI with ComfyUI-GGUF".into();
+        }
+        let named = model.architecture.as_deref();
+        let ours = named.filter(|_| model.format != "gguf").and_then(|class| architectures::of(class).ok());
+        match ours.map(|a| a.name).or(named) {
             Some(arch) => format!("llama.cpp, as far as it knows {arch}"),
             None => "llama.cpp".into(),
         }

@@ -41,7 +41,10 @@ def run(job: dict) -> None:
     model_class = get_model_class(get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT))
     TextModel.get_vocab_base_pre = lambda self, tokenizer: job["pre"]
     if job["bpe"]:
-        model_class.set_vocab = lambda self: self._set_vocab_gpt2()
+        model_class._set_vocab_sentencepiece = lambda self: self._set_vocab_gpt2()
+        # Phi 3 reads the file by itself.
+        if "Phi3" in model_class.__name__:
+            model_class.set_vocab = lambda self: self._set_vocab_gpt2()
     with torch.inference_mode():
         model_class(folder, TYPES[job["type"]], Path(job["out"])).write()
 

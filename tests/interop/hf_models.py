@@ -77,7 +77,7 @@ LONG = dict(
     rope_theta=10000.0,
     long_factor=[1.0 + i / 4 for i in range(8)],
     short_factor=[1.0 + i / 8 for i in range(8)],
-    original_max_position_embeddings=64,
+    original_max_position_embeddings=256,
 )
 ROPE = dict(rope_type="default", rope_theta=10000.0)
 MOE = dict(num_experts=EXPERTS, num_experts_per_tok=2, moe_intermediate_size=32)
@@ -106,14 +106,22 @@ MODELS: dict[str, tuple] = {
         "bfloat16",
     ),
     "qwen3": (t.Qwen3ForCausalLM, t.Qwen3Config, decoder(head_dim=32, tie_word_embeddings=True), "bfloat16"),
-    "qwen3moe": (t.Qwen3MoeForCausalLM, t.Qwen3MoeConfig, decoder(head_dim=32, **MOE), "bfloat16"),
+    "qwen3moe": (
+        t.Qwen3MoeForCausalLM,
+        t.Qwen3MoeConfig,
+        # llama.cpp has no other.
+        decoder(head_dim=32, norm_topk_prob=True, **MOE),
+        "bfloat16",
+    ),
     "gemma": (t.GemmaForCausalLM, t.GemmaConfig, decoder(head_dim=32), "bfloat16"),
-    "gemma2": (t.Gemma2ForCausalLM, t.Gemma2Config, decoder(head_dim=32, sliding_window=32), "float16"),
-    "gemma3": (t.Gemma3ForCausalLM, t.Gemma3TextConfig, decoder(head_dim=32, sliding_window=32), "bfloat16"),
+    "gemma2": (t.Gemma2ForCausalLM, t.Gemma2Config, decoder(head_dim=32, query_pre_attn_scalar=32, sliding_window=32), "float16"),
+    "gemma3": (t.Gemma3ForCausalLM, t.Gemma3TextConfig, decoder(head_dim=32, query_pre_attn_scalar=32, sliding_window=32), "bfloat16"),
     "phi3": (
         t.Phi3ForCausalLM,
         t.Phi3Config,
-        decoder(pad_token_id=0, rope_parameters=LONG, original_max_position_embeddings=64),
+        # llama.cpp takes the long factors where its context is longer than the original one, however short the text.
+        decoder(pad_token_id=0, rope_parameters=LONG, original_max_position_embeddings=256)
+        | dict(max_position_embeddings=512),
         "bfloat16",
     ),
     "olmo2": (t.Olmo2ForCausalLM, t.Olmo2Config, decoder(), "float32"),
@@ -144,7 +152,8 @@ def build(name: str, parent: Path) -> Path:
     if name == "nomic-bert":
         return nomic(parent)
     kind, config, options, dtype = MODELS[name]
-    folder = parent / f"Tiny-{name}"
+    # A model that is called Phi 3 must have Phi's own tokens in llama.cpp.
+    folder = parent / ("Tiny-long" if name == "phi3" else f"Tiny-{name}")
     folder.mkdir(parents=True)
     tokens = (wordpiece if name == "bert" else bpe)(folder)
     torch.manual_seed(5)

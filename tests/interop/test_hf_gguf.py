@@ -15,6 +15,7 @@ import transformers
 import xllamacpp
 
 import hf_models
+from test_minilm import SENTENCES
 from support import ROOT, mixdown, mixdown_json, refused
 
 # The converter, in the source distribution of the package that carries llama.cpp; the whole of it is never built.
@@ -53,8 +54,9 @@ def models(tmp_path_factory) -> dict[str, Path]:
     return {name: hf_models.build(name, folder) for name in hf_models.NAMES}
 
 
-def pre(name: str) -> str:
-    return "jina-v2-en" if "bert" in name else "gpt-2"
+def pre(name: str) -> list[str]:
+    """Vocabularies of words need no pre-tokenizer."""
+    return [] if "bert" in name else ["--pre", "gpt-2"]
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +67,7 @@ def reference(models, converter, tmp_path_factory, request) -> dict[tuple[str, s
     wanted = [(n, t) for n in models for t in TYPES if t == "f16" or every or n in SHARE]
     made = {(n, t): folder / f"{n}-{t}.gguf" for n, t in wanted}
     jobs = [
-        {"folder": str(models[n]), "out": str(out), "type": t, "pre": pre(n), "bpe": "bert" not in n}
+        {"folder": str(models[n]), "out": str(out), "type": t, "pre": pre(n)[-1] if pre(n) else "default", "bpe": "bert" not in n}
         for (n, t), out in made.items()
     ]
     (folder / "jobs.json").write_text(json.dumps(jobs))
@@ -83,7 +85,7 @@ def ours(models, tmp_path_factory):
         key = (name, dtype, *map(str, flags))
         if key not in done:
             out = folder / f"{len(done)}-{name}-{dtype}.gguf"
-            mixdown("convert", models[name], "--dtype", dtype, "--pre", pre(name), *flags, "-o", out)
+            mixdown("convert", models[name], "--dtype", dtype, *pre(name), *flags, "-o", out)
             done[key] = out
         return done[key]
 
@@ -131,20 +133,25 @@ def server(path: Path, **more) -> xllamacpp.Server:
     return xllamacpp.Server(params)
 
 
-def log_probabilities(path: Path) -> np.ndarray:
-    """Of every token to come after TOKENS, as llama.cpp computes them."""
-    asked = {"prompt": TOKENS, "n_predict": 1, "temperature": 0, "logprobs": 1000}
-    answer = server(path).handle_completions(asked)
-    found = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-    return np.array([t["logprob"] for t in sorted(found, key=lambda t: t["id"])])
+def log_probabilities(path: Path, tokens: list[int] = TOKENS) -> tuple[list[int], np.ndarray]:
+    """A prompt, and the log-probability of every token after it as llama.cpp computes it."""
+    running = server(path)
+    for shift in range(len(tokens)):
+        prompt = tokens[shift:] + tokens[:shift]
+        asked = {"prompt": prompt, "n_predict": 1, "temperature": 0, "logprobs": 1000}
+        # Nothing where the likeliest is an end, or half a character.
+        if answer := running.handle_completions(asked)["choices"][0]["logprobs"]:
+            found = answer["content"][0]["top_logprobs"]
+            return prompt, np.array([t["logprob"] for t in sorted(found, key=lambda t: t["id"])])
+    raise AssertionError("no prompt is answered by a whole character")
 
 
 @pytest.mark.parametrize("name", [n for n in hf_models.NAMES if "bert" not in n])
 def test_llama_cpp_computes_what_transformers_does(name, models, ours, note):
+    prompt, found = log_probabilities(ours(name, "f32"))
     model = transformers.AutoModelForCausalLM.from_pretrained(models[name], dtype=torch.float32).eval()
     with torch.no_grad():
-        expected = model(torch.tensor([TOKENS])).logits[0, -1].log_softmax(-1).numpy()
-    found = log_probabilities(ours(name, "f32"))
+        expected = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1).numpy()
     assert found.shape == expected.shape
     # Far apart, or equal would mean nothing.
     assert np.ptp(expected) > 2
@@ -154,16 +161,39 @@ def test_llama_cpp_computes_what_transformers_does(name, models, ours, note):
     assert difference < 2e-3, name
 
 
-def test_llama_cpp_embeds_what_transformers_does(models, ours):
-    text = "the lazy dog had a model"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(models["bert"])
-    model = transformers.AutoModel.from_pretrained(models["bert"], dtype=torch.float32).eval()
+def test_the_demo_computes_what_transformers_does(tmp_path):
+    mixdown("convert", "--demo", "--dtype", "f32", "-o", tmp_path / "demo.gguf")
+    prompt, found = log_probabilities(tmp_path / "demo.gguf", list(b"Once there was a lit"))
+    folder = ROOT / "assets" / "demo" / "model"
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
-        expected = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).numpy()
-    found = server(ours("bert", "f32"), embedding=True).handle_embeddings({"input": text})
-    found = np.array(found["data"][0]["embedding"])
-    cosine = found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)
-    assert cosine > 0.9999
+        expected = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1).numpy()
+    assert np.abs(found - expected).max() / np.ptp(expected) < 2e-3
+
+
+def cosines(path: Path, folder: Path, texts: list[str]) -> list[float]:
+    """How near llama.cpp's embeddings of texts are to transformers'."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    running, all = server(path, embedding=True), []
+    for text in texts:
+        with torch.no_grad():
+            expected = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).numpy()
+        found = np.array(running.handle_embeddings({"input": text})["data"][0]["embedding"])
+        all.append(found @ expected / np.linalg.norm(found) / np.linalg.norm(expected))
+    return all
+
+
+def test_llama_cpp_embeds_what_transformers_does(models, ours):
+    assert min(cosines(ours("bert", "f32"), models["bert"], ["the lazy dog had a model", "weights"])) > 0.9999
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("F16", 0.9999), ("Q8_0", 0.999), ("Q4_K_M", 0.97)])
+def test_a_trained_encoder_embeds_alike(dtype, least, minilm, tmp_path, note):
+    mixdown("convert", minilm, "--dtype", dtype, "-o", tmp_path / "minilm.gguf")
+    least_found = min(cosines(tmp_path / "minilm.gguf", minilm, SENTENCES))
+    note(f"least cosine of MiniLM's embeddings as {dtype}", least_found)
+    assert least_found > least
 
 
 @pytest.mark.parametrize("name", ["llama", "mixtral", "gpt2"])
@@ -237,11 +267,19 @@ def edit(**more):
     return change
 
 
+def split_by_vowels(folder: Path) -> None:
+    file = folder / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    split = {"type": "Split", "pattern": {"Regex": "[aeiou]+"}, "behavior": "Isolated", "invert": False}
+    tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, tokenizer["pre_tokenizer"]]}
+    file.write_text(json.dumps(tokenizer))
+
+
 @pytest.mark.parametrize(
     ("change", "flags", "expected"),
     [
         (lambda f: [p.unlink() for p in f.glob("token*")], [], "there is no tokenizer beside the weights"),
-        (lambda f: None, [], "--pre"),
+        (split_by_vowels, [], "--pre"),
         (lambda f: None, ["--pre", "no-such"], "no-such"),
         (edit(num_attention_heads="none"), ["--pre", "gpt-2"], "config.json has no `num_attention_heads`"),
         (edit(architectures=["NoModel"]), ["--pre", "gpt-2"], "NoModel: no GGUF is made of this architecture"),

@@ -5,6 +5,7 @@ mod convert;
 mod dynamic;
 mod faults;
 mod gguf;
+mod gguf_hf;
 mod gguf_write;
 mod keys;
 mod metadata;

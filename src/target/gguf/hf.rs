@@ -9,6 +9,8 @@ pub mod training;
 
 use std::collections::{BTreeMap, HashSet};
 
+use serde_json::Value as Json;
+
 use super::architectures::{self, Architecture, Placed};
 use crate::core::model::Tensor;
 use crate::core::plan::{Change, Slice};
@@ -71,10 +73,11 @@ pub fn map(model: &Model) -> Result<Mapped> {
 }
 
 /// The class of a config, that of the language model where there are several.
-fn class_of(config: &serde_json::Value) -> Option<&str> {
-    let first = |c: &'_ serde_json::Value| -> Option<usize> { c.get("architectures")?.get(0)?.as_str().map(|_| 0) };
-    let inner = config.get("text_config").filter(|c| first(c).is_some()).unwrap_or(config);
-    inner.get("architectures")?.get(0)?.as_str()
+fn class_of(config: &Json) -> Option<&str> {
+    fn own(config: &Json) -> Option<&str> {
+        config.get("architectures")?.get(0)?.as_str()
+    }
+    config.get("text_config").and_then(own).or_else(|| own(config))
 }
 
 fn items(model: &Model, architecture: &'static Architecture, config: &Config) -> Result<Vec<Item>> {
@@ -240,7 +243,6 @@ fn natural(name: &str, shape: &[u64], storages: impl IntoIterator<Item = Storage
     }
 }
 
-/// Tensors that are dropped have none; of what is the rest the numbers as the choice of types wants them.
 impl Mapped {
     /// A key's value as an integer.
     pub fn number(&self, key: &str) -> Option<u64> {

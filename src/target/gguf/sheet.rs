@@ -238,8 +238,22 @@ impl<'a> Sheet<'a> {
             parts: vec![part],
             slices: cell.slices.clone(),
             bias: Vec::new(),
-            bytes_before: cell.tensors.iter().map(|id| self.model.tensor(*id).bytes).sum(),
+            bytes_before: self.bytes_of(cell),
         })
+    }
+
+    /// Bytes of what a tensor is made of, as they are stored.
+    fn bytes_of(&self, cell: &Cell) -> u64 {
+        if cell.slices.is_empty() {
+            return cell.tensors.iter().map(|id| self.model.tensor(*id).bytes).sum();
+        }
+        let share = |slice: &Slice| {
+            let tensor = self.model.tensor(*cell.tensors.get(slice.source)?);
+            let cols = slice.cols.as_ref().map_or(tensor.cols(), |c| c.end - c.start);
+            let taken = u128::from(slice.rows.end - slice.rows.start) * u128::from(cols);
+            Some((u128::from(tensor.bytes) * taken / u128::from(tensor.elements().max(1))) as u64)
+        };
+        cell.slices.iter().filter_map(share).sum()
     }
 
     /// Whether the bytes of all that a tensor is made of are those of its values in a type.

@@ -93,7 +93,7 @@ fn entries(lines: &[&str]) -> BTreeMap<String, Said> {
 fn items(lines: &[&str]) -> Option<Said> {
     let first = lines.iter().find(|l| !l.trim().is_empty())?;
     let depth = indent(first);
-    let own = lines.iter().filter(|l| indent(l) == depth);
+    let own = lines.iter().filter(|l| indent(l) == depth && !l.trim().is_empty());
     let texts: Vec<&str> = own.map(|l| l.trim().strip_prefix('-').map(str::trim)).collect::<Option<_>>()?;
     let is_table = |t: &str| !t.starts_with(['"', '\'']) && (t.contains(": ") || t.ends_with(':'));
     Some(Said::List(texts.into_iter().filter(|t| !t.is_empty() && !is_table(t)).map(scalar).collect()))

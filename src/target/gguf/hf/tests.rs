@@ -1,4 +1,4 @@
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::*;
 use crate::core::model::testing::model_of;
@@ -396,7 +396,7 @@ fn what_is_no_such_model_is_refused() {
         &[("model.layers.0.self_attn.q_proj.weight", &[60, 64])],
         "which is not 4 heads of two halves",
     );
-    check("GPT2LMHeadModel", json!({}), &[("h.0.mlp.c_fc.weight", &[4])], "expected a matrix");
+    check("GPT2LMHeadModel", json!({"n_positions": 8}), &[("h.0.mlp.c_fc.weight", &[4])], "expected a matrix");
     check(
         "LlamaForCausalLM",
         json!({}),

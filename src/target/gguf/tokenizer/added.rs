@@ -27,6 +27,8 @@ pub(super) struct Vocab {
     pub base: usize,
     /// The special tokens that have a name, and the additional ones.
     pub named: Vec<String>,
+    /// Behind the last added token.
+    pub end: usize,
 }
 
 impl Vocab {
@@ -58,62 +60,56 @@ impl Vocab {
             }
             _ => return Err(Error::failed("tokenizer.json: its model has no `vocab`")),
         }
-        vocab.add_listed(folder, tokenizer)?;
-        vocab.add_configured(folder)?;
+        let ids: HashMap<String, usize> = vocab.tokens.iter().map(|(id, text)| (text.clone(), *id)).collect();
+        vocab.add_listed(folder, tokenizer, &ids)?;
+        vocab.add_configured(folder, &ids)?;
         Ok(vocab)
     }
 
-    /// `added_tokens`, which say their ids.
-    fn add_listed(&mut self, folder: &Folder, tokenizer: &Value) -> Result<()> {
+    /// `added_tokens`. What they say of their ids does not count where the tokenizer counts otherwise.
+    fn add_listed(&mut self, folder: &Folder, tokenizer: &Value, ids: &HashMap<String, usize>) -> Result<()> {
         for entry in tokenizer.get("added_tokens").and_then(Value::as_array).into_iter().flatten() {
             let Some(text) = entry.get("content").and_then(Value::as_str) else { continue };
-            let id = bounded(entry.get("id").unwrap_or(&Value::Null), "tokenizer.json: an id of `added_tokens`")?;
-            self.place(folder, text, id);
-            self.added.insert(
-                text.into(),
-                Added { id, special: flag(entry, "special"), normalized: flag(entry, "normalized") },
-            );
+            let said = bounded(entry.get("id").unwrap_or(&Value::Null), "tokenizer.json: an id of `added_tokens`")?;
+            let id = self.add(text, ids, flag(entry, "special"), flag(entry, "normalized"));
+            if id != said {
+                folder.warn(format!("tokenizer.json: added token {text:?} says id {said}, and has {id}"));
+            }
         }
         Ok(())
     }
 
     /// `added_tokens_decoder`, whose flags count more, and the named tokens, which are special whatever they say.
-    fn add_configured(&mut self, folder: &Folder) -> Result<()> {
-        let ids: HashMap<String, usize> = self.tokens.iter().map(|(id, text)| (text.clone(), *id)).collect();
+    fn add_configured(&mut self, folder: &Folder, ids: &HashMap<String, usize>) -> Result<()> {
         let mut listed = Vec::new();
         for (id, entry) in folder.setting("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten() {
             let Some(text) = entry.get("content").and_then(Value::as_str) else { continue };
             listed.push((id_of(id)?, text, flag(entry, "special"), flag(entry, "normalized")));
         }
         listed.sort_unstable_by_key(|l| l.0);
-        for (id, text, special, normalized) in listed {
-            let known = self.added.get(text).map(|a| a.id).or_else(|| ids.get(text).copied());
-            let id = known.unwrap_or_else(|| if self.tokens.contains_key(&id) { self.next() } else { id });
-            self.place(folder, text, id);
-            self.added.insert(text.into(), Added { id, special, normalized });
+        for (_, text, special, normalized) in listed {
+            self.add(text, ids, special, normalized);
         }
         for text in self.named.clone() {
-            let old = self.added.get(&text).cloned();
-            let known = old.as_ref().map(|a| a.id).or_else(|| ids.get(&text).copied());
-            let id = known.unwrap_or_else(|| self.next());
-            self.place(folder, &text, id);
-            let normalized = old.is_some_and(|a| a.normalized);
-            self.added.insert(text, Added { id, special: true, normalized });
+            let normalized = self.added.get(&text).is_some_and(|a| a.normalized);
+            self.add(&text, ids, true, normalized);
         }
         Ok(())
     }
 
-    fn place(&mut self, folder: &Folder, text: &str, id: usize) {
-        if let Some(other) = self.tokens.insert(id, text.into())
-            && other != text
-        {
-            folder.warn(format!("token {id} is {text:?} as an added token and {other:?} in the vocabulary"));
-        }
+    /// Adds a token: at its id in the vocabulary, or behind all others.
+    fn add(&mut self, text: &str, ids: &HashMap<String, usize>, special: bool, normalized: bool) -> usize {
+        let known = self.added.get(text).map(|a| a.id).or_else(|| ids.get(text).copied());
+        let id = known.unwrap_or_else(|| self.next());
+        self.end = self.end.max(id + 1);
+        self.tokens.insert(id, text.into());
+        self.added.insert(text.into(), Added { id, special, normalized });
+        id
     }
 
     /// Where a token goes that has no id.
     fn next(&self) -> usize {
-        self.added.values().map(|a| a.id + 1).max().unwrap_or(0).max(self.base)
+        self.end.max(self.base)
     }
 
     /// The largest id.

@@ -42,19 +42,12 @@ fn by_architecture(folder: &Folder, pairs: &mut Pairs) -> Result<usize> {
     match folder.request.architecture {
         "llama" | "mistral3" | "mistral4" => like_llama(folder, pairs),
         "qwen2" | "qwen3" => sentence_piece_or_bpe(folder, pairs).map(|(n, _)| n),
-        "gemma" => {
-            let tokens = sentence_piece(folder, false, pairs)?;
-            infill(folder, 107, &["prefix", "suffix", "middle", "fsep", "eot"])?.without_template().put(pairs);
-            pairs.put("tokenizer.ggml.add_space_prefix", false);
-            Ok(tokens)
-        }
-        "gemma2" => {
-            let tokens = sentence_piece(folder, false, pairs)?;
-            pairs.put("tokenizer.ggml.add_space_prefix", false);
-            Ok(tokens)
-        }
-        "gemma3" | "gemma-embedding" => {
+        // Without their model file these are BPE whose blanks are U+2581, and no blank comes first.
+        "gemma" | "gemma2" | "gemma3" | "gemma-embedding" => {
             let (tokens, pieces) = sentence_piece_or_bpe(folder, pairs)?;
+            if folder.request.architecture == "gemma" {
+                infill(folder, 107, &["prefix", "suffix", "middle", "fsep", "eot"])?.without_template().put(pairs);
+            }
             if pieces {
                 pairs.put("tokenizer.ggml.add_space_prefix", false);
             }
@@ -155,7 +148,8 @@ fn like_bert(folder: &Folder, pairs: &mut Pairs) -> Result<usize> {
     }
     match (&folder.tokenizer, kind(folder)) {
         (Some(tokenizer), Some("Unigram")) => unigram::put_json(folder, tokenizer, true, pairs),
-        (Some(_), Some("BPE")) => {
+        (Some(_), Some("WordPiece")) => wordpiece::put(folder, pairs),
+        (tokenizer, _) if tokenizer.is_some() || folder.read("vocab.txt")?.is_none() => {
             let tokens = bpe::put(folder, pairs)?;
             wordpiece::put_types(folder, pairs);
             Ok(tokens)

@@ -77,8 +77,15 @@ impl<'f> Special<'f> {
         if merges && special.merges.is_none() {
             special.merges = folder.text("merges.txt")?.and_then(|text| text_merges(folder, &text));
         }
+        let listed = folder.tokenizer.as_ref().and_then(|t| t.get("model")?.get("merges")?.as_array());
+        if merges && special.merges.is_none() && listed.is_some_and(Vec::is_empty) {
+            // Of bytes that are never merged: llama.cpp wants the key all the same.
+            special.merges = Some(gguf::Value::strings::<&str>([]));
+        }
         if merges && special.merges.is_none() {
-            folder.warn("the tokenizer has no merges: what is written may not be of use");
+            // llama.cpp loads no BPE without the key; an empty list is a tokenizer of single bytes.
+            folder.warn("the tokenizer has no merges: every byte is a token of its own");
+            special.merges = Some(gguf::Value::strings([""; 0]));
         }
         Ok(special)
     }

@@ -1,0 +1,68 @@
+//! Hugging Face models as GGUF: both names of a tensor, bytes that were planned, and what is missing. That the tensors and
+//! keys are those of llama.cpp's converter is held by `tests/interop`.
+use serde_json::Value;
+
+use crate::support::{Sandbox, f32s, safetensors, values};
+
+#[test]
+fn the_demo_becomes_gguf_in_one_pass() {
+    let s = Sandbox::new();
+    let plan = s.json("plan --demo -o x.gguf --json");
+    let row = |name: &str| -> Value {
+        let rows = plan["tensors"].as_array().expect("rows");
+        rows.iter().find(|r| r["name"] == name).unwrap_or_else(|| panic!("no {name}")).clone()
+    };
+    let query = row("blk.0.attn_q.weight");
+    assert_eq!(query["sources"], serde_json::json!(["model.layers.0.self_attn.q_proj.weight"]));
+    assert_eq!((&query["from"], &query["to"]), (&"BF16".into(), &"Q4_K".into()));
+    let norm = row("blk.0.attn_norm.weight");
+    assert_eq!((&norm["to"], &norm["excluded"]), (&"F32".into(), &true.into()));
+    s.run("convert --demo -o x.gguf --quiet");
+    let bytes = std::fs::metadata(s.path("x.gguf")).expect("a file").len();
+    assert_eq!(plan["totals"]["file_bytes"], bytes);
+    let inside = s.json("inspect x.gguf --json");
+    assert_eq!(inside["metadata"]["llama.block_count"], "4");
+    // The same in two steps: what is quantized are the source's own values.
+    s.run("convert --demo --to gguf --dtype f32 -o f32.gguf --quiet");
+    s.run("convert f32.gguf -o y.gguf --quiet");
+    let diff = s.json("diff x.gguf y.gguf --values --json");
+    assert_eq!(diff["tensors"]["changed"], serde_json::json!([]), "{diff}");
+}
+
+#[test]
+fn names_of_either_side_are_rules() {
+    let s = Sandbox::new();
+    let plan = s.json(
+        "plan --demo --to gguf --dtype Q8_0 --json --tensor-type layers.1.self_attn=Q5_0 --tensor-type blk.2.ffn_up=Q4_0 --exclude lm_head",
+    );
+    let to = |name: &str| {
+        let rows = plan["tensors"].as_array().expect("rows");
+        rows.iter().find(|r| r["name"] == name).map(|r| r["to"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(to("blk.1.attn_k.weight").as_deref(), Some("Q5_0"));
+    assert_eq!(to("blk.2.ffn_up.weight").as_deref(), Some("Q4_0"));
+    assert_eq!(to("blk.2.ffn_down.weight").as_deref(), Some("Q8_0"));
+    assert_eq!(to("output.weight").as_deref(), Some("BF16"));
+    assert_eq!(plan["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let s = Sandbox::new();
+    let weights = safetensors(&[f32s("model.norm.weight", &[64], &values(1, 64))]);
+    s.write("bare/model.safetensors", &weights);
+    s.run("convert bare -o x.gguf").fails(1, &["has no config.json", "give the model's folder"]);
+    let check = |config: &str, parts: &[&str]| {
+        s.write("m/model.safetensors", &weights);
+        s.write("m/config.json", config);
+        s.run("convert m -o x.gguf").fails(1, parts);
+        assert!(!s.path("x.gguf").exists());
+    };
+    check(r#"{"architectures": ["MambaForCausalLM"]}"#, &["MambaForCausalLM", "LlamaForCausalLM, LLaMAForCausalLM"]);
+    check(r#"{"architectures": ["LlamaForCausalLM"]}"#, &["config.json has no `n_layers` or `num_hidden_layers`"]);
+    let llama = r#"{"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 1, "max_position_embeddings": 8,
+        "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "rms_norm_eps": 1e-5, "vocab_size": 8}"#;
+    check(llama, &["there is no tokenizer beside the weights", "tokenizer.json"]);
+    s.run("convert m -o x.gguf --pre no-such").fails(2, &["--pre no-such", "llama-bpe"]);
+    s.run("convert m -o x --to sdnq --pre gpt-2").fails(2, &["--pre", "gguf"]);
+}
