@@ -75,6 +75,8 @@ pub enum Knob {
     ConvRot,
     /// How the output's names begin, and what its header says of layers.
     KeyNames,
+    /// The source's names, where consumers have others.
+    KeepNames,
     /// Names as diffusers has them.
     DiffusersNames,
     /// Nunchaku's options.

@@ -234,7 +234,7 @@ pub struct SettingsArgs {
     /// What tensors' names begin with, as model.diffusion_model. [default: as in the source]
     #[arg(long, value_name = "P", help_heading = "ComfyUI")]
     pub key_prefix: Option<String>,
-    /// Keep the source's names, though ComfyUI calls tensors otherwise
+    /// Keep the source's names, though ComfyUI calls tensors otherwise; of GGUF too
     #[arg(long, conflicts_with = "diffusers_names", help_heading = "ComfyUI")]
     pub keep_names: bool,
     /// Write a folder for diffusers' own loader, of any model: no layer is fused, and single layers may stay floats

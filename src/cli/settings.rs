@@ -54,11 +54,7 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
         require(s.target, Knob::ScaleSearch, "--scale-search")?;
         s.defaults.scale_search = args.scale_search;
     }
-    let names = [
-        ("--quant-metadata", args.quant_metadata),
-        ("--key-prefix", args.key_prefix.is_some()),
-        ("--keep-names", args.keep_names),
-    ];
+    let names = [("--quant-metadata", args.quant_metadata), ("--key-prefix", args.key_prefix.is_some())];
     if let Some((flag, _)) = names.iter().find(|(_, given)| *given) {
         require(s.target, Knob::KeyNames, flag)?;
     }
@@ -68,6 +64,7 @@ pub fn profile(args: &SettingsArgs, opened: &Opened, output: Option<&Path>) -> R
         require(s.target, Knob::DiffusersNames, "--diffusers-names")?;
         s.names = Some(Names::Diffusers);
     } else if args.keep_names {
+        require(s.target, Knob::KeepNames, "--keep-names")?;
         s.names = Some(Names::Source);
     }
     let switch = |yes, no, knob, flags: [&str; 2]| -> Result<Option<bool>> {

@@ -66,7 +66,7 @@ fn flags(s: &Settings) -> Result<Vec<String>, NeedsProfile> {
         (s.quant_conv, "--quant-conv"),
         (s.quant_embedding, "--quant-embedding"),
         (s.comfy.header && s.target == Family::Comfy, "--quant-metadata"),
-        (s.names == Some(Names::Source) && s.target == Family::Comfy, "--keep-names"),
+        (s.names == Some(Names::Source) && matches!(s.target, Family::Comfy | Family::Gguf), "--keep-names"),
         (s.names == Some(Names::Diffusers) && s.target != Family::Gguf, "--diffusers-names"),
     ] {
         if on {

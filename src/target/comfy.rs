@@ -67,6 +67,7 @@ impl Target for Comfy {
             | Knob::ScaleSearch
             | Knob::QuantEmbedding
             | Knob::KeyNames
+            | Knob::KeepNames
             | Knob::DiffusersNames => return Ok(()),
             Knob::SvdRank => "ComfyUI's formats have no low-rank branch",
             Knob::Codebook => "ComfyUI's formats have their own levels",

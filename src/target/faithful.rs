@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use super::check::{Check, Level};
+use super::gguf::diffusion::{architectures, types};
 use super::gguf::mixtures::{self, Hyper, Kind, Mixture, Options, Source};
 use super::gguf::sheet::type_of;
 use super::sdnq::layers;
@@ -238,7 +239,10 @@ fn given(b: &Model, mixture: Mixture, pure: bool) -> Result<Vec<(&Tensor, Type)>
     let hyper = Hyper::read(&arch, |key| b.numbers.get(key).copied());
     let has_imatrix = b.numbers.contains_key("quantize.imatrix.entries_count");
     let options = Options { pure, has_imatrix, ..Options::new(mixture) };
-    let choices = mixtures::choose(&hyper, &sources, &options, &|_| None)?;
+    let choices = match architectures::named(&arch) {
+        Some(architecture) => types::choose(architecture, &sources, &options, &|_| None, &|_| None),
+        None => mixtures::choose(&hyper, &sources, &options, &|_| None)?,
+    };
     Ok(tensors.into_iter().zip(choices).filter(|(_, c)| c.kind != Kind::Kept).map(|(t, c)| (t, c.ty)).collect())
 }
 

@@ -69,6 +69,7 @@ impl Target for Float {
             Knob::Importance => "float is not quantized: there is nothing to weigh",
             Knob::ScaleSearch => "float has no scales",
             Knob::ConvRot => "float is not quantized: there is nothing to rotate for",
+            Knob::KeepNames => "float keeps the source's names anyway",
             Knob::KeyNames => "float keeps the source's prefixes",
             Knob::DiffusersNames => return Ok(()),
             Knob::Nunchaku => "float is not quantized",

@@ -3,6 +3,7 @@
 pub mod architectures;
 pub mod blocks;
 pub mod codec;
+pub mod diffusion;
 pub mod file;
 pub mod hf;
 pub mod metadata;
@@ -11,8 +12,8 @@ pub mod sheet;
 pub mod tokenizer;
 
 use super::codec::Codec;
-use super::layout;
 use super::{DtypeInfo, Knob, Target};
+use super::{layout, names};
 use crate::core::plan::{Action, Plan, Row};
 use crate::core::rules::Decision;
 use crate::core::{Dtype, Error, Family, Model, Patch, Result, Settings, Storage, Tensor, TensorId};
@@ -75,7 +76,7 @@ impl Target for Gguf {
             Knob::ScaleSearch => "GGUF's types search their scales by themselves",
             Knob::ConvRot => "GGUF's types know no rotation",
             Knob::KeyNames | Knob::DiffusersNames => "GGUF's names follow from the architecture",
-            Knob::Mixtures | Knob::Importance => return Ok(()),
+            Knob::Mixtures | Knob::Importance | Knob::KeepNames => return Ok(()),
             Knob::Nunchaku => "GGUF has no such kernels",
         }
         .into())
@@ -121,6 +122,12 @@ impl Target for Gguf {
     }
 
     fn loads_with(&self, model: &Model, _: &Plan) -> String {
+        let tensors: Vec<(&str, &[u64])> =
+            model.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+        let own = model.metadata().get("general.architecture").copied().unwrap_or_default();
+        if diffusion::architectures::named(own).is_some() || names::recognise(&tensors).is_some() {
+            return "ComfyUI with ComfyUI-GGUF".into();
+        }
         let named = model.architecture.as_deref();
         let ours = named.filter(|_| model.format != "gguf").and_then(|class| architectures::of(class).ok());
         match ours.map(|a| a.name).or(named) {

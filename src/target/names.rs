@@ -120,6 +120,11 @@ pub fn recognise(tensors: &[(&str, &[u64])]) -> Option<(&'static str, Side)> {
     find(tensors).map(|found| (found.family.name, found.side))
 }
 
+/// What the names of the original layout begin with; nothing if no family knows them, or they are diffusers'.
+pub fn prefix(tensors: &[(&str, &[u64])]) -> &'static str {
+    find(tensors).map_or("", |found| found.prefix)
+}
+
 /// To the names of the original layout.
 pub fn to_original(tensors: &[(&str, &[u64])]) -> Result<Mapped, Unmapped> {
     to(Side::Original, tensors)

@@ -76,7 +76,7 @@ impl Target for Nunchaku {
             Knob::Dynamic => "a file of Nunchaku's has one dtype",
             Knob::Mixtures => "a file of Nunchaku's has one dtype",
             Knob::Importance => "Nunchaku's layers take smoothing, not an importance matrix",
-            Knob::KeyNames | Knob::DiffusersNames => "Nunchaku's names follow from the architecture",
+            Knob::KeyNames | Knob::KeepNames | Knob::DiffusersNames => "Nunchaku's names follow from the architecture",
         }
         .into())
     }

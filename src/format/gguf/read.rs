@@ -119,7 +119,7 @@ fn read(blob: &Blob) -> Result<Header> {
     let alignment = super::alignment(&keys).map_err(Error::failed)?;
     let mut tensors = read_infos(&mut cursor, tensor_count)?;
     let data = place(&cursor, &tensors, alignment)?;
-    let warnings = check_places(&mut tensors, data, alignment, cursor.len())?;
+    let warnings = check_places(&mut tensors, data, alignment, cursor.len(), is_for_llama(&keys))?;
     Ok(Header { version, alignment, keys, tensors, data, warnings })
 }
 
@@ -266,8 +266,15 @@ fn place(cursor: &Cursor, tensors: &[Info], alignment: u64) -> Result<u64> {
     })
 }
 
+/// Whether a file may be meant for llama.cpp, which asks for keys of the architecture that is stated: files of diffusion
+/// models have none, and readers of their own.
+fn is_for_llama(keys: &[Pair]) -> bool {
+    let stated = keys.iter().find(|p| *p.key == *b"general.architecture").and_then(|p| p.value.as_bytes());
+    stated.is_none_or(|arch| keys.iter().any(|p| p.key.strip_prefix(arch).is_some_and(|rest| rest.starts_with(b"."))))
+}
+
 /// Proves that every tensor lies within the file, and says what ggml would not read.
-fn check_places(tensors: &mut [Info], data: u64, alignment: u64, len: u64) -> Result<Vec<String>> {
+fn check_places(tensors: &mut [Info], data: u64, alignment: u64, len: u64, llama: bool) -> Result<Vec<String>> {
     let mut end = 0u64;
     let mut expected = Some(0u64);
     let (mut long, mut deep, mut odd, mut cut) = (Few::default(), Few::default(), Few::default(), Few::default());
@@ -303,8 +310,10 @@ fn check_places(tensors: &mut [Info], data: u64, alignment: u64, len: u64) -> Re
         }
     }
     let mut warnings = Vec::new();
-    long.warn(&mut warnings, &format!("a name longer than {MAX_NAME} bytes, which llama.cpp refuses"));
-    deep.warn(&mut warnings, &format!("more than {MAX_DIMS} dimensions, which llama.cpp refuses"));
+    if llama {
+        long.warn(&mut warnings, &format!("a name longer than {MAX_NAME} bytes, which llama.cpp refuses"));
+        deep.warn(&mut warnings, &format!("more than {MAX_DIMS} dimensions, which llama.cpp refuses"));
+    }
     odd.warn(&mut warnings, "another offset than the tensors before them leave, which llama.cpp refuses");
     cut.warn(&mut warnings, "a name that is not text");
     Ok(warnings)

@@ -15,6 +15,7 @@ mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
 mod starcoder2;
+pub mod t5;
 
 use std::ops::Range;
 
@@ -43,8 +44,12 @@ pub struct Architecture {
     pub dropped: &'static [&'static str],
     /// Outside of layers.
     pub names: Names,
+    /// Tensors that are there twice: the first is dropped where there is the second.
+    pub twins: Names,
     /// What names of layers begin with, up to their number.
     pub layers: &'static str,
+    /// The same in the file.
+    pub blocks: &'static str,
     /// Within a layer.
     pub layer_names: Names,
     /// Within a layer, banks of experts that lie in one tensor: it is cut into equal parts, of the rows of each expert.
@@ -57,6 +62,8 @@ pub struct Architecture {
     pub keys: fn(&mut Keys) -> Result<()>,
     /// Tensors that are made from the config: their names, their values.
     pub generated: fn(&Config) -> Result<Generated>,
+    /// Whether llama.cpp runs it, which takes a tokenizer; ComfyUI has its own for text encoders.
+    pub runs_alone: bool,
 }
 
 /// What most of them are.
@@ -66,17 +73,20 @@ const DECODER: Architecture = Architecture {
     prefixes: &["model."],
     dropped: &["*.rotary_emb.inv_freq"],
     names: &[("embed_tokens", "token_embd"), ("norm", "output_norm"), ("lm_head", "output")],
+    twins: &[],
     layers: "layers.",
+    blocks: "blk.",
     layer_names: &[],
     banks: &[],
     change: |_, _| Ok(Change::None),
     rows: |_, rows, _| Ok(0..rows),
     keys: |_| Ok(()),
     generated: |_| Ok(Vec::new()),
+    runs_alone: true,
 };
 
 /// Every one.
-static ALL: [&Architecture; 15] = [
+static ALL: [&Architecture; 16] = [
     &llama::LLAMA,
     &mixtral::MIXTRAL,
     &qwen2::QWEN2,
@@ -92,6 +102,7 @@ static ALL: [&Architecture; 15] = [
     &gpt2::GPT2,
     &bert::BERT,
     &nomic_bert::NOMIC_BERT,
+    &t5::T5,
 ];
 
 /// The architecture of a class of transformers.
@@ -138,7 +149,9 @@ impl Architecture {
         if let Some((number, part)) = self.layer(own) {
             let part = part.strip_suffix(".weight").unwrap_or(part);
             if let Some((_, banks)) = self.banks.iter().find(|(from, _)| *from == part) {
-                return Ok(Placed::Banks(banks.iter().map(|to| format!("blk.{number}.{to}.weight")).collect()));
+                return Ok(Placed::Banks(
+                    banks.iter().map(|to| format!("{}{number}.{to}.weight", self.blocks)).collect(),
+                ));
             }
         }
         // Norms of old checkpoints have the names of TensorFlow.
@@ -167,7 +180,7 @@ impl Architecture {
                 None => return None,
                 Some((before, after)) => Some(part.strip_prefix(before)?.strip_suffix(after)?.parse().ok()?),
             };
-            Some((format!("blk.{number}.{to}"), expert))
+            Some((format!("{}{number}.{to}", self.blocks), expert))
         })
     }
 }

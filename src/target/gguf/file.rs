@@ -87,9 +87,10 @@ pub fn bodies(
     division: Division,
 ) -> Result<Laid> {
     let sheet = Sheet::new(model, settings)?;
-    let (keys, warnings) = match &sheet.mapped {
-        Some(mapped) => made(mapped, &sheet, model, around, settings.gguf.pre.as_deref())?,
-        None => (keys_of(headers), Vec::new()),
+    let (keys, warnings) = match (&sheet.mapped, &sheet.diffusion) {
+        (Some(mapped), _) => made(mapped, &sheet, model, around, settings.gguf.pre.as_deref())?,
+        (None, Some(diffusion)) => (diffusion.keys(), Vec::new()),
+        (None, None) => (keys_of(headers), Vec::new()),
     };
     let keys = edited(&sheet, keys);
     let names: Vec<&[u8]> = headers.iter().flat_map(|h| h.tensors.iter().map(|t| &*t.name)).collect();
@@ -99,7 +100,7 @@ pub fn bodies(
         let name = String::from_utf8_lossy(&twice.name);
         return Err(Error::failed(format!("two tensors of the output would be called `{name}`")));
     }
-    let limits = limits(headers);
+    let limits = if sheet.diffusion.is_some() { Limits::DIFFUSION } else { limits(headers) };
     let alignment = crate::format::gguf::alignment(&keys).map_err(Error::failed)?;
     let padded: Vec<u64> = plan.rows.iter().map(|r| r.bytes_after().next_multiple_of(alignment)).collect();
     let files = match division {
@@ -172,7 +173,7 @@ fn edited(sheet: &Sheet, mut keys: Vec<Pair>) -> Vec<Pair> {
     for edit in keys::edits(sheet.file_type(), &sheet.overrides, sheet.imatrix().as_ref(), blocks) {
         match edit {
             // What is made here has these two where llama.cpp's converter has them.
-            keys::Edit::Append(pair) if sheet.mapped.is_some() && keys.iter().any(|p| p.key == pair.key) => {
+            keys::Edit::Append(pair) if sheet.is_made() && keys.iter().any(|p| p.key == pair.key) => {
                 keys.iter_mut().filter(|p| p.key == pair.key).for_each(|p| p.value = pair.value.clone());
             }
             edit => edit.apply(&mut keys),

@@ -53,7 +53,8 @@ pub struct Mapped {
 /// # Errors
 /// If there is no config that names a known architecture, a key that is needed is missing, or a tensor has no place.
 pub fn map(model: &Model) -> Result<Mapped> {
-    let Some(json) = model.config.as_ref() else {
+    let made = if model.config.is_none() { architectures::t5::config(model) } else { None };
+    let Some(json) = model.config.as_ref().or(made.as_ref()) else {
         return Err(Error::failed(format!(
             "{}: has no config.json, from which GGUF's keys are made; give the model's folder",
             model.label
@@ -85,6 +86,10 @@ fn items(model: &Model, architecture: &'static Architecture, config: &Config) ->
     let mut experts: BTreeMap<String, Vec<(u32, TensorId)>> = BTreeMap::new();
     for id in model.ids() {
         let tensor = model.tensor(id);
+        let twin = architecture.twins.iter().find(|(twin, _)| *twin == tensor.name);
+        if twin.is_some_and(|(_, other)| model.find(other).is_some()) {
+            continue;
+        }
         match architecture.place(&tensor.name).map_err(at)? {
             Placed::Dropped => {}
             Placed::Banks(names) => items.extend(banks(model, id, names).map_err(at)?),
@@ -215,6 +220,7 @@ fn floats(model: &Model, id: TensorId) -> Result<&Tensor> {
 
 /// A tensor's name without that of its layer.
 fn in_layer(name: &str) -> &str {
+    let name = name.strip_prefix("enc.").unwrap_or(name);
     name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map_or(name, |(_, own)| own)
 }
 

@@ -7,7 +7,7 @@
 mod choice;
 mod fallback;
 pub mod keys;
-mod never;
+pub(super) mod never;
 pub mod prune;
 pub mod rules;
 mod table;

@@ -2,11 +2,13 @@
 use std::collections::{HashMap, HashSet};
 
 use super::codec::unwritten;
+use super::diffusion::{self, Diffusion, architectures};
 use super::hf::{self, Mapped};
 use super::mixtures::prune::Pruning;
 use super::mixtures::{self, Choice, Hyper, Kind, Mixture, Named, Options, Source, keys, rules};
 use crate::core::imatrix::Importance;
 use crate::core::model::Encoding;
+use crate::core::options::Names;
 use crate::core::plan::{Action, Change, Part, Row, Slice};
 use crate::core::recipe::Recipe;
 use crate::core::rules::{Cause, Decision};
@@ -26,6 +28,8 @@ pub struct Sheet<'a> {
     pub pruning: Option<Pruning>,
     /// The model under GGUF's names, where it has others.
     pub mapped: Option<Mapped>,
+    /// The same of a diffusion model.
+    pub diffusion: Option<Diffusion>,
     cells: Vec<Cell>,
     sources: Vec<Source>,
     decisions: Vec<Decision>,
@@ -46,7 +50,17 @@ struct Cell {
 impl<'a> Sheet<'a> {
     /// Chooses a type for each tensor.
     pub fn new(model: &'a Model, settings: &'a Settings) -> Result<Self> {
-        let mut mapped = if model.format == "gguf" { None } else { Some(hf::map(model)?) };
+        let (mut mapped, mut diffusion) = (None, None);
+        if model.format != "gguf" {
+            let wanted = settings.names.unwrap_or(Names::Original);
+            diffusion = diffusion::map(model, wanted)?;
+            if diffusion.is_none() {
+                if wanted == Names::Source {
+                    return Err(Error::usage("`--keep-names`: llama.cpp knows models by the names that it gives them"));
+                }
+                mapped = Some(hf::map(model)?);
+            }
+        }
         let options = options(settings)?;
         let overrides: Vec<Pair> =
             settings.gguf.override_kv.iter().map(|text| keys::parse_override(text)).collect::<Result<_>>()?;
@@ -56,7 +70,8 @@ impl<'a> Sheet<'a> {
             None => model.numbers.get(key).copied(),
         };
         let number = |key: &str| set(key).or_else(|| read(key));
-        let arch = architecture(model, mapped.as_ref(), &overrides);
+        let own = mapped.as_ref().map(|m| m.architecture.name).or(diffusion.as_ref().map(|d| d.architecture.name));
+        let arch = architecture(model, own, &overrides);
         let hyper = Hyper::read(&arch, number);
         let pruning = match &settings.gguf.prune_layers {
             Some(list) => {
@@ -68,7 +83,12 @@ impl<'a> Sheet<'a> {
             None => None,
         };
         let mut all: Vec<(Cell, Source)> = Vec::new();
-        for (cell, from) in cells(model, mapped.as_mut())? {
+        let items = match (&mut mapped, &mut diffusion) {
+            (Some(mapped), _) => Some(std::mem::take(&mut mapped.items)),
+            (None, Some(diffusion)) => Some(std::mem::take(&mut diffusion.items)),
+            (None, None) => None,
+        };
+        for (cell, from) in cells(model, items)? {
             let name = match &pruning {
                 Some(pruning) => pruning.rename(&cell.called),
                 None => Some(cell.called.clone()),
@@ -96,14 +116,21 @@ impl<'a> Sheet<'a> {
                 named.insert(&source.name, Named { ty, by: settings.explain(&decision.by) });
             }
         }
-        let mut choices = mixtures::choose(&hyper, &sources, &options, &|name| named.get(name).cloned())?;
+        let by_hand = |name: &str| named.get(name).cloned();
+        let mut choices = match architectures::named(&arch) {
+            Some(architecture) => {
+                let judged = |name: &str| diffusion.as_ref()?.judged.get(name).cloned();
+                diffusion::types::choose(architecture, &sources, &options, &judged, &by_hand)
+            }
+            None => mixtures::choose(&hyper, &sources, &options, &by_hand)?,
+        };
         for ((choice, source), decision) in choices.iter_mut().zip(&sources).zip(&decisions) {
             if decision.keeps() && choice.kind != Kind::Kept {
                 let why = settings.explain(decision.kept_by.as_ref().unwrap_or(&decision.by));
                 *choice = Choice { ty: source.from, kind: Kind::Kept, why };
             }
         }
-        Ok(Self { model, settings, options, overrides, pruning, mapped, cells, sources, decisions, choices })
+        Ok(Self { model, settings, options, overrides, pruning, mapped, diffusion, cells, sources, decisions, choices })
     }
 
     /// The rows of the plan, and what a person should know of them.
@@ -125,7 +152,7 @@ impl<'a> Sheet<'a> {
             }
             rows.push(row);
         }
-        let mut warnings = Vec::new();
+        let mut warnings = self.diffusion.as_ref().map(|d| d.warnings.clone()).unwrap_or_default();
         let mut tell = |names: &[String], one: &str, many: &str| match names {
             [] => {}
             [name] => warnings.push(format!("`{name}` {one}")),
@@ -177,7 +204,7 @@ impl<'a> Sheet<'a> {
         };
         let copies = choice.copies(source);
         let action = match ty.storage() {
-            Some(storage) if copies && self.mapped.is_some() && !self.lies_as(cell, storage) => Action::Cast(storage),
+            Some(storage) if copies && self.is_made() && !self.lies_as(cell, storage) => Action::Cast(storage),
             _ if copies => Action::Copy,
             Some(storage) => Action::Cast(storage),
             None => {
@@ -187,7 +214,7 @@ impl<'a> Sheet<'a> {
             }
         };
         let reason = match choice.kind {
-            Kind::Default if copies => Some(format!("is {ty} already")),
+            Kind::Default if action == Action::Copy => Some(format!("is {ty} already")),
             Kind::Default => None,
             _ => Some(choice.why.clone()),
         };
@@ -272,6 +299,9 @@ impl<'a> Sheet<'a> {
     /// What keeps the plan from being carried out: a tensor that is quantized already, a type that is not written, or
     /// one that needs an importance matrix.
     pub fn obstacles(&self) -> Result<()> {
+        if let Some(architecture) = architectures::named(&self.architecture()) {
+            diffusion::types::check(architecture, self.options.mixture)?;
+        }
         let changed = || self.sources.iter().zip(&self.choices).filter(|(s, c)| !c.copies(s));
         for (source, choice) in changed() {
             if choice.ty.is_quantized()
@@ -331,7 +361,13 @@ impl<'a> Sheet<'a> {
 
     /// The architecture that the output names.
     pub fn architecture(&self) -> String {
-        architecture(self.model, self.mapped.as_ref(), &self.overrides)
+        let diffusion = self.diffusion.as_ref().map(|d| d.architecture.name);
+        architecture(self.model, self.mapped.as_ref().map(|m| m.architecture.name).or(diffusion), &self.overrides)
+    }
+
+    /// Whether the file's names and keys are made here rather than taken from a source of the same kind.
+    pub fn is_made(&self) -> bool {
+        self.mapped.is_some() || self.diffusion.is_some()
     }
 
     /// The source's file that a row goes with.
@@ -347,8 +383,8 @@ impl<'a> Sheet<'a> {
 }
 
 /// The tensors of the output before any is left out, each with its type before it is quantized.
-fn cells(model: &Model, mapped: Option<&mut Mapped>) -> Result<Vec<(Cell, Type)>> {
-    let Some(mapped) = mapped else {
+fn cells(model: &Model, items: Option<Vec<hf::Item>>) -> Result<Vec<(Cell, Type)>> {
+    let Some(items) = items else {
         let own = |id: TensorId| {
             let tensor = model.tensor(id);
             let (called, shape) = (tensor.name.clone(), tensor.shape.clone());
@@ -357,8 +393,8 @@ fn cells(model: &Model, mapped: Option<&mut Mapped>) -> Result<Vec<(Cell, Type)>
         };
         return model.ids().map(own).collect();
     };
-    let items = std::mem::take(&mut mapped.items).into_iter();
     Ok(items
+        .into_iter()
         .map(|item| {
             let hf::Item { name: called, shape, sources: tensors, slices, change, from } = item;
             (Cell { called, shape, tensors, slices, change }, from)
@@ -387,10 +423,10 @@ fn names<'n>(model: &'n Model, settings: &Settings, cell: &'n Cell, source: &'n 
     names
 }
 
-fn architecture(model: &Model, mapped: Option<&Mapped>, overrides: &[Pair]) -> String {
+fn architecture(model: &Model, made: Option<&str>, overrides: &[Pair]) -> String {
     const KEY: &str = "general.architecture";
     let set = overrides.iter().find(|p| *p.key == *KEY.as_bytes()).and_then(|p| p.value.as_str());
-    let own = mapped.map(|m| m.architecture.name).or_else(|| model.metadata().get(KEY).copied());
+    let own = made.or_else(|| model.metadata().get(KEY).copied());
     set.or(own).unwrap_or_default().to_owned()
 }
 

@@ -138,6 +138,10 @@ fn what_other_programs_need_is_taken_with_a_warning() {
     check(Raw::new(1, 0).info("n".repeat(64), &[1], 24, 0).data(1), "a name longer than 63 bytes");
     check(Raw::new(1, 0).info("n".repeat(127), &[1], 24, 0).data(1), "a name longer than 63 bytes");
     check(Raw::new(1, 0).info("patch", &[1, 2, 2, 3, 1], 0, 0).data(48), "`patch` has more than 4 dimensions");
+    let arch = |keys| Raw::new(1, keys).key("general.architecture", 8, &Raw::default().string("wan").0);
+    let deep = |raw: Raw| raw.info("patch", &[1, 2, 2, 3, 1], 0, 0).data(48);
+    check(deep(arch(2).key("wan.block_count", 4, &[1, 0, 0, 0])), "`patch` has more than 4 dimensions");
+    assert_eq!(deep(arch(1)).read().expect("a diffusion model").warnings, Vec::<String>::new());
     check(Raw::new(2, 0).info("a", &[1], 24, 0).info("b", &[1], 24, 64).data(65), "`b` has another offset");
     check(Raw::new(2, 0).info("a", &[1], 24, 32).info("b", &[1], 24, 0).data(64), "2 tensors, `a` first, have another");
     check(Raw::new(2, 0).info("a", &[64], 24, 0).info("b", &[64], 24, 32).data(96), "`b` has another offset");

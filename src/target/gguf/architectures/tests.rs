@@ -52,6 +52,20 @@ fn tensors_have_their_names_and_changes() {
             ("model.layers.x.mlp.down_proj.weight", "`model.layers.x.mlp.down_proj.weight` has no place in llama"),
         ],
     );
+    check(
+        "T5EncoderModel",
+        &[
+            ("shared.weight", "token_embd.weight"),
+            ("encoder.embed_tokens.weight", "token_embd.weight"),
+            ("encoder.final_layer_norm.weight", "enc.output_norm.weight"),
+            ("encoder.block.1.layer.0.SelfAttention.o.weight", "enc.blk.1.attn_o.weight"),
+            ("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "enc.blk.0.attn_rel_b.weight"),
+            ("encoder.block.1.layer.1.layer_norm.weight", "enc.blk.1.ffn_norm.weight"),
+            ("encoder.block.1.layer.1.DenseReluDense.wi_0.weight", "enc.blk.1.ffn_gate.weight"),
+            ("encoder.block.1.layer.1.DenseReluDense.wi_1.weight", "enc.blk.1.ffn_up.weight"),
+            ("decoder.final_layer_norm.weight", "dropped"),
+        ],
+    );
     check("LlamaModel", &[("layers.0.mlp.up_proj.weight", "blk.0.ffn_up.weight")]);
     check(
         "MixtralForCausalLM",

@@ -50,15 +50,21 @@ pub fn keys(
         made.keys.push(Pair::new(&format!("{}.pooling_type", mapped.architecture.name), pooling));
     }
     made.keys.push(Pair::new("general.quantization_version", QUANTIZATION_VERSION));
-    let vocabulary = vocabulary(mapped, model, files, pre)?;
-    if let Some(rows) = rows.filter(|rows| *rows != vocabulary.tokens as u64) {
-        made.warnings.push(format!(
-            "the table of tokens has {rows} rows and the vocabulary {} tokens: llama.cpp will not load this",
-            vocabulary.tokens
-        ));
+    if let Some(vocabulary) = vocabulary(mapped, model, files, pre)? {
+        if let Some(rows) = rows.filter(|rows| *rows != vocabulary.tokens as u64) {
+            made.warnings.push(format!(
+                "the table of tokens has {rows} rows and the vocabulary {} tokens: llama.cpp will not load this",
+                vocabulary.tokens
+            ));
+        }
+        made.keys.extend(vocabulary.pairs);
+        made.warnings.extend(vocabulary.warnings);
+    } else {
+        made.warnings.push(
+            "there is no tokenizer beside the weights: ComfyUI has its own, but for UMT5, and llama.cpp will not load this"
+                .into(),
+        );
     }
-    made.keys.extend(vocabulary.pairs);
-    made.warnings.extend(vocabulary.warnings);
     let state = files.json("trainer_state.json").ok().flatten();
     made.keys.extend(training::keys(&mapped.config, state.as_ref(), &about.card));
     let rest = mapped.config.rest();
@@ -68,7 +74,7 @@ pub fn keys(
     Ok(made)
 }
 
-fn vocabulary(mapped: &Mapped, model: &Model, files: &Files, pre: Option<&str>) -> Result<Vocabulary> {
+fn vocabulary(mapped: &Mapped, model: &Model, files: &Files, pre: Option<&str>) -> Result<Option<Vocabulary>> {
     let config = mapped.config.value();
     let request = tokenizer::Request {
         read: &|name| files.read(name),
@@ -77,13 +83,17 @@ fn vocabulary(mapped: &Mapped, model: &Model, files: &Files, pre: Option<&str>) 
         family: tokenizer::Wanted::Auto,
         pre,
     };
-    tokenizer::vocabulary(&request).map_err(|e| e.at(&model.label))?.ok_or_else(|| {
-        Error::failed(format!(
-            "{}: there is no tokenizer beside the weights, and llama.cpp needs one; looked for {}",
-            model.label,
-            tokenizer::FILES.join(", ")
-        ))
-    })
+    if let Some(vocabulary) = tokenizer::vocabulary(&request).map_err(|e| e.at(&model.label))? {
+        return Ok(Some(vocabulary));
+    }
+    if !mapped.architecture.runs_alone {
+        return Ok(None);
+    }
+    Err(Error::failed(format!(
+        "{}: there is no tokenizer beside the weights, and llama.cpp needs one; looked for {}",
+        model.label,
+        tokenizer::FILES.join(", ")
+    )))
 }
 
 /// What a model's name is read from: its id in a cache, else its folder's name.

@@ -51,6 +51,52 @@ fn keys(config: Json) -> Vec<String> {
 }
 
 #[test]
+fn a_text_encoder_without_a_config_is_told_by_its_shapes() {
+    let mut encoder = model(
+        Json::Null,
+        &[
+            ("shared.weight", &[100, 64]),
+            ("encoder.embed_tokens.weight", &[100, 64]),
+            ("encoder.block.0.layer.0.SelfAttention.q.weight", &[96, 64]),
+            ("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", &[32, 3]),
+            ("encoder.block.0.layer.0.layer_norm.weight", &[64]),
+            ("encoder.block.0.layer.1.DenseReluDense.wo.weight", &[64, 128]),
+            ("encoder.block.1.layer.0.layer_norm.weight", &[64]),
+        ],
+    );
+    encoder.config = None;
+    let mapped = map(&encoder).expect("a T5");
+    assert_eq!(mapped.architecture.name, "t5encoder");
+    for (key, expected) in [
+        ("block_count", 2),
+        ("context_length", 512),
+        ("embedding_length", 64),
+        ("feed_forward_length", 128),
+        ("attention.head_count", 3),
+        ("attention.key_length", 32),
+        ("attention.relative_buckets_count", 32),
+    ] {
+        assert_eq!(mapped.number(&format!("t5encoder.{key}")), Some(expected), "{key}");
+    }
+    // The second table goes.
+    let mut names: Vec<&str> = mapped.items.iter().map(|i| i.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "enc.blk.0.attn_norm.weight",
+            "enc.blk.0.attn_q.weight",
+            "enc.blk.0.attn_rel_b.weight",
+            "enc.blk.0.ffn_down.weight",
+            "enc.blk.1.attn_norm.weight",
+            "token_embd.weight"
+        ]
+    );
+    encoder.tensors.retain(|t| !t.name.contains("relative"));
+    assert!(map(&encoder).expect_err("no T5").to_string().contains("no config.json"));
+}
+
+#[test]
 fn a_config_becomes_the_keys_of_its_architecture() {
     fn check(class: &str, more: Json, expected: &[&str]) {
         assert_eq!(keys(config(class, more)), expected, "{class}");

@@ -58,7 +58,7 @@ const GLM5_NEXT: &[&str] = &[
 ];
 
 /// Why a tensor of an architecture is never quantized; none if it may be.
-pub(super) fn reason(arch: &str, tensor: &Source) -> Option<&'static str> {
+pub fn reason(arch: &str, tensor: &Source) -> Option<&'static str> {
     let name = tensor.name.as_str();
     let part = |parts: &[&str]| parts.iter().any(|p| name.contains(p));
     if tensor.n_dims() < 2 {
