@@ -142,6 +142,11 @@ def test_ranks(flux, precision, rank, tmp_path):
     assert {loader: found for loader, found in rules.faults(out).items() if found} == {}
     assert json.loads(header(out)["quantization_config"])["rank"] == rank
     assert {layer.down.shape[0] for layer in rules.layers(out).values() if layer.kind != "awq"} == {rank}
+    back = tmp_path / "back.safetensors"
+    mixdown("convert", out, "--to", "float", "--dtype", "F32", "-o", back)
+    ours = floats(load_file(back))
+    for name, values in rules.unfused(out).items():
+        assert np.abs(ours[name] - values).max() <= 1e-6 * max(1.0, np.abs(values).max()), name
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -242,3 +247,87 @@ def test_what_the_loaders_would_refuse_is_refused(flux, tmp_path):
         assert said in refused("convert", flux, "--to", "nunchaku", *flags, "-o", tmp_path / "n.safetensors"), flags
     assert "--lite" in refused("convert", flux, "--to", "nunchaku", "-o", tmp_path / "folder", code=2)
     assert not (tmp_path / "n.safetensors").exists()
+
+
+@pytest.mark.parametrize(("family", "arrays"), [("flux", 2604), ("qwen", 4093), ("z_image", 1099)])
+def test_full_size_models_have_the_arrays_of_the_published_files(family, arrays, tmp_path):
+    """Headers in full size over a hole: a plan reads no weight."""
+    import diffusers
+
+    make = {
+        "flux": lambda: diffusers.FluxTransformer2DModel(guidance_embeds=True),
+        "qwen": diffusers.QwenImageTransformer2DModel,
+        "z_image": diffusers.ZImageTransformer2DModel,
+    }[family]
+    with torch.device("meta"):
+        model = make()
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": type(model).__name__, **model.config}))
+    header, at = {}, 0
+    for name, tensor in model.state_dict().items():
+        size = 2 * tensor.numel()
+        header[name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(tmp_path / "diffusion_pytorch_model.safetensors", "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + at)
+    out = tmp_path / "out.safetensors"
+    report = mixdown_json("plan", tmp_path, "--to", "nunchaku", "-o", out)
+    assert report["totals"]["output_tensors"] == arrays
+    if family == "flux":
+        # The published file's size.
+        assert report["totals"]["file_bytes"] / 2**30 == pytest.approx(6.30, abs=0.01)
+
+
+def test_a_trained_model_loses_less_than_by_rounding(minilm, tmp_path):
+    """MiniLM's layers of 384, rank 32, in int4: below what codes of the same groups lose alone."""
+    report = mixdown_json("trial", minilm, "--to", "nunchaku", "--lite", "--dtype", "int4")
+    source = floats(read(minilm))
+    rows = {name: row for name, row in quantized_rows(report).items() if row["svd_rank"] > 0}
+    assert len(rows) == 36
+    for name, row in rows.items():
+        groups = source[f"{name}.weight"].reshape(-1, 64)
+        scale = np.abs(groups).max(axis=1, keepdims=True) / 7
+        nearest = np.round(groups / scale) * scale
+        assert row["relative_error"] < ((nearest - groups) ** 2).sum() / (groups**2).sum(), name
+    assert any("smoothing" in warning for warning in report["warnings"])
+
+
+def test_a_file_without_metadata_is_repaired(flux, tmp_path):
+    """The tensors alone, as public tools leave them: named by validate, repaired from the folder, and then fine."""
+    out = single(flux, tmp_path / "n.safetensors")
+    assert json.loads(validated(out))["ok"], validated(out)
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(out), bare)
+    assert not json.loads(validated(bare))["ok"]
+    mixdown("metadata", "add", bare, "--from", flux)
+    report = json.loads(validated(bare, "--against", flux))
+    assert report["ok"], [check for check in report["checks"] if check["level"] == "error"]
+    assert {loader: found for loader, found in rules.faults(bare).items() if found} == {}
+    before, after = load_file(out), load_file(bare)
+    assert set(before) == set(after)
+    assert all(torch.equal(before[name].view(torch.uint8), after[name].view(torch.uint8)) for name in before)
+
+
+def validated(path: Path, *flags: object) -> str:
+    import subprocess
+
+    from support import BINARY
+
+    command = [BINARY, "validate", path, *flags, "--json"]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_against_its_source_a_file_is_judged(flux, precision, tmp_path):
+    """Fine as it was written; rows out of order are named."""
+    out = single(flux, tmp_path / "n.safetensors", "--dtype", precision)
+    report = json.loads(validated(out, "--against", flux))
+    assert report["ok"], [check for check in report["checks"] if check["level"] == "error"]
+    tensors = load_file(out)
+    name = "transformer_blocks.0.mlp_fc1.qweight"
+    tensors[name] = tensors[name].view(-1, 128, tensors[name].shape[1]).flip(0).reshape(tensors[name].shape).contiguous()
+    save_file(tensors, out, header(out))
+    wrong = [check for check in json.loads(validated(out, "--against", flux))["checks"] if check["level"] == "error"]
+    assert any("ff.net.0.proj.weight" in check["detail"] for check in wrong), wrong
