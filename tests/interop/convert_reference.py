@@ -42,8 +42,8 @@ def run(job: dict) -> None:
     TextModel.get_vocab_base_pre = lambda self, tokenizer: job["pre"]
     if job["bpe"]:
         model_class._set_vocab_sentencepiece = lambda self: self._set_vocab_gpt2()
-        # Phi 3 reads the file by itself.
-        if "Phi3" in model_class.__name__:
+        # These know nothing but SentencePiece, with settings of its own.
+        if model_class.__name__ in ("Phi3MiniModel", "GemmaModel", "Gemma2Model"):
             model_class.set_vocab = lambda self: self._set_vocab_gpt2()
     with torch.inference_mode():
         model_class(folder, TYPES[job["type"]], Path(job["out"])).write()

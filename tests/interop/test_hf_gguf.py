@@ -28,6 +28,8 @@ TYPES = ["f16", "bf16", "f32", "q8_0"]
 OWN = ("mixdown.", "general.quantized_by")
 # The converter writes this key while it goes through the tensors, before all others.
 MOVED = {"phi3": "phi3.rope.scaling.attn_factor"}
+# The converter's Gemma names this token after its vocabulary, which is another's here.
+MORE = {"gemma": "tokenizer.ggml.eot_token_id"}
 TOKENS = [5, 60, 200, 31, 7, 90, 150, 33]
 
 
@@ -104,7 +106,7 @@ def tensors(path: Path) -> dict[str, tuple[str, list[int], bytes]]:
 @pytest.mark.parametrize("name", hf_models.NAMES)
 def test_keys_are_the_converters(name, ours, reference):
     made, expected = keys(ours(name, "f16")), keys(reference[name, "f16"])
-    common = {k: v for k, v in made.items() if not k.startswith(OWN)}
+    common = {k: v for k, v in made.items() if not k.startswith(OWN) and k != MORE.get(name)}
     assert common == expected
     moved = MOVED.get(name)
     assert [k for k in common if k != moved] == [k for k in expected if k != moved]

@@ -8,8 +8,10 @@ use crate::core::{Error, Result};
 
 /// Where configs of several models in one have that of the language model.
 const INNER: [&str; 4] = ["text_config", "llm_config", "lm_config", "language_config"];
-/// What other keys of GGUF say: the architecture, and the tokens that the vocabulary names.
-const ELSEWHERE: [&str; 5] = ["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "_name_or_path"];
+/// What other keys of GGUF say: the architecture, the tokens that the vocabulary names; and how the weights were quantized,
+/// which is undone as they are read.
+const ELSEWHERE: [&str; 6] =
+    ["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "_name_or_path", "quantization_config"];
 
 /// What is made of the tables that say how positions turn.
 const ROPE: [&str; 17] = [
