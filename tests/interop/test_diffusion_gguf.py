@@ -2,6 +2,8 @@
 own conversion of single files takes them back to the model they were made from."""
 
 import inspect
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +193,16 @@ def test_a_file_is_requantized_by_the_same_rules(folders, tmp_path):
     mixdown("convert", plain, "--dtype", "Q4_K_M", "-o", twice)
     mixdown("convert", folders["wan"], "--dtype", "Q4_K_M", "-o", once)
     assert tensors(twice) == tensors(once)
+
+
+def test_the_transformer_of_a_pipeline_is_taken(folders, tmp_path):
+    pipeline, out, alone = tmp_path / "pipeline", tmp_path / "p.gguf", tmp_path / "a.gguf"
+    shutil.copytree(folders["flux"], pipeline / "transformer")
+    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
+    (pipeline / "model_index.json").write_text(json.dumps(index))
+    mixdown("convert", pipeline, "--to", "gguf", "--dtype", "Q8_0", "-o", out)
+    mixdown("convert", folders["flux"], "--to", "gguf", "--dtype", "Q8_0", "-o", alone)
+    assert tensors(out) == tensors(alone)
 
 
 def test_every_way_to_say_more_works(folders, tmp_path):

@@ -12,7 +12,7 @@ use crate::core::options::Names;
 use crate::core::plan::{Change, Slice};
 use crate::core::{Error, Model, Result, Storage, TensorId, name};
 use crate::format::gguf::{MAX_LONG_NAME, Pair, Type};
-use crate::target::names::{self, Side, Unmapped};
+use crate::target::names::{self, Unmapped};
 use architectures::Architecture;
 
 /// Elements up to which a tensor stays F32.
@@ -46,7 +46,7 @@ pub struct Diffusion {
 /// has too long a name.
 pub fn map(model: &Model, wanted: Names) -> Result<Option<Diffusion>> {
     let tensors: Vec<(&str, &[u64])> = model.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
-    let Some((family, side)) = names::recognise(&tensors) else { return Ok(None) };
+    let Some((family, _)) = names::recognise(&tensors) else { return Ok(None) };
     let (pieces, left) = match names::to_original(&tensors) {
         Ok(mapped) => {
             let mut all: Vec<Pieces> = mapped.tensors.into_iter().map(|t| (t.name, t.pieces)).collect();
@@ -83,14 +83,16 @@ pub fn map(model: &Model, wanted: Names) -> Result<Option<Diffusion>> {
     if left > 0 {
         diffusion.warnings.push(format!("{left} tensors are of other models than the {family} one and are left out"));
     }
-    if wanted == Names::Source && side == Side::Diffusers {
-        for (name, pieces) in &pieces {
+    if wanted == Names::Source {
+        for (name, pieces) in pieces {
             for source in pieces.iter().filter_map(|p| model.tensors.get(p.source)) {
                 diffusion.judged.entry(source.name.clone()).or_insert_with(|| name.clone());
             }
         }
         for (i, (name, shape)) in tensors.iter().enumerate() {
-            diffusion.take(model, (*name).to_owned(), &whole(i, shape))?;
+            if diffusion.judged.contains_key(*name) {
+                diffusion.take(model, (*name).to_owned(), &whole(i, shape))?;
+            }
         }
     } else {
         for (name, pieces) in pieces {
@@ -121,7 +123,8 @@ fn stripped(tensors: &[(&str, &[u64])]) -> (Vec<Pieces>, usize) {
 
 impl Diffusion {
     fn take(&mut self, model: &Model, name: String, pieces: &[names::Piece]) -> Result<()> {
-        if self.architecture.ignored.iter().any(|part| name.contains(part)) {
+        let judged = self.judged.get(&name).unwrap_or(&name);
+        if self.architecture.ignored.iter().any(|part| judged.contains(part)) {
             return Ok(());
         }
         let shown = name::clean(&name);
@@ -159,7 +162,7 @@ impl Diffusion {
         {
             slices.clear();
         }
-        let from = self.natural(&name, &shape, &all);
+        let from = self.natural(judged, &shape, &all);
         if let Some(rows) = self.anew(&shape) {
             self.shapes.push((name.clone(), shape));
             shape = vec![rows, BLOCK];

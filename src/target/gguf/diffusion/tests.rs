@@ -174,6 +174,11 @@ fn names_that_are_kept_are_judged_by_the_original_ones() {
     assert_eq!(diffusion.items.len(), DIFFUSERS.len());
     assert_eq!(diffusion.judged["x_embedder.weight"], "img_in.weight");
     assert_eq!(diffusion.judged["transformer_blocks.0.attn.to_k.weight"], "double_blocks.0.img_attn.qkv.weight");
+    let prefixed: Vec<String> = FLUX.iter().map(|name| format!("model.diffusion_model.{name}")).collect();
+    let names: Vec<&str> = prefixed.iter().map(String::as_str).chain(["vae.conv.weight"]).collect();
+    let diffusion = map(&model_of(&names), Names::Source).expect("a model").expect("a diffusion model");
+    assert_eq!(diffusion.judged["model.diffusion_model.img_in.weight"], "img_in.weight");
+    assert!(diffusion.items.len() == FLUX.len() && diffusion.items.iter().all(|i| i.name.starts_with("model.")));
 }
 
 #[test]
