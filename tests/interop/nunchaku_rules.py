@@ -595,6 +595,8 @@ def flux_v1(file: File) -> list[str]:
     if quantization_config:
         found += hardware(quantization_config, precision)
     table = flux_table(config, precision, quantization_config.get("rank", 32)) if config else {}
+    # V2 takes its own names too; the C++ model knows the old ones alone.
+    found += [f"`{name}` is V2's name" for name in file.arrays if "transformer_blocks." in name and ".attn." in name]
     renamed = {flux_name(name): (name, array) for name, array in file.arrays.items()}
     for name, (dtype, shape) in table.items():
         if name not in renamed:

@@ -50,6 +50,8 @@ const fn layer(stored: &'static str, way: Way, of: &'static [&'static str]) -> L
 struct Section {
     at: &'static str,
     layers: &'static [Layer],
+    /// What stays a float and is called otherwise: diffusers' name in the block, and its own.
+    renamed: &'static [(&'static str, &'static str)],
 }
 
 /// How parts of a layer are called.
@@ -92,6 +94,13 @@ const FLUX_BLOCKS: &[Layer] = &[
     layer("mlp_context_fc2", Shifted, &["ff_context.net.2"]),
 ];
 
+const FLUX_NORMS: &[(&str, &str)] = &[
+    ("attn.norm_q.weight", "norm_q.weight"),
+    ("attn.norm_k.weight", "norm_k.weight"),
+    ("attn.norm_added_q.weight", "norm_added_q.weight"),
+    ("attn.norm_added_k.weight", "norm_added_k.weight"),
+];
+
 const FLUX_SINGLE: &[Layer] = &[
     layer("norm.linear", Awq(3), &["norm.linear"]),
     layer("qkv_proj", Svdq, &["attn.to_q", "attn.to_k", "attn.to_v"]),
@@ -129,6 +138,16 @@ impl Family {
             Some((block, section.layers.iter().find(|l| l.stored == rest)?))
         })
     }
+
+    /// What the file calls a tensor that stays a float; or, the other way, what diffusers calls it.
+    pub fn rename(&self, name: &str, to_diffusers: bool) -> Option<String> {
+        self.sections.iter().find_map(|section| {
+            let (block, rest) = block(name, section.at)?;
+            let pair =
+                section.renamed.iter().find(|(theirs, own)| rest == if to_diffusers { *own } else { *theirs })?;
+            Some(format!("{block}{}", if to_diffusers { pair.0 } else { pair.1 }))
+        })
+    }
 }
 
 /// Families that have single files.
@@ -138,8 +157,8 @@ pub const FAMILIES: [Family; 3] = [
         words: Words::Classic,
         always_bias: true,
         sections: &[
-            Section { at: "transformer_blocks.", layers: FLUX_BLOCKS },
-            Section { at: "single_transformer_blocks.", layers: FLUX_SINGLE },
+            Section { at: "transformer_blocks.", layers: FLUX_BLOCKS, renamed: FLUX_NORMS },
+            Section { at: "single_transformer_blocks.", layers: FLUX_SINGLE, renamed: FLUX_NORMS },
         ],
         row_scaled: &[],
         refiners: &[],
@@ -148,7 +167,7 @@ pub const FAMILIES: [Family; 3] = [
         class: "QwenImageTransformer2DModel",
         words: Words::Second,
         always_bias: false,
-        sections: &[Section { at: "transformer_blocks.", layers: QWEN_BLOCKS }],
+        sections: &[Section { at: "transformer_blocks.", layers: QWEN_BLOCKS, renamed: &[] }],
         row_scaled: &[],
         refiners: &[],
     },
@@ -157,9 +176,9 @@ pub const FAMILIES: [Family; 3] = [
         words: Words::Second,
         always_bias: false,
         sections: &[
-            Section { at: "layers.", layers: Z_IMAGE_BLOCKS },
-            Section { at: "noise_refiner.", layers: Z_IMAGE_BLOCKS },
-            Section { at: "context_refiner.", layers: Z_IMAGE_BLOCKS },
+            Section { at: "layers.", layers: Z_IMAGE_BLOCKS, renamed: &[] },
+            Section { at: "noise_refiner.", layers: Z_IMAGE_BLOCKS, renamed: &[] },
+            Section { at: "context_refiner.", layers: Z_IMAGE_BLOCKS, renamed: &[] },
         ],
         row_scaled: &["attention.to_qkv"],
         refiners: &["noise_refiner.", "context_refiner."],
@@ -273,7 +292,11 @@ pub fn made(model: &Model, family: &Family, plain: &[&str]) -> Result<Vec<Made>,
             if let Some(taken) = taken.get_mut(i) {
                 *taken = true;
             }
-            out.push(Made { item: first.clone(), bias: Vec::new(), bias_bytes: 0, way: None });
+            let mut item = first.clone();
+            if let Some(name) = family.rename(full, false) {
+                item.tensor.name = name;
+            }
+            out.push(Made { item, bias: Vec::new(), bias_bytes: 0, way: None });
             continue;
         };
         let is_plain = plain.contains(&section.at);

@@ -194,6 +194,11 @@ pub fn recognise(opened: &mut Opened) -> Result<()> {
     tensors.extend(halves.into_values().flat_map(|(layer, _)| whole(layer, &layer.name, Way::Svdq, &model.stored)));
     model.format = "nunchaku".into();
     model.tensors.retain(|t| t.sole_array().is_none_or(|array| taken.binary_search(&array).is_err()));
+    for tensor in &mut model.tensors {
+        if let Some(name) = family.and_then(|f| f.rename(&tensor.name, true)) {
+            tensor.name = name;
+        }
+    }
     model.tensors.append(&mut tensors);
     model.tensors.sort_by(|a, b| natural(&a.name, &b.name));
     if let Some(pair) = model.tensors.windows(2).find(|w| w[0].name == w[1].name) {

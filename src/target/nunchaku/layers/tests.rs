@@ -183,6 +183,7 @@ fn layers_are_made_of_those_that_diffusers_has() {
         "attn.to_q.weight attn.to_k.weight attn.to_v.weight + attn.to_q.bias attn.to_k.bias attn.to_v.bias",
     );
     check("transformer_blocks.0.mlp_fc2.weight", "ff.net.2.weight + ff.net.2.bias");
+    check("single_transformer_blocks.0.norm_q.weight", " + ");
     check("single_transformer_blocks.0.out_proj.weight", "proj_out.weight[0..3072] + ");
     check("single_transformer_blocks.0.mlp_fc2.weight", "proj_out.weight[3072..15360] + proj_out.bias");
 }
