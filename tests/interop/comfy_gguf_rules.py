@@ -8,7 +8,7 @@ tells what its loader would refuse. As a module:
     state_dict(path, text)  the tensors under the names and in the shapes that ComfyUI gets them, dequantized
     converted(arch, state)  type, bytes and shape of each tensor of the converter's output, and its shape keys
 
-Rules are those of ComfyUI-GGUF 1.1.10 (`loader.py`, `tools/convert.py`, `tools/fix_5d_tensors.py`).
+Rules are those of ComfyUI-GGUF 2.0.0 (`loader.py`, `tools/convert.py`, `tools/fix_5d_tensors.py`).
 """
 
 import sys

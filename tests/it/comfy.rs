@@ -298,7 +298,7 @@ fn wrong_words_say_who_has_them() {
         assert!(run.code() == 2 && run.stderr().contains(part), "{words}: {}", run.stderr());
     };
     check("--to sdnq --convrot", "comfy has it: say --to comfy");
-    check("--to sdnq --scale-search mse", "comfy has it: say --to comfy");
+    check("--to sdnq --scale-search mse", "comfy, nunchaku have it");
     check("--to float --key-prefix x.", "comfy has it: say --to comfy");
     check("--to comfy --svd-rank 8", "no low-rank branch");
     check("--to comfy --dtype float8_e4m3fn_blockwise", "it is read, not written");

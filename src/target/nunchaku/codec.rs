@@ -41,7 +41,7 @@ impl SvdqCodec {
             return Err(Error::failed(format!("{rows}×{cols}: both have to be multiples of {BLOCK}")));
         }
         let rank = u64::from(recipe.svd_rank);
-        if rank < RANK_TILE || rank > MOST_RANK || !rank.is_multiple_of(RANK_TILE) {
+        if !(RANK_TILE..=MOST_RANK).contains(&rank) || !rank.is_multiple_of(RANK_TILE) {
             return Err(Error::failed(format!("rank {rank}: Nunchaku takes multiples of {RANK_TILE} to {MOST_RANK}")));
         }
         let kernel = recipe.kernel.as_deref().cloned().unwrap_or_default();
@@ -208,7 +208,7 @@ impl Ready {
         } else {
             natural
         };
-        packed(&rounded(&natural), |from, to| layout::pack_vector(from, to))
+        packed(&rounded(&natural), layout::pack_vector)
     }
 }
 
@@ -234,7 +234,7 @@ impl Prepared for Ready {
                 Role::Smooth | Role::SmoothOrig => {
                     let ones = vec![1.0; cols];
                     let natural = rounded(codec.smooth().unwrap_or(&ones));
-                    packed(&natural, |from, to| layout::pack_vector(from, to))
+                    packed(&natural, layout::pack_vector)
                 }
                 Role::Down => packed(&rounded(&self.branch.down), |from, to| layout::pack_down(cols, rank, from, to)),
                 Role::TensorScale => vec![to_bf16(self.tensor_scale)],

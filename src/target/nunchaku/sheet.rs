@@ -98,7 +98,7 @@ impl<'a> Sheet<'a> {
     pub fn variants(&self, id: TensorId, patches: &[Patch]) -> Result<Vec<Row>> {
         let is = |made: &&Made| made.item.sources.contains(&id);
         let mut all = self.mades.iter().zip(&self.decisions);
-        let found = all.clone().find(|(made, _)| is(made) && made.way.is_some()).or_else(|| all.find(|(m, _)| is(&m)));
+        let found = all.clone().find(|(made, _)| is(made) && made.way.is_some()).or_else(|| all.find(|(m, _)| is(m)));
         let (made, decision) =
             found.ok_or_else(|| Error::failed(format!("`{}` is not in the output", self.model.tensor(id).name)))?;
         let row = |patch: &Patch| {
