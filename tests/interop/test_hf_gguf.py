@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import gguf
@@ -46,7 +47,14 @@ def converter(tmp_path_factory) -> Path:
             wanted = [m for m in archive.getmembers() if m.isfile() and inside in m.name]
             wanted = [m for m in wanted if m.name.split(inside)[1].startswith(("conversion/", "gguf-py/gguf/"))]
             archive.extractall(folder, members=wanted, filter="data")
-        shutil.copytree(next(folder.glob("*/vendor/llama.cpp")), CONVERTER)
+        # Under its name only when it is whole; another worker may have been first.
+        mine = Path(tempfile.mkdtemp(dir=CONVERTER.parent)) / "llama.cpp"
+        shutil.copytree(next(folder.glob("*/vendor/llama.cpp")), mine)
+        try:
+            mine.rename(CONVERTER)
+        except OSError:
+            assert CONVERTER.is_dir()
+        shutil.rmtree(mine.parent)
     return CONVERTER
 
 
