@@ -106,7 +106,12 @@ impl Target for Nunchaku {
         let mut warnings = Vec::new();
         let is_int4 = rows.iter().any(|r| r.svd_rank() > 0 && r.to == Precision::Int4.name());
         let (rough, all) = sheet.unsmoothed(&rows);
-        if is_int4 && rough > 0 {
+        if let (Some(file), true) = (&settings.nunchaku.smooth_from, rough > 0) {
+            warnings.push(format!(
+                "{rough} of {all} layers find no smoothing of their name and width in {file}: it is of another model, \
+                 or of another form"
+            ));
+        } else if is_int4 && rough > 0 {
             let how_many = if rough == all { "the layers".into() } else { format!("{rough} of {all} layers") };
             warnings.push(format!(
                 "{how_many} of int4 have no smoothing: activations of 4 bits lose more than the losses here show; \

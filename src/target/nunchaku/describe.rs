@@ -18,7 +18,6 @@ pub fn config(model: &Model, settings: &Settings) -> Result<Value> {
         None => model.config.clone().unwrap_or(Value::Null),
     };
     let is_object = found.as_object().is_some_and(|o| !o.is_empty());
-    // A folder's own description of the whole pipeline says nothing of the transformer.
     if !is_object {
         return Err(Error::failed(format!(
             "{}: has no config.json beside it, which Nunchaku's loaders build the model from; \

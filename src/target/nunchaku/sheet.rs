@@ -148,8 +148,14 @@ impl<'a> Sheet<'a> {
             return Err(Some("is in no block: such layers are few and matter much".into()));
         }
         let asked = decision.patch.dtype.as_ref().and_then(|d| Precision::named(d.as_str()));
+        // A rule that says no more than the defaults has not named the layer's dtype.
+        let own = matches!(decision.by, Cause::Rule(_) | Cause::Override)
+            && decision.patch.dtype != self.settings.defaults.dtype;
         let precision = match (way, asked.unwrap_or(Precision::Int4)) {
-            (Way::Awq(_), _) if !lite || !named => Precision::Awq,
+            (Way::Awq(_), _) if !lite || !own => Precision::Awq,
+            (Way::Svdq | Way::Shifted, Precision::Awq) if !lite => {
+                return Err(Some("awq_int4 has no branch, which the loaders want here".into()));
+            }
             (_, asked) => asked,
         };
         let fields = if let Way::Awq(fields) = way { fields } else { 0 };

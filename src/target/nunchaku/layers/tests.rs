@@ -245,6 +245,34 @@ fn a_layer_that_stays_a_float_is_an_obstacle_unless_the_loader_takes_it() {
     assert_eq!(why(&settings), None);
 }
 
+/// Settings with a rule for a layer.
+fn with_rule(lite: bool, pattern: &str, patch: crate::core::Patch) -> Settings {
+    let mut settings = settings("int4");
+    settings.nunchaku.lite = lite;
+    let pattern = crate::core::rules::Pattern::new(pattern).expect("a pattern");
+    settings.rules.push(crate::core::Rule { pattern, patch, reason: None, enabled: true });
+    settings
+}
+
+#[test]
+fn a_rule_gives_a_layer_what_its_loader_takes() {
+    let model = model("FluxTransformer2DModel", &flux());
+    let awq = || crate::core::Patch { dtype: Some(crate::core::Dtype::new("awq_int4")), ..Default::default() };
+    let include = || crate::core::Patch { keep: Some(false), ..Default::default() };
+    let check = |lite: bool, pattern: &str, patch, name: &str, to: &str, is_obstacle: bool| {
+        let settings = with_rule(lite, pattern, patch);
+        let sheet = Sheet::new(&model, &settings).expect("layers");
+        let rows = sheet.rows().expect("rows");
+        let row = rows.iter().find(|r| r.name == name).expect(name);
+        assert_eq!((row.to.as_str(), sheet.obstacles(&rows).is_err()), (to, is_obstacle), "{lite} {pattern}");
+    };
+    // Single files have a branch there, whatever a rule says; Lite takes either.
+    check(false, "out_proj", awq(), "single_transformer_blocks.0.out_proj.weight", "BF16", true);
+    check(true, "proj_out", awq(), "single_transformer_blocks.0.proj_out.weight", "awq_int4", false);
+    // To be quantized is not to be quantized otherwise.
+    check(true, "norm1.linear", include(), "transformer_blocks.0.norm1.linear.weight", "awq_int4", false);
+}
+
 #[test]
 fn without_fusion_layers_keep_their_names_and_modulations_their_order() {
     let model = model("FluxTransformer2DModel", &flux());
