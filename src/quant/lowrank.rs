@@ -135,6 +135,39 @@ pub fn low_rank<C: Chunks>(
     Ok(Some(factors(rank, &up, &down)))
 }
 
+/// A better approximation than the one that `down` belongs to, `[rank, cols]`, by one sweep: the best within the span of
+/// `A · downᵀ`. Where `down` holds the leading directions of a matrix that is close to `a`, one is enough.
+///
+/// # Errors
+/// The first error of [`Chunks::read`].
+///
+/// # Panics
+/// If a chunk or `down` has another length than the shape says.
+pub fn improve<C: Chunks>(
+    a: &C,
+    down: &[f32],
+    rank: usize,
+    cancel: &(dyn Fn() -> bool + Sync),
+) -> Result<Option<LowRank>, C::Error> {
+    let cols = a.cols();
+    assert_eq!(down.len(), rank * cols, "down is [{rank}, {cols}]");
+    if rank == 0 {
+        return Ok(Some(LowRank { rank, up: Vec::new(), down: Vec::new() }));
+    }
+    let mut start = Tall::zeros(cols, rank);
+    for (k, row) in down.chunks_exact(cols).enumerate() {
+        start.values.iter_mut().skip(k).step_by(start.stride).zip(row).for_each(|(to, from)| *to = *from);
+    }
+    let (mut lanes, buffers, mut space) = (lanes(a, start.stride), Buffers::default(), Space::new(start));
+    let Some(v) = space.next() else { return Ok(None) };
+    let Some(swept) = sweep(a, v, &mut lanes, &buffers, Scope::All, cancel)? else {
+        return Ok(None);
+    };
+    space.grow(swept.forth, swept.back);
+    let (up, down) = space.factors(&space.best(rank));
+    Ok(Some(factors(rank, &up, &down)))
+}
+
 /// What a sweep reads and measures.
 #[derive(Clone, Copy, PartialEq)]
 enum Scope {

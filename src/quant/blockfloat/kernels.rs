@@ -42,7 +42,7 @@ pub(super) fn e4m3_value(code: u8) -> f32 {
 
 /// The E2M1 code of a quotient: the nearest, of two equally near the even one; the sign is kept even of a zero.
 #[inline(always)]
-fn e2m1(quotient: f32) -> u32 {
+pub(super) fn e2m1(quotient: f32) -> u32 {
     let m = quotient.abs();
     let code = u32::from(m > 0.25)
         + u32::from(m >= 0.75)
@@ -52,15 +52,6 @@ fn e2m1(quotient: f32) -> u32 {
         + u32::from(m >= 3.5)
         + u32::from(m > 5.0);
     code | (quotient.to_bits() >> 28 & 8)
-}
-
-/// The value of an E2M1 code.
-#[inline(always)]
-fn e2m1_value(code: u32) -> f32 {
-    const HALF: u32 = 126 << 23;
-    let m = code & 7;
-    let magnitude = if m < 2 { m * HALF } else { (m << 22) + HALF };
-    f32::from_bits(magnitude | (code & 8) << 28)
 }
 
 /// The codes of a block for the product of its scales.
@@ -76,13 +67,28 @@ fn codes_of(values: &[f32; NVFP4_BLOCK], total: f32) -> [u32; NVFP4_BLOCK] {
     codes
 }
 
-/// What those codes are off by, squared and summed.
+/// The magnitude that the E2M1 code of a quotient stands for: below 2 the steps are 1/2, below 4 they are 1, then 2, and
+/// rounded half to even the multiples of each are the even codes of it.
 #[inline(always)]
-fn error_of(values: &[f32; NVFP4_BLOCK], codes: &[u32; NVFP4_BLOCK], total: f32) -> f32 {
-    let mut errors = [0.0; NVFP4_BLOCK];
-    for ((error, value), code) in errors.iter_mut().zip(values).zip(codes) {
-        let off = value - e2m1_value(*code) * total;
-        *error = off * off;
+pub(super) fn e2m1_nearest(quotient: f32) -> f32 {
+    /// A float whose last place is 1/2.
+    const HALVES: f32 = 6_291_456.0;
+    let m = quotient.abs();
+    let steps = if m < 2.0 { HALVES } else { HALVES * 2.0 };
+    let steps = if m < 4.0 { steps } else { HALVES * 4.0 };
+    let nearest = (m + steps) - steps;
+    if nearest < MOST { nearest } else { MOST }
+}
+
+/// What the codes of a block are off by for the product of its scales, squared and summed.
+#[inline(always)]
+fn error_of(values: &[f32; NVFP4_BLOCK], total: f32) -> f32 {
+    let mut errors = values.map(|v| v * v);
+    if total != 0.0 {
+        for (error, value) in errors.iter_mut().zip(values) {
+            let off = value.abs() - e2m1_nearest(value / total) * total;
+            *error = off * off;
+        }
     }
     let mut n = NVFP4_BLOCK;
     while n > 1 {
@@ -118,21 +124,17 @@ impl<const SEARCH: bool> Kernel for EncodeFours<'_, SEARCH> {
             let wanted = greatest(values) / MOST / self.tensor;
             let wanted = if wanted > 0.0 { wanted } else { 0.0 };
             *scale = e4m3(if wanted < 448.0 { wanted } else { 448.0 });
-            let mut total = self.tensor * e4m3_value(*scale);
-            let mut codes = codes_of(values, total);
             if SEARCH && *scale > 0 {
                 let first = *scale;
-                let mut least = error_of(values, &codes, total);
+                let mut least = error_of(values, self.tensor * e4m3_value(first));
                 for tried in first.saturating_sub(LOWER).max(1)..=(first + HIGHER).min(0x7e) {
-                    total = self.tensor * e4m3_value(tried);
-                    let other = codes_of(values, total);
-                    let error = error_of(values, &other, total);
+                    let error = error_of(values, self.tensor * e4m3_value(tried));
                     if error < least {
-                        (least, codes, *scale) = (error, other, tried);
+                        (least, *scale) = (error, tried);
                     }
                 }
             }
-            let codes = codes.map(|code| code as u8);
+            let codes = codes_of(values, self.tensor * e4m3_value(*scale)).map(|code| code as u8);
             let (low, high) = codes.split_at(8);
             for (bytes, eight) in bytes.as_chunks_mut::<4>().0.iter_mut().zip([low, high]) {
                 *bytes = packed(eight);

@@ -31,6 +31,17 @@ fn reference(tensor: f32, values: &[f32]) -> (Vec<u8>, Vec<u8>) {
     (codes, scales)
 }
 
+#[test]
+fn a_magnitude_is_rounded_to_what_its_code_stands_for() {
+    let ties = E2M1.windows(2).map(|two| (two[0] + two[1]) / 2.0);
+    for near in ties.chain(E2M1).chain([7.0, 1e30, f32::INFINITY, f32::MIN_POSITIVE]) {
+        for quotient in [near.next_down(), near, near.next_up(), -near] {
+            let expected = E2M1[kernels::e2m1(quotient) as usize & 7];
+            assert_eq!(kernels::e2m1_nearest(quotient), expected, "{quotient}");
+        }
+    }
+}
+
 fn blocks(block: usize) -> impl Strategy<Value = Vec<f32>> {
     let value = prop_oneof![
         8 => -2.0f32..2.0,

@@ -44,6 +44,18 @@ fn fold(values: &[f32; GROUP], start: f32, f: impl Fn(f32, f32) -> f32, g: impl 
     lanes[0]
 }
 
+/// The sum of the squares of what `off` makes of a group.
+#[inline(always)]
+fn squares(values: &[f32; GROUP], off: impl Fn(f32) -> f32) -> f32 {
+    // All of them before any is added: the compiler then sees one loop, and takes the widest registers for it.
+    let mut squares = [0.0; GROUP];
+    for (square, value) in squares.iter_mut().zip(values) {
+        let off = off(*value);
+        *square = off * off;
+    }
+    fold(&squares, 0.0, |a, b| a + b, |a, b| a + b)
+}
+
 #[inline(always)]
 fn greater(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
@@ -84,8 +96,7 @@ impl<const SEARCH: bool> Kernel for Signed<'_, SEARCH> {
                 for step in 0..TRIED {
                     let bits = to_bf16(first * shrunk(step));
                     let (scale, inverse) = (from_bf16(bits), 1.0 / from_bf16(bits));
-                    let off = |v: f32| v - code(v, inverse, least, 7.0) * scale;
-                    let sum = fold(values, 0.0, |a, v| a + off(v) * off(v), |a, b| a + b);
+                    let sum = squares(values, |v| v - code(v, inverse, least, 7.0) * scale);
                     if sum < error {
                         (error, best) = (sum, bits);
                     }
@@ -134,8 +145,7 @@ impl<const SEARCH: bool> Kernel for Unsigned<'_, SEARCH> {
                     let tried = between(middle - half, middle + half);
                     let (scale, zero) = (from_bf16(tried.0), from_bf16(tried.1));
                     let inverse = 1.0 / scale;
-                    let off = |v: f32| v - (code(v - zero, inverse, 0.0, 15.0) * scale + zero);
-                    let sum = fold(values, 0.0, |a, v| a + off(v) * off(v), |a, b| a + b);
+                    let sum = squares(values, |v| v - (code(v - zero, inverse, 0.0, 15.0) * scale + zero));
                     if sum < error {
                         (error, best) = (sum, tried);
                     }

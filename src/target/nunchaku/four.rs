@@ -75,13 +75,6 @@ impl Scheme {
             four::decode_signed(&single, &coded.scales, out);
         }
     }
-
-    /// Values less what codes mean.
-    pub fn subtract(self, coded: &Coded, values: &mut [f32]) {
-        let mut back = vec![0.0; values.len()];
-        self.decode(coded, coded.tensor_scale, &mut back);
-        values.iter_mut().zip(back).for_each(|(v, b)| *v -= b);
-    }
 }
 
 /// A byte for each code.
