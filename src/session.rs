@@ -67,6 +67,8 @@ pub struct TargetChoice {
     pub quant_conv: bool,
     /// Whether it quantizes embedding tables too.
     pub quant_embedding: bool,
+    /// Whether it is the folder of Nunchaku's that diffusers loads.
+    pub lite: bool,
 }
 
 impl Edit {
@@ -100,6 +102,7 @@ impl Edit {
                     overrides: replace(&mut s.overrides, c.overrides),
                     quant_conv: replace(&mut s.quant_conv, c.quant_conv),
                     quant_embedding: replace(&mut s.quant_embedding, c.quant_embedding),
+                    lite: replace(&mut s.nunchaku.lite, c.lite),
                 }))
             }
             Self::Defaults(patch) => Self::Defaults(replace(&mut s.defaults, patch)),

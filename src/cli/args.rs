@@ -240,7 +240,8 @@ pub struct SettingsArgs {
     /// Write a folder for diffusers' own loader, of any model: no layer is fused, and single layers may stay floats
     #[arg(long, help_heading = "Nunchaku")]
     pub lite: bool,
-    /// Take smoothing from a Nunchaku file of the base model
+    /// Take smoothing from a Nunchaku file of the base model, and its rank and config where nothing else says them; or from a
+    /// file of the greatest magnitudes of each layer's inputs
     #[arg(long, value_name = "FILE", help_heading = "Nunchaku")]
     pub smooth_from: Option<PathBuf>,
     /// deepcompressor's description of the model, which says where its config.json lies

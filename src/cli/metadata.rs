@@ -57,7 +57,7 @@ fn add(global: &Global, args: &MetadataAddArgs) -> Result<u8> {
             let value: Value = serde_json::from_str(&nunchaku::source_config(&text).map_err(at)?)
                 .map_err(|e| Error::failed(format!("{from}: is not valid JSON: {e}")).because(e))?;
             let pairs = nunchaku::header(&text, found, args.extra_metadata).map_err(at)?;
-            nunchaku::fits(&value, stored).map_err(at)?;
+            nunchaku::fits(&value, stored.iter().map(|s| s.name.as_str())).map_err(at)?;
             pairs
         }
         (None, Source::Config { text, from }) => {

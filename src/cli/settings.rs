@@ -200,8 +200,8 @@ fn nunchaku(args: &SettingsArgs, s: &mut Settings) -> Result<()> {
         return Ok(());
     }
     if let Some(file) = &n.smooth_from {
-        let found = target::nunchaku::smoothing(Path::new(file)).map_err(|e| e.at("--smooth-from"))?;
-        s.smoothing = Some(Arc::new(found));
+        let found = target::nunchaku::donor::open(Path::new(file)).map_err(|e| e.at("--smooth-from"))?;
+        s.donor = Some(Arc::new(found));
     }
     if let Some(text) = model_config(n.config_yaml.as_deref(), n.model_path.as_deref())? {
         s.config = Some(text.into());
@@ -341,7 +341,7 @@ fn retarget(s: &mut Settings, family: Family) {
         s.gguf = GgufOptions::default();
     }
     if target::get(family).has(Knob::Nunchaku).is_err() {
-        (s.nunchaku, s.smoothing, s.config) = (NunchakuOptions::default(), None, None);
+        (s.nunchaku, s.donor, s.config) = (NunchakuOptions::default(), None, None);
     }
     if target::get(family).has(Knob::Importance).is_err() {
         (s.imatrix, s.importance) = (None, None);

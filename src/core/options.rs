@@ -1,5 +1,8 @@
 //! What only some targets know, for a whole file.
+use std::collections::BTreeMap;
+
 use super::dtype::Dtype;
+use super::recipe::Smooth;
 
 /// Whose names an output's tensors have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +47,7 @@ pub struct ComfyOptions {
 pub struct NunchakuOptions {
     /// Whether a folder for diffusers' general loader is written, with no layer fused, instead of a single file.
     pub lite: bool,
-    /// A Nunchaku file of the base model, from which smoothing is taken.
+    /// A Nunchaku file of the base model, or one of the magnitudes of layers' inputs: where smoothing comes from.
     pub smooth_from: Option<String>,
     /// deepcompressor's description of the model, which says where its configuration lies.
     pub config_yaml: Option<String>,
@@ -52,6 +55,17 @@ pub struct NunchakuOptions {
     pub model_path: Option<String>,
     /// Whether the header says more than loaders read.
     pub extra_metadata: bool,
+}
+
+/// What a Nunchaku file of the base model gives, or one of the magnitudes of layers' inputs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Donor {
+    /// What layers are smoothed by, by the layer's name there.
+    pub smoothing: BTreeMap<String, Smooth>,
+    /// The rank of its layers' branches.
+    pub rank: Option<u32>,
+    /// The configuration of the base model.
+    pub config: Option<serde_json::Value>,
 }
 
 /// llama-quantize's options, for GGUF.

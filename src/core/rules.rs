@@ -11,8 +11,8 @@ use regex::Regex;
 use super::dtype::Dtype;
 use super::error::{Error, Result};
 use super::imatrix::Imatrix;
-use super::options::{ComfyOptions, GgufOptions, Names, NunchakuOptions};
-use super::recipe::{Family, Patch, ScaleSearch, Smooth};
+use super::options::{ComfyOptions, Donor, GgufOptions, Names, NunchakuOptions};
+use super::recipe::{Family, Patch, ScaleSearch};
 
 /// A regex as it was written; searched, not anchored.
 #[derive(Clone, Debug)]
@@ -91,8 +91,8 @@ pub struct Settings {
     pub comfy: ComfyOptions,
     /// What only Nunchaku's files know.
     pub nunchaku: NunchakuOptions,
-    /// What Nunchaku's layers are smoothed by, by the layer's name, once it was read.
-    pub smoothing: Option<Arc<BTreeMap<String, Smooth>>>,
+    /// What the file that smoothing comes from holds, once it was read.
+    pub donor: Option<Arc<Donor>>,
     /// The model's configuration, where it was said to be elsewhere than beside the weights: its JSON.
     pub config: Option<Arc<str>>,
     /// Whose names tensors have; none: those that the target's consumer knows.
@@ -121,7 +121,7 @@ impl Settings {
             gguf: GgufOptions::default(),
             comfy: ComfyOptions::default(),
             nunchaku: NunchakuOptions::default(),
-            smoothing: None,
+            donor: None,
             config: None,
             names: None,
             imatrix: None,

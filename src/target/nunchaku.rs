@@ -3,6 +3,7 @@
 pub mod awq;
 pub mod codec;
 mod describe;
+pub mod donor;
 mod four;
 pub mod layers;
 pub mod layout;
@@ -14,8 +15,6 @@ pub mod sheet;
 mod stored;
 pub mod table;
 pub mod validate;
-
-pub use read::smoothing;
 
 use rayon::prelude::*;
 
@@ -150,8 +149,9 @@ impl Target for Nunchaku {
 
     fn obstacles(&self, model: &Model, settings: &Settings) -> Result<()> {
         let sheet = Sheet::new(model, settings)?;
-        sheet.obstacles(&sheet.rows()?)?;
-        describe::config(model, settings).map(|_| ())
+        let rows = sheet.rows()?;
+        sheet.obstacles(&rows)?;
+        describe::config(model, settings, &rows).map(|_| ())
     }
 
     fn codec(&self, shape: &[u64], _: Storage, action: &Action) -> Result<Box<dyn Codec>> {

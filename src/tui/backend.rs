@@ -10,6 +10,33 @@ use crate::session::{Profile, TargetChoice};
 pub use crate::engine::trials::{Answer, Measure, Outcome, Priority};
 pub use crate::target::prior::{Basis, Prior};
 
+/// What files of a family look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// The family.
+    pub family: Family,
+    /// Whether it is the folder of Nunchaku's that diffusers loads, not a single file.
+    pub lite: bool,
+}
+
+impl Form {
+    /// Every form of every family.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let plain = Family::ALL.into_iter().map(|family| Self { family, lite: false });
+        plain.chain([Self { family: Family::Nunchaku, lite: true }])
+    }
+
+    /// That of some settings.
+    pub fn of(settings: &Settings) -> Self {
+        Self { family: settings.target, lite: settings.nunchaku.lite && settings.target == Family::Nunchaku }
+    }
+
+    /// As a person calls it.
+    pub fn name(self) -> String {
+        if self.lite { format!("{} lite", self.family) } else { self.family.to_string() }
+    }
+}
+
 /// What the desk asks of the engine. Queries answer at once and read headers only; trials and conversions run elsewhere.
 pub trait Backend {
     /// Resolves the settings over the model.
@@ -27,7 +54,7 @@ pub trait Backend {
     /// Whether what a patch says holds for a file of a family as a whole.
     fn is_for_all(&self, family: Family, patch: &Patch) -> bool;
     /// Everything that changes when this family is chosen.
-    fn settings_for(&self, family: Family, from: &Settings) -> TargetChoice;
+    fn settings_for(&self, form: Form, from: &Settings) -> TargetChoice;
     /// Reads an importance matrix.
     fn imatrix(&self, path: &str) -> Result<Arc<Imatrix>>;
     /// Asks for trials; the newest request of a row wins.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::backend::{
-    Alternative, Answer, Backend, ConvertPage, DtypeChoice, Job, JobState, Knob, PageGroup, Prior, Priority, Progress,
+    Alternative, Answer, Backend, ConvertPage, DtypeChoice, Form, Job, JobState, Knob, PageGroup, Prior, Priority,
+    Progress,
 };
 use crate::core::imatrix::Imatrix;
 use crate::core::model::Origin;
@@ -82,7 +83,8 @@ impl Backend for Live {
         })
     }
 
-    fn settings_for(&self, family: Family, from: &Settings) -> TargetChoice {
+    fn settings_for(&self, form: Form, from: &Settings) -> TargetChoice {
+        let family = form.family;
         // Dtypes of one target mean nothing to another; what is kept stays kept.
         let keep_only = |p: &Patch| Patch { keep: p.keep, ..Patch::default() };
         let rules = from.rules.iter().map(|r| crate::core::Rule { patch: keep_only(&r.patch), ..r.clone() });
@@ -104,6 +106,7 @@ impl Backend for Live {
             overrides,
             quant_conv: back && self.began.quant_conv,
             quant_embedding: back && self.began.quant_embedding,
+            lite: form.lite,
         }
     }
 

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use tui_input::{Input, InputRequest};
 
 use super::action::{Action, TABLE};
-use super::backend::ConvertPage;
+use super::backend::{ConvertPage, Form};
 use super::diff::DiffPage;
 use super::filter::{Finder, Query};
 use super::key::{Code, Key, Named};
 use super::keymap::Keymap;
 use super::map::Map;
+use crate::core::Dtype;
 use crate::core::recipe::group_size;
 use crate::core::rules::hadamard;
-use crate::core::{Dtype, Family};
 
 /// A popup.
 #[derive(Debug)]
@@ -105,8 +105,8 @@ pub enum Choice {
     Hadamard(u32),
     /// A dtype for all that nothing else is said of.
     Default(Dtype),
-    /// A family.
-    Target(Family),
+    /// A family, and which of its forms.
+    Target(Form),
     /// The state after so many changes.
     State(usize),
 }

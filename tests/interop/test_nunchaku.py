@@ -207,6 +207,44 @@ def test_what_a_file_is_smoothed_by_can_be_another_files(flux, tmp_path):
             assert relative(values, expected) < NOISE, name
 
 
+def test_a_donor_gives_rank_and_config_too_where_nothing_else_says_them(flux, tmp_path):
+    """The weights alone are a model: the donor has the config that loaders ask for."""
+    donor = single(flux, tmp_path / "donor.safetensors", "--svd-rank", "16")
+    alone = tmp_path / "alone.safetensors"
+    save_file(read(flux), alone)
+    assert "config" in refused("convert", alone, "--to", "nunchaku", "-o", tmp_path / "no.safetensors")
+    out = single(alone, tmp_path / "n.safetensors", "--smooth-from", str(donor))
+    assert {loader: found for loader, found in rules.faults(out).items() if found} == {}
+    mine, theirs = (json.loads(header(file)["config"]) for file in (out, donor))
+    assert mine == theirs
+    assert json.loads(header(out)["quantization_config"])["rank"] == 16
+    assert all(layer.up.shape[1] == 16 for layer in rules.layers(out).values() if layer.kind != "awq")
+    chosen = single(alone, tmp_path / "c.safetensors", "--smooth-from", str(donor), "--svd-rank", "32")
+    assert json.loads(header(chosen)["quantization_config"])["rank"] == 32
+
+
+def test_magnitudes_of_inputs_smooth(flux, tmp_path):
+    """By the names of diffusers' layers, with and without `.weight`; a fused layer's inputs are those of its first."""
+    generator = torch.Generator().manual_seed(6)
+    rows = {}
+    for i, (name, tensor) in enumerate(read(flux).items()):
+        if tensor.ndim == 2:
+            key = name if i % 2 else name.removesuffix(".weight")
+            rows[key] = torch.exp(torch.randn(tensor.shape[1], generator=generator))
+    save_file(rows, tmp_path / "magnitudes.safetensors")
+    out = single(flux, tmp_path / "n.safetensors", "--smooth-from", str(tmp_path / "magnitudes.safetensors"))
+    assert {loader: found for loader, found in rules.faults(out).items() if found} == {}
+    layers = rules.layers(out)
+    queries = [rows[k] for k in rows if k.removesuffix(".weight").endswith("transformer_blocks.0.attn.to_q")]
+    expected = torch.sqrt(queries[0]) / torch.exp(torch.log(torch.sqrt(queries[0])).mean())
+    found = [layer.smooth for name, layer in layers.items() if name.endswith("transformer_blocks.0.qkv_proj")]
+    assert any(np.allclose(smooth, expected.numpy(), rtol=2**-8) for smooth in found)
+    source = floats(read(flux))
+    for name, values in rules.unfused(out).items():
+        if name.endswith(".weight"):
+            assert relative(values, source[name]) < NOISE, name
+
+
 def test_a_branch_keeps_what_codes_alone_lose(flux, tmp_path):
     """Weights with a decaying spectrum: far below what rounding to the nearest loses."""
     from safetensors.torch import load_file as load

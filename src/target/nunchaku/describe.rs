@@ -10,18 +10,28 @@ use crate::core::{Error, Model, Result, Settings, name};
 use crate::target::layout::{Context, Description, pretty};
 use crate::target::metadata::Facts;
 
-/// The configuration of the model's class: said to be elsewhere, or beside the weights.
-pub fn config(model: &Model, settings: &Settings) -> Result<Value> {
-    let found = match &settings.config {
-        Some(text) => serde_json::from_str(text)
+/// The configuration of the model's class: said to be elsewhere, beside the weights, or the donor's of smoothing, if it is
+/// of such a model as `rows` are.
+pub fn config(model: &Model, settings: &Settings, rows: &[Row]) -> Result<Value> {
+    let donors = || settings.donor.as_ref()?.config.as_ref();
+    let found = match (&settings.config, &model.config, donors()) {
+        (Some(text), ..) => serde_json::from_str(text)
             .map_err(|e| Error::failed(format!("the configuration of the model is not JSON: {e}")).because(e))?,
-        None => model.config.clone().unwrap_or(Value::Null),
+        (None, Some(config), _) => config.clone(),
+        (None, None, Some(config)) => {
+            metadata::fits(config, rows.iter().map(|row| row.name.as_str())).map_err(|e| {
+                e.at(format!("the configuration in {}", settings.nunchaku.smooth_from.as_deref().unwrap_or_default()))
+            })?;
+            config.clone()
+        }
+        (None, None, None) => Value::Null,
     };
     let is_object = found.as_object().is_some_and(|o| !o.is_empty());
     if !is_object {
         return Err(Error::failed(format!(
             "{}: has no config.json beside it, which Nunchaku's loaders build the model from; \
-             name the folder or id that has it (--model-path) or a description of the model (--config-yaml)",
+             name the folder or id that has it (--model-path), a description of the model (--config-yaml), or a Nunchaku \
+             file of the base model (--smooth-from)",
             model.label
         )));
     }
@@ -48,7 +58,7 @@ pub fn description(plan: &Plan, context: &Context) -> Result<Description> {
         if !context.is_folder() {
             return Err(Error::usage("Nunchaku Lite is a folder that diffusers loads: let the output's name be one"));
         }
-        let mut folder = config(context.model, context.settings)?;
+        let mut folder = config(context.model, context.settings, &plan.rows)?;
         if let Some(folder) = folder.as_object_mut() {
             folder.insert("quantization_config".into(), lite(plan, precision, rank));
         }
@@ -62,7 +72,7 @@ pub fn description(plan: &Plan, context: &Context) -> Result<Description> {
     }
     let sheet = Sheet::new(context.model, context.settings)?;
     let class = class(context.model).unwrap_or_default();
-    let mut config = config(context.model, context.settings)?;
+    let mut config = config(context.model, context.settings, &plan.rows)?;
     if let Some(config) = config.as_object_mut() {
         // A configuration of the original code base does not say which class it is of.
         config.entry("_class_name").or_insert_with(|| json!(class));

@@ -234,11 +234,11 @@ const BLOCKS: [(&str, &str, &str, u64); 5] = [
 ///
 /// # Errors
 /// If it says another number, or the file has a kind of blocks that the config's class has not.
-pub fn fits(config: &Value, stored: &[Stored]) -> Result<()> {
+pub fn fits<'a>(config: &Value, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
     let name = class_name(config).unwrap_or_default();
     let mut ours: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
-    for array in stored {
-        let mut words = array.name.split('.');
+    for name in names {
+        let mut words = name.split('.');
         if let (Some(kind), Some(Ok(number))) = (words.next(), words.next().map(str::parse::<u64>)) {
             let count = ours.entry(kind).or_default();
             *count = (*count).max(number.saturating_add(1));

@@ -1,22 +1,19 @@
 //! Recognising Nunchaku's layers among a model's arrays. Fused layers become those of diffusers again, and biases lose
 //! what kernels want of them.
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::codec::SvdqCodec;
 use super::layers::{self, Columns, Layer, Way, Words};
-use super::layout;
 use super::parts::{Precision, Role, roles, word};
 use crate::core::dtype::StorageExt;
 use crate::core::model::{Encoding, Model, Placed, Stored, Tensor};
 use crate::core::name::{self, natural};
-use crate::core::recipe::{Kernel, Recipe, Smooth, Window};
+use crate::core::recipe::{Kernel, Recipe, Window};
 use crate::core::{Dtype, Error, Family, Loss, Result, Storage};
-use crate::format::{OpenOptions, Opened};
-use crate::quant::four::bf16;
+use crate::format::Opened;
 use crate::target::check::Level;
 
 /// The dtype of a bias that a kernel wants otherwise than the model has it.
@@ -340,36 +337,4 @@ pub fn judge(recipe: &Recipe, loss: &Loss) -> (Level, String) {
         }
         s => (Level::Error, format!("is off by {s:.3} of its norm: it is not the weight that it was")),
     }
-}
-
-/// What the layers of a Nunchaku file are smoothed by, by their names there.
-///
-/// # Errors
-/// If it is no such file, or a number of it is not positive.
-pub fn smoothing(path: &Path) -> Result<std::collections::BTreeMap<String, Smooth>> {
-    let label = path.display().to_string();
-    let opened = crate::target::open_arrays(&label, &OpenOptions::default())?;
-    let layers = found(&opened.model).map_err(|e| e.at(&label))?;
-    let mut out = std::collections::BTreeMap::new();
-    for layer in layers {
-        let Some(array) = layer.array(Role::Smooth) else { continue };
-        let Some(stored) = opened.model.stored.get(array as usize) else { continue };
-        let Some(blob) = opened.blobs.get(stored.span.file as usize) else { continue };
-        let mut bytes = vec![0; stored.span.len as usize];
-        blob.read_at(stored.span.offset, &mut bytes)?;
-        let packed: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect();
-        let mut natural = vec![0; packed.len()];
-        layout::unpack_vector(&packed, &mut natural);
-        let numbers: Vec<f32> = natural.into_iter().map(bf16).collect();
-        if let Some(bad) = numbers.iter().find(|v| !v.is_finite() || **v <= 0.0) {
-            return Err(
-                Error::failed(format!("`{}` has the value {bad}; smoothing is positive", stored.name)).at(&label)
-            );
-        }
-        out.insert(layer.name, Smooth(Arc::new(numbers)));
-    }
-    if out.is_empty() {
-        return Err(Error::failed(format!("{label}: has no layer of Nunchaku's with smoothing")));
-    }
-    Ok(out)
 }

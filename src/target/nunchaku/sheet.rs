@@ -170,7 +170,7 @@ impl<'a> Sheet<'a> {
             let wanted = if lite { "multiples of 128" } else { wanted };
             return Err(Some(format!("is {height}×{width}: Nunchaku's kernels want {wanted}")));
         }
-        let rank = decision.patch.svd_rank.unwrap_or(RANK);
+        let rank = decision.patch.svd_rank.or(self.settings.donor.as_ref().and_then(|d| d.rank)).unwrap_or(RANK);
         let has_bias = !made.bias.is_empty() || self.family.is_some_and(|f| f.always_bias);
         let floats = precision == Precision::Nvfp4;
         let layer = name::layer(&tensor.name);
@@ -204,8 +204,11 @@ impl<'a> Sheet<'a> {
 
     /// What a layer is smoothed by.
     fn smooth(&self, item: &Item) -> Option<crate::core::recipe::Smooth> {
-        let smoothing = self.settings.smoothing.as_ref()?;
-        let found = smoothing.get(name::layer(&item.tensor.name))?;
+        let smoothing = &self.settings.donor.as_ref()?.smoothing;
+        // Layers that are fused have the same inputs, so what one of them is smoothed by serves all.
+        let sources = item.sources.iter().map(|id| self.model.tensor(*id).name.as_str());
+        let mut named = std::iter::once(item.tensor.name.as_str()).chain(sources).map(name::layer);
+        let found = named.find_map(|layer| smoothing.get(layer))?;
         (found.0.len() as u64 == item.tensor.cols()).then(|| found.clone())
     }
 

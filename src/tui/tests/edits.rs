@@ -1,5 +1,6 @@
 //! What keys do to the choices.
 use super::*;
+use crate::tui::backend::Form;
 
 /// The overrides after those keys, as `name: patch`.
 fn check(keys: &str, overrides: &[&str]) {
@@ -154,4 +155,17 @@ fn every_edit_says_what_it_did() {
 #[test]
 fn what_cannot_be_quantized_says_why() {
     assert_eq!(says("/ 0 Space n o r m Enter x"), "! blocks.0.norm.weight: stays as it is: it has one dimension");
+}
+
+#[test]
+fn the_folder_of_nunchakus_is_a_target_of_its_own() {
+    let check = |keys: &str, expected: &str| {
+        let (mut driver, _) = desk(SMALL, (120, 30));
+        driver.keys(keys);
+        assert_eq!(Form::of(driver.app.session.settings()).name(), expected, "{keys}");
+    };
+    check("T n u n Enter", "nunchaku");
+    check("T l i t e Enter", "nunchaku lite");
+    check("T l i t e Enter T f l o a t Enter", "float");
+    check("T l i t e Enter u", "sdnq");
 }

@@ -172,9 +172,9 @@ impl Backend for Fake {
             _ => Ok(()),
         }
     }
-    fn settings_for(&self, family: Family, _: &Settings) -> TargetChoice {
+    fn settings_for(&self, form: Form, _: &Settings) -> TargetChoice {
         TargetChoice {
-            target: family,
+            target: form.family,
             defaults: Patch::default(),
             preset: Vec::new(),
             preset_name: None,
@@ -182,6 +182,7 @@ impl Backend for Fake {
             overrides: Default::default(),
             quant_conv: false,
             quant_embedding: false,
+            lite: form.lite,
         }
     }
     fn imatrix(&self, path: &str) -> Result<Arc<Imatrix>> {

@@ -9,7 +9,7 @@ use crate::core::rules::hadamard;
 use crate::core::{Dtype, Family, Patch, Recipe, TensorId};
 use crate::session::Edit;
 use crate::tui::app::App;
-use crate::tui::backend::{DtypeChoice, Priority};
+use crate::tui::backend::{DtypeChoice, Form, Priority};
 use crate::tui::msg::Effect;
 use crate::tui::overlay::{Choice, Item, Overlay, Picker};
 use crate::tui::text::tensors;
@@ -156,7 +156,7 @@ pub fn reach(app: &App) -> (Vec<TensorId>, usize) {
 /// Sets what was chosen.
 pub fn set(app: &mut App, choice: &Choice, fx: &mut Vec<Effect>) {
     let (word, patch) = match choice {
-        Choice::Target(family) => return target(app, *family),
+        Choice::Target(form) => return target(app, *form),
         Choice::State(n) => return go_to_state(app, *n),
         Choice::Default(dtype) => return default_dtype(app, dtype, fx),
         Choice::Dtype(dtype) => (dtype.to_string(), Patch { dtype: Some(dtype.clone()), ..Patch::default() }),
@@ -264,11 +264,12 @@ pub fn lay(app: &mut App, word: &str, ids: &[TensorId], patch: &Patch, more: &st
     }
 }
 
-fn target(app: &mut App, family: Family) {
-    if family == app.session.settings().target {
+fn target(app: &mut App, form: Form) {
+    let family = form.name();
+    if form == Form::of(app.session.settings()) {
         return app.say(format!("{family} is the target already"));
     }
-    let choice = app.backend.settings_for(family, app.session.settings());
+    let choice = app.backend.settings_for(form, app.session.settings());
     let now = app.session.settings();
     let dropped = (now.rules.len() + now.overrides.len()).saturating_sub(choice.rules.len() + choice.overrides.len());
     app.session.edit(format!("target {family}"), Edit::Target(Box::new(choice)));
@@ -367,7 +368,11 @@ pub fn pick_default(app: &mut App) {
     let items = all.map(|d| item(d.name.to_string(), bits(&d), d.about, Choice::Default(d.name.clone()))).collect();
     let title = if mixtures { "Mixture" } else { "Default dtype" };
     let settings = app.session.settings();
-    let current = settings.defaults.dtype.clone().or_else(|| app.backend.settings_for(family, settings).defaults.dtype);
+    let current = settings
+        .defaults
+        .dtype
+        .clone()
+        .or_else(|| app.backend.settings_for(Form::of(settings), settings).defaults.dtype);
     let whose = crate::core::name::clean(&app.session.model.title).into_owned();
     app.overlays.push(Overlay::Picker(Picker::new(title, whose, items, current.map(Choice::Default))));
 }
@@ -455,8 +460,9 @@ fn go_to_state(app: &mut App, n: usize) {
     }
 }
 
-fn about(family: Family) -> &'static str {
-    match family {
+fn about(form: Form) -> &'static str {
+    match form.family {
+        _ if form.lite => "the same of any model, a folder for diffusers",
         Family::Float => "plain floats; undoes quantization",
         Family::Sdnq => "diffusers, transformers, SD.Next",
         Family::Gguf => "llama.cpp and what is built on it",
@@ -467,9 +473,8 @@ fn about(family: Family) -> &'static str {
 
 /// `T`
 pub fn pick_target(app: &mut App) {
-    let items =
-        Family::ALL.into_iter().map(|f| item(f.name().into(), String::new(), about(f), Choice::Target(f))).collect();
-    let current = Some(Choice::Target(app.session.settings().target));
+    let items = Form::all().map(|form| item(form.name(), String::new(), about(form), Choice::Target(form))).collect();
+    let current = Some(Choice::Target(Form::of(app.session.settings())));
     let whose = crate::core::name::clean(&app.session.model.title).into_owned();
     app.overlays.push(Overlay::Picker(Picker::new("Target", whose, items, current)));
 }

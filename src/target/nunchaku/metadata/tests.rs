@@ -161,7 +161,7 @@ fn a_header_says_all_that_loaders_read() {
 fn a_config_of_another_size_is_refused() {
     fn check(config: Value, names: &[&str], refused: Option<&str>) {
         let stored: Vec<Stored> = names.iter().map(|n| array(n, Storage::BF16, &[1])).collect();
-        let message = fits(&config, &stored).err().map(|e| e.to_string());
+        let message = fits(&config, stored.iter().map(|s| s.name.as_str())).err().map(|e| e.to_string());
         match refused {
             None => assert_eq!(message, None, "{config}"),
             Some(part) => assert!(message.as_deref().is_some_and(|m| m.contains(part)), "{message:?}"),

@@ -105,7 +105,7 @@ fn terms(header: &Header, arrays: Option<Found>) -> Option<Terms> {
 
 /// The config against what loaders build whatever it says.
 fn size(config: &Value, class: Option<&str>, stored: &[Stored], found: &mut Findings) {
-    if let Err(e) = metadata::fits(config, stored) {
+    if let Err(e) = metadata::fits(config, stored.iter().map(|s| s.name.as_str())) {
         found.error(format!("`config` {e}"));
     }
     match class {

@@ -1,0 +1,121 @@
+//! What `--smooth-from` gives: a Nunchaku file of the base model, or the greatest magnitudes of its layers' inputs.
+//!
+//! A fine-tune's activations are nearly those of its base, so the base's smoothing serves. Of the magnitudes `a` of a
+//! layer's input channels, its smoothing is their root over the geometric mean of all roots: SmoothQuant's `a^α / w^(1 - α)`
+//! (Xiao et al. 2023) at α = 0.5, without the weight's part, as deepcompressor also tries it (its β = 0).
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::metadata::{CONFIG, QUANTIZATION};
+use super::parts::Role;
+use super::read::{Found, found};
+use super::{layout, metadata};
+use crate::core::dtype::StorageExt;
+use crate::core::model::{Encoding, Stored};
+use crate::core::options::Donor;
+use crate::core::recipe::Smooth;
+use crate::core::{Error, Result, name};
+use crate::format::{OpenOptions, Opened};
+use crate::quant::cast;
+use crate::quant::four::{bf16, to_bf16};
+
+/// Opens it.
+///
+/// # Errors
+/// If it is neither, a number is none that smooths, or layers disagree on precision and rank.
+pub fn open(path: &Path) -> Result<Donor> {
+    let label = path.display().to_string();
+    let opened = crate::target::open_arrays(&label, &OpenOptions::default())?;
+    let layers = found(&opened.model).map_err(|e| e.at(&label))?;
+    let donor = if layers.is_empty() { statistics(&opened) } else { quantized(&opened, &layers) };
+    let donor = donor.map_err(|e| e.at(&label))?;
+    if donor.smoothing.is_empty() {
+        return Err(Error::failed(format!(
+            "{label}: has no layer of Nunchaku's with smoothing, nor is it a list of magnitudes, for each layer a row of \
+             floats, one for each input channel"
+        )));
+    }
+    Ok(donor)
+}
+
+fn bytes(opened: &Opened, stored: &Stored) -> Result<Vec<u8>> {
+    let blob = opened.blobs.get(stored.span.file as usize);
+    let blob = blob.ok_or_else(|| Error::failed(format!("`{}` lies in no file", stored.name)))?;
+    let mut bytes = vec![0; usize::try_from(stored.span.len).map_err(|_| Error::failed("longer than memory"))?];
+    blob.read_at(stored.span.offset, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// A file or a folder of Nunchaku's.
+fn quantized(opened: &Opened, layers: &[Found]) -> Result<Donor> {
+    let mut donor = Donor::default();
+    for layer in layers {
+        let Some(stored) = layer.array(Role::Smooth).and_then(|array| opened.model.stored.get(array as usize)) else {
+            continue;
+        };
+        let packed: Vec<u16> =
+            bytes(opened, stored)?.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect();
+        let mut natural = vec![0; packed.len()];
+        layout::unpack_vector(&packed, &mut natural);
+        let numbers: Vec<f32> = natural.into_iter().map(bf16).collect();
+        if let Some(bad) = numbers.iter().find(|v| !v.is_finite() || **v <= 0.0) {
+            return Err(Error::failed(format!("`{}` has the value {bad}; smoothing is positive", stored.name)));
+        }
+        donor.smoothing.insert(layer.name.clone(), Smooth(Arc::new(numbers)));
+    }
+    donor.rank = metadata::find(&opened.model.stored)?.and_then(|found| u32::try_from(found.rank).ok());
+    let header = opened.model.files.iter().flat_map(|file| &file.metadata).find(|(key, _)| key == CONFIG);
+    let config = header.and_then(|(_, text)| serde_json::from_str(text).ok()).or_else(|| opened.model.config.clone());
+    if let Some(Value::Object(mut config)) = config {
+        config.shift_remove(QUANTIZATION);
+        donor.config = Some(Value::Object(config));
+    }
+    Ok(donor)
+}
+
+/// A file of the magnitudes of inputs: of each layer, by its name, a row of floats.
+fn statistics(opened: &Opened) -> Result<Donor> {
+    let mut donor = Donor::default();
+    for tensor in &opened.model.tensors {
+        let (Encoding::Plain(array), &[width]) = (&tensor.encoding, tensor.shape.as_slice()) else { continue };
+        let Some(stored) = opened.model.stored.get(*array as usize).filter(|s| s.storage.is_float()) else { continue };
+        let mut magnitudes = vec![0.0; usize::try_from(width).map_err(|_| Error::failed("longer than memory"))?];
+        cast::decode(stored.storage, &bytes(opened, stored)?, &mut magnitudes);
+        if let Some(bad) = magnitudes.iter().find(|v| !v.is_finite() || **v < 0.0) {
+            return Err(Error::failed(format!("`{}` has the value {bad}; a magnitude is positive", stored.name)));
+        }
+        donor.smoothing.insert(name::layer(&tensor.name).to_owned(), Smooth(Arc::new(of_magnitudes(&magnitudes))));
+    }
+    Ok(donor)
+}
+
+/// A channel this much weaker than the strongest needs no more help than this.
+const FAINTEST: f32 = 1e-5;
+
+fn of_magnitudes(magnitudes: &[f32]) -> Vec<f32> {
+    let most = magnitudes.iter().copied().fold(0.0, f32::max);
+    if most == 0.0 {
+        return vec![1.0; magnitudes.len()];
+    }
+    let logs: Vec<f64> = magnitudes.iter().map(|m| f64::from(m.max(most * FAINTEST)).ln() / 2.0).collect();
+    let middle = logs.iter().sum::<f64>() / logs.len() as f64;
+    logs.iter().map(|log| bf16(to_bf16((log - middle).exp() as f32))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_magnitudes;
+
+    #[test]
+    fn smoothing_is_the_root_of_magnitudes_around_one() {
+        let check = |magnitudes: &[f32], expected: &[f32]| assert_eq!(of_magnitudes(magnitudes), expected);
+        check(&[4.0, 1.0, 0.25], &[2.0, 1.0, 0.5]);
+        check(&[9.0, 9.0], &[1.0, 1.0]);
+        check(&[0.0, 0.0], &[1.0, 1.0]);
+        check(&[], &[]);
+        // A silent channel is as one of 1/100000 of the strongest: a root of 1/316, around their geometric mean.
+        check(&[1.0, 0.0], &[17.75, 0.056_152_344]);
+    }
+}
