@@ -4,6 +4,7 @@ Both come with the xllamacpp wheel, whose library exports ggml's C functions.
 """
 
 import ctypes
+from contextlib import contextmanager
 from pathlib import Path
 
 import gguf
@@ -13,10 +14,57 @@ import xllamacpp
 LAYERS, EMBEDDING, HEADS, KV_HEADS, FEED_FORWARD, EXPERTS = 4, 256, 4, 2, 384, 8
 VOCABULARY = 320
 GGML = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
+LOG = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+ERROR = 4
 GGML.ggml_quantize_chunk.restype = ctypes.c_size_t
 GGML.ggml_quantize_chunk.argtypes = [
     ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
 ]  # fmt: skip
+
+
+class Params(ctypes.Structure):
+    """Parameters of a model or a context: more than either has, so that they pass through as the library filled them."""
+
+    _fields_ = [("words", ctypes.c_uint32 * 256)]
+
+
+class Batch(ctypes.Structure):
+    """llama_batch."""
+
+    _fields_ = [
+        ("n_tokens", ctypes.c_int32),
+        ("token", ctypes.POINTER(ctypes.c_int32)),
+        ("embd", ctypes.c_void_p),
+        ("pos", ctypes.POINTER(ctypes.c_int32)),
+        ("n_seq_id", ctypes.POINTER(ctypes.c_int32)),
+        ("seq_id", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+        ("logits", ctypes.POINTER(ctypes.c_int8)),
+    ]
+
+
+def declare(name: str, result, *arguments) -> None:
+    function = getattr(GGML, name)
+    function.restype, function.argtypes = result, arguments
+
+
+P, I32 = ctypes.c_void_p, ctypes.c_int32
+declare("llama_model_default_params", Params)
+declare("llama_context_default_params", Params)
+declare("llama_model_load_from_file", P, ctypes.c_char_p, Params)
+declare("llama_init_from_model", P, P, Params)
+declare("llama_model_get_vocab", P, P)
+declare("llama_vocab_n_tokens", I32, P)
+declare("llama_tokenize", I32, P, ctypes.c_char_p, I32, P, I32, ctypes.c_bool, ctypes.c_bool)
+declare("llama_get_memory", P, P)
+declare("llama_memory_clear", None, P, ctypes.c_bool)
+declare("llama_batch_init", Batch, I32, I32, I32)
+declare("llama_batch_free", None, Batch)
+declare("llama_decode", I32, P, Batch)
+declare("llama_get_logits", ctypes.POINTER(ctypes.c_float), P)
+declare("llama_free", None, P)
+declare("llama_model_free", None, P)
+declare("llama_log_get", None, P, P)
+declare("llama_log_set", None, P, P)
 
 
 def shapes(tied=False, experts=0):
@@ -135,17 +183,97 @@ def ggml_bytes(kind: gguf.GGMLQuantizationType, weights: np.ndarray, weight_of: 
     return bytes(out)
 
 
-def runs(path: Path, words=8) -> list[int]:
-    """Loads a file with llama.cpp and lets it write: the tokens, those that are halves of a character left out."""
+def complete(path: Path, prompt: str, words: int, **more) -> dict:
+    """Loads a file with llama.cpp and lets it write the likeliest: its answer."""
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_ctx, params.n_parallel, params.warmup = 128, 1, False
     params.cpuparams.n_threads = 1
     server = xllamacpp.Server(params)
-    asked = {"prompt": "12 34", "n_predict": words, "temperature": 0, "ignore_eos": True, "logprobs": 1}
-    answer = server.handle_completions(asked)
+    asked = {"prompt": prompt, "n_predict": words, "temperature": 0, "ignore_eos": True}
+    answer = server.handle_completions(asked | more)
     assert answer["usage"]["completion_tokens"] == words
+    return answer
+
+
+def runs(path: Path, words=8) -> list[int]:
+    """What a file writes: the tokens, those that are halves of a character left out."""
+    answer = complete(path, "12 34", words, logprobs=1)
     # Nothing where all are halves.
     chosen = (answer["choices"][0]["logprobs"] or {"content": []})["content"]
     assert all(np.isfinite(token["logprob"]) for token in chosen)
     return [token["id"] for token in chosen]
+
+
+@contextmanager
+def listening():
+    """Keeps the library's log off the terminal, and its errors."""
+    said, before, data = [], P(), P()
+
+    @LOG
+    def log(level, text, _):
+        if level == ERROR:
+            said.append(text.decode(errors="replace").strip())
+
+    GGML.llama_log_get(ctypes.byref(before), ctypes.byref(data))
+    GGML.llama_log_set(ctypes.cast(log, P), None)
+    try:
+        yield said
+    finally:
+        GGML.llama_log_set(before, data)
+
+
+class Model:
+    """A file in llama.cpp, with its defaults for all but the length of the context; asked for logits by its C functions.
+
+    xllamacpp's own class gives the probabilities of what is generated, not of a text that is given.
+    """
+
+    def __init__(self, path: Path, context: int, threads: int = 1):
+        self.model = self.context = None
+        with listening() as said:
+            self.model = GGML.llama_model_load_from_file(str(path).encode(), GGML.llama_model_default_params())
+            params = GGML.llama_context_default_params()
+            # n_ctx, n_batch, n_ubatch and the two numbers of threads.
+            assert [*params.words[:3], *params.words[7:9]] == [512, 2048, 512, 4, 4], "another llama_context_params"
+            params.words[:3], params.words[7:9] = [context] * 3, [threads] * 2
+            self.context = self.model and GGML.llama_init_from_model(self.model, params)
+        if not self.context:
+            self.close()
+            raise RuntimeError(f"llama.cpp does not load {path}: {'; '.join(said)}")
+        self.vocab = GGML.llama_model_get_vocab(self.model)
+        self.batch = GGML.llama_batch_init(context, 0, 1)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Without special tokens."""
+        data = text.encode()
+        out = (ctypes.c_int32 * len(data))()
+        count = GGML.llama_tokenize(self.vocab, data, len(data), out, len(out), False, False)
+        return out[:count]
+
+    def logits(self, tokens: list[int]) -> np.ndarray:
+        """A row for each of `tokens`, which begin at position 0: what follows it."""
+        for i, token in enumerate(tokens):
+            self.batch.token[i], self.batch.pos[i], self.batch.logits[i] = token, i, 1
+            self.batch.n_seq_id[i], self.batch.seq_id[i][0] = 1, 0
+        self.batch.n_tokens = len(tokens)
+        GGML.llama_memory_clear(GGML.llama_get_memory(self.context), True)
+        status = GGML.llama_decode(self.context, self.batch)
+        assert status == 0, f"llama_decode: {status}"
+        shape = (len(tokens), GGML.llama_vocab_n_tokens(self.vocab))
+        return np.ctypeslib.as_array(GGML.llama_get_logits(self.context), shape).copy()
+
+    def close(self) -> None:
+        with listening():
+            if self.context:
+                GGML.llama_batch_free(self.batch)
+                GGML.llama_free(self.context)
+            if self.model:
+                GGML.llama_model_free(self.model)
+        self.model = self.context = None
+
+    def __enter__(self) -> "Model":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
