@@ -10,6 +10,7 @@ use crate::format::hub::config;
 use crate::format::safetensors::edit;
 use crate::format::{self, OpenOptions, Opened};
 use crate::target::nunchaku::metadata as nunchaku;
+use crate::target::nunchaku::table::{self, Terms};
 
 type Pairs = Vec<(String, String)>;
 
@@ -58,6 +59,13 @@ fn add(global: &Global, args: &MetadataAddArgs) -> Result<u8> {
                 .map_err(|e| Error::failed(format!("{from}: is not valid JSON: {e}")).because(e))?;
             let pairs = nunchaku::header(&text, found, args.extra_metadata).map_err(at)?;
             nunchaku::fits(&value, stored.iter().map(|s| s.name.as_str())).map_err(at)?;
+            let terms = Terms {
+                precision: found.precision,
+                rank: found.rank,
+                skip_refiners: found.skip_refiners.unwrap_or(false),
+            };
+            let arrays = stored.iter().map(|s| (s.name.as_str(), s.shape.as_slice()));
+            table::fits(&value, terms, arrays).map_err(at)?;
             pairs
         }
         (None, Source::Config { text, from }) => {

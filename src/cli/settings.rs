@@ -194,8 +194,10 @@ fn nunchaku(args: &SettingsArgs, s: &mut Settings) -> Result<()> {
     n.extra_metadata |= args.extra_metadata;
     let path = |given: &Option<std::path::PathBuf>| given.as_ref().map(|p| p.display().to_string());
     n.smooth_from = path(&args.smooth_from).or(n.smooth_from.take());
-    n.config_yaml = path(&args.config_yaml).or(n.config_yaml.take());
-    n.model_path = args.model_path.clone().or(n.model_path.take());
+    if args.config_yaml.is_some() || args.model_path.is_some() {
+        // Either says where the config lies, so one given here beats both of the profile's.
+        (n.config_yaml, n.model_path) = (path(&args.config_yaml), args.model_path.clone());
+    }
     if s.target != Family::Nunchaku {
         return Ok(());
     }

@@ -154,11 +154,30 @@ pub struct Window {
 
 /// A positive number for each column. Two are equal if they are the same, not if they look alike.
 #[derive(Clone, Debug)]
-pub struct Smooth(pub Arc<Vec<f32>>);
+pub struct Smooth {
+    all: Arc<Vec<f32>>,
+    part: std::ops::Range<usize>,
+}
+
+impl Smooth {
+    /// Of all columns.
+    pub fn new(all: Vec<f32>) -> Self {
+        Self { part: 0..all.len(), all: Arc::new(all) }
+    }
+    /// Of some of the columns that it is of.
+    pub fn of_cols(&self, cols: std::ops::Range<usize>) -> Option<Self> {
+        let part = self.part.start.checked_add(cols.start)?..self.part.start.checked_add(cols.end)?;
+        (part.start <= part.end && part.end <= self.part.end).then(|| Self { all: Arc::clone(&self.all), part })
+    }
+    /// The numbers.
+    pub fn values(&self) -> &[f32] {
+        self.all.get(self.part.clone()).unwrap_or_default()
+    }
+}
 
 impl PartialEq for Smooth {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.all, &other.all) && self.part == other.part
     }
 }
 
@@ -166,7 +185,7 @@ impl Eq for Smooth {}
 
 impl std::hash::Hash for Smooth {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
+        (Arc::as_ptr(&self.all), &self.part).hash(state);
     }
 }
 

@@ -49,6 +49,8 @@ pub fn natural_output(opened: &Opened, settings: &Settings, max_shard: Option<u6
         _ if is_lite => folder_output(opened, settings, None, max_shard),
         (Origin::File, None) if !keeps_several => Output::File,
         _ if settings.target == Family::Comfy || is_single(settings) => Output::File,
+        // One file is all that llama.cpp wants.
+        (_, None) if settings.target == Family::Gguf && !keeps_several => Output::File,
         _ => folder_output(opened, settings, None, max_shard),
     }
 }

@@ -8,7 +8,7 @@ use crate::core::dtype::StorageExt;
 use crate::core::model::{Encoding, Tensor};
 use crate::core::options::Names;
 use crate::core::plan::Action;
-use crate::core::{Cancel, Error, Family, Loss, LossSums, Model, Result, Row, TensorId};
+use crate::core::{Cancel, Dtype, Error, Family, Loss, LossSums, Model, Result, Row, Settings, TensorId};
 use crate::format::Opened;
 use crate::quant::cast;
 use crate::target::architecture::HEADS;
@@ -34,7 +34,10 @@ pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> R
         found.error(format!("cannot be compared: {why}"));
         return Ok(found.close(""));
     }
-    let rows = as_called(model, original);
+    let rows = match !opened.gguf.is_empty() && source.gguf.is_empty() {
+        true => in_gguf(original)?,
+        false => as_called(model, original),
+    };
     let mine: HashMap<&str, TensorId> = model.ids().map(|id| (without_prefix(&model.tensor(id).name), id)).collect();
     let theirs: HashMap<&str, &Row> = rows.iter().map(|row| (without_prefix(&row.name), row)).collect();
     let mut names = Findings::new("same tensors");
@@ -84,7 +87,13 @@ pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> R
             Encoding::Plain(_) => None,
         });
         if let Some(recipe) = recipe.filter(|r| r.family == Family::Nunchaku) {
-            match nunchaku::read::judge(recipe, loss) {
+            let greatest = match model.find(name) {
+                Some(id) if recipe.dtype.as_str() == nunchaku::read::BIAS => {
+                    nunchaku::read::greatest(opened, model.tensor(id))?
+                }
+                _ => 0.0,
+            };
+            match nunchaku::read::judge(recipe, loss, greatest) {
                 (Level::Ok, _) => {}
                 (Level::Warn, said) => error.warn(format!("`{name}` {said}")),
                 (Level::Error, said) => error.error(format!("`{name}` {said}")),
@@ -116,6 +125,15 @@ pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> R
         error.close(worst),
     ];
     Ok(checks.concat())
+}
+
+/// The tensors of `original` as a GGUF file has them.
+fn in_gguf(original: &Model) -> Result<Vec<Row>> {
+    let mut settings = Settings::new(Family::Gguf);
+    settings.defaults.dtype = Some(Dtype::new("F32"));
+    // It says how text is cut up, which has nothing to do with the tensors.
+    settings.gguf.pre = Some("default".into());
+    Ok(super::get(Family::Gguf).rows(original, &settings)?.0)
 }
 
 /// The tensors of `original` under the names by which `model` has most of them.

@@ -103,12 +103,16 @@ impl Target for Nunchaku {
         let sheet = Sheet::new(model, settings)?;
         let rows = sheet.rows()?;
         let mut warnings = Vec::new();
+        let has_class = model.config.as_ref().is_none_or(|c| c.get("_class_name").is_some());
+        if settings.nunchaku.lite && !has_class {
+            warnings.push("diffusers loads Lite folders of its own classes; this model's config names none".into());
+        }
         let is_int4 = rows.iter().any(|r| r.svd_rank() > 0 && r.to == Precision::Int4.name());
         let (rough, all) = sheet.unsmoothed(&rows);
         if let (Some(file), true) = (&settings.nunchaku.smooth_from, rough > 0) {
+            let first = sheet.first_unsmoothed(&rows).unwrap_or_default();
             warnings.push(format!(
-                "{rough} of {all} layers find no smoothing of their name and width in {file}: it is of another model, \
-                 or of another form"
+                "{rough} of {all} layers find no smoothing of their name and width in {file}, `{first}` for one"
             ));
         } else if is_int4 && rough > 0 {
             let how_many = if rough == all { "the layers".into() } else { format!("{rough} of {all} layers") };
@@ -151,7 +155,7 @@ impl Target for Nunchaku {
         let sheet = Sheet::new(model, settings)?;
         let rows = sheet.rows()?;
         sheet.obstacles(&rows)?;
-        describe::config(model, settings, &rows).map(|_| ())
+        describe::config(model, settings, &rows, &sheet).map(|_| ())
     }
 
     fn codec(&self, shape: &[u64], _: Storage, action: &Action) -> Result<Box<dyn Codec>> {

@@ -77,6 +77,7 @@ impl Target for Sdnq {
             Knob::Importance => Err("SDNQ weighs all columns alike".into()),
             Knob::ScaleSearch => Err("SDNQ's scales follow from the greatest value".into()),
             Knob::ConvRot => Err("SDNQ calls it --hadamard".into()),
+            Knob::Nunchaku => Err("SDNQ has no such kernels".into()),
             Knob::KeepNames => Err("SDNQ keeps the source's names anyway".into()),
             Knob::KeyNames => Err("SDNQ has no prefixes, and no other header".into()),
             _ => Ok(()),

@@ -271,6 +271,10 @@ pub fn memory(opened: &Opened, id: TensorId) -> u64 {
             let scales = parts.iter().skip(1).filter_map(|p| opened.model.stored.get(p.array as usize));
             let scales = scales.filter(|_| recipe.family == Family::Comfy).map(|s| 2 * s.span.len);
             let scales = scales.fold(factor, u64::saturating_add);
+            // Of Nunchaku's, AWQ's codes and those that a bias is shifted by are read whole, and turned.
+            let whole = recipe.family == Family::Nunchaku && super::nunchaku::read::is_read_whole(recipe);
+            let whole = parts.iter().filter_map(|p| opened.model.stored.get(p.array as usize).filter(|_| whole));
+            let scales = whole.map(|s| s.span.len.saturating_mul(2)).fold(scales, u64::saturating_add);
             parts.iter().map(|p| Parts::memory(opened, p)).fold(scales, u64::saturating_add)
         }
     };

@@ -22,9 +22,13 @@ pub struct Board {
     pub totals: Totals,
     by_name: Arc<HashMap<String, u32>>,
     row_of: Vec<Option<u32>>,
+    /// Of a tensor that is cut into several rows, those after the first.
+    more: HashMap<u32, Vec<u32>>,
     before: Vec<u64>,
     after: Vec<u64>,
     quantized: Vec<u32>,
+    /// Rows that lose something, each counted with its first tensor.
+    lossy: Vec<u32>,
     elements: Vec<u64>,
     /// For each tensor the first of the run of tensors up to it that have the same label.
     same_to: Vec<u32>,
@@ -76,6 +80,8 @@ impl Board {
         let mut board = Self {
             by_name,
             row_of: vec![None; n],
+            more: HashMap::new(),
+            lossy: Vec::with_capacity(n + 1),
             before: Vec::with_capacity(n + 1),
             after: Vec::with_capacity(n + 1),
             quantized: Vec::with_capacity(n + 1),
@@ -90,28 +96,38 @@ impl Board {
             totals,
         };
         board.from_width = board.from.iter().map(|f| super::text::width(f)).max().unwrap_or(0);
-        // What several tensors are fused into is counted with the first of them; what a tensor is split into, with it.
-        let mut after = vec![0u64; n];
+        // What several tensors are fused into is measured with the first of them, and its bytes are theirs by their size.
+        let (mut after, mut lossy) = (vec![0u64; n], vec![0u32; n]);
         for (i, row) in board.plan.rows.iter().enumerate() {
-            for (k, id) in row.sources.iter().enumerate() {
-                if let Some(slot) = board.row_of.get_mut(id.index()) {
-                    slot.get_or_insert(i as u32);
-                    if k == 0 {
-                        after[id.index()] += row.bytes_after();
-                    }
+            let bytes = |id: &TensorId| model.tensors.get(id.index()).map_or(0, |t| t.bytes);
+            let (all, mut left) = (row.sources.iter().map(bytes).sum::<u64>(), row.bytes_after());
+            for (k, id) in row.sources.iter().enumerate().rev() {
+                let Some(slot) = board.row_of.get_mut(id.index()) else { continue };
+                match (slot.is_some(), k) {
+                    (true, 0) => board.more.entry(id.0).or_default().push(i as u32),
+                    (true, _) => {}
+                    (false, _) => *slot = Some(i as u32),
                 }
+                let share = u128::from(row.bytes_after()) * u128::from(bytes(id)) / u128::from(all.max(1));
+                let share = if k == 0 { left } else { share as u64 };
+                left -= share;
+                after[id.index()] += share;
+                lossy[id.index()] += u32::from(k == 0 && row.is_lossy());
             }
         }
-        let (mut b, mut a, mut q, mut e) = (0, 0, 0, 0);
+        let (mut b, mut a, mut q, mut e, mut l) = (0, 0, 0, 0, 0);
         board.before.push(0);
         board.after.push(0);
         board.quantized.push(0);
         board.elements.push(0);
+        board.lossy.push(0);
         for (i, tensor) in model.tensors.iter().enumerate() {
             b += tensor.bytes;
             a += after[i];
             q += u32::from(board.row(TensorId(i as u32)).is_some_and(|r| !r.excluded));
             e += tensor.elements();
+            l += lossy[i];
+            board.lossy.push(l);
             board.before.push(b);
             board.after.push(a);
             board.quantized.push(q);
@@ -147,6 +163,16 @@ impl Board {
     /// The row that a tensor goes into.
     pub fn row(&self, id: TensorId) -> Option<&Row> {
         self.plan.rows.get(self.index(id)?)
+    }
+    /// The rows that are measured with a tensor: it is the first of what they are made of.
+    pub fn measured_with(&self, id: TensorId) -> impl Iterator<Item = usize> {
+        let more = self.more.get(&id.0).into_iter().flatten().map(|i| *i as usize);
+        let first = self.index(id).filter(|i| self.plan.rows.get(*i).is_some_and(|r| r.sources.first() == Some(&id)));
+        first.into_iter().chain(more)
+    }
+    /// Rows of a range of tensors that lose something, each counted with its first tensor.
+    pub fn lossy(&self, r: &Range<usize>) -> usize {
+        (self.lossy[r.end] - self.lossy[r.start]) as usize
     }
     /// That row's index.
     pub fn index(&self, id: TensorId) -> Option<usize> {
@@ -185,5 +211,55 @@ impl Board {
     pub fn is(&self, r: &Range<usize>) -> Option<&str> {
         let last = r.end.checked_sub(1)?;
         (self.same_from[last] as usize <= r.start).then(|| &*self.from[last])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::testing::model_of;
+    use crate::core::plan::{Part, Slice};
+    use crate::core::rules::Cause;
+    use crate::core::{Dtype, Family, Recipe};
+
+    fn row(name: &str, sources: &[u32], bytes: u64) -> Row {
+        Row {
+            name: name.into(),
+            change: Default::default(),
+            sources: sources.iter().map(|id| TensorId(*id)).collect(),
+            slices: vec![Slice::of_rows(0, 0..1)],
+            bias: Vec::new(),
+            shape: vec![1, 1],
+            from: "BF16".into(),
+            to: "int4".into(),
+            excluded: false,
+            reason: None,
+            cause: Cause::Defaults,
+            action: Action::Quantize(Recipe::plain(Family::Sdnq, Dtype::new("int4"), 64)),
+            parts: vec![Part { name: name.into(), storage: Storage::U8, shape: vec![bytes] }],
+            bytes_before: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_fused_is_shared_and_what_is_cut_is_measured_with_it() {
+        let mut model = model_of(&["a", "b", "c"]);
+        for (tensor, bytes) in model.tensors.iter_mut().zip([100, 300, 50]) {
+            tensor.bytes = bytes;
+        }
+        // a and b become one, c two.
+        let rows = vec![row("ab", &[0, 1], 41), row("c.first", &[2], 10), row("c.rest", &[2], 20)];
+        let plan = Plan { family: Family::Sdnq, rows, warnings: Vec::new() };
+        let board = Board::new(&model, Arc::new(plan), Totals::default(), None);
+        let check = |id: u32, after: u64, measured: &[usize]| {
+            let range = id as usize..id as usize + 1;
+            assert_eq!(board.after(&range), after, "{id}");
+            assert_eq!(board.measured_with(TensorId(id)).collect::<Vec<_>>(), measured, "{id}");
+            assert_eq!(board.lossy(&range), measured.len(), "{id}");
+        };
+        check(0, 11, &[0]);
+        check(1, 30, &[]);
+        check(2, 30, &[1, 2]);
+        assert_eq!(board.after(&(0..3)), 71);
     }
 }

@@ -205,7 +205,8 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
             app.focus = match app.focus {
                 Focus::Tree => Focus::Inspector,
                 Focus::Inspector => Focus::Tree,
-            }
+            };
+            app.what_if.above = true;
         }
         Action::Inspector => moves::toggle_inspector(app),
         Action::Map => pages::open_map(app),

@@ -58,6 +58,8 @@ pub struct WhatIf {
     choices: Vec<Choice>,
     /// The line under the cursor, among the shown ones.
     pub at: usize,
+    /// Whether what stands above the table is looked at, from its top.
+    pub above: bool,
     /// Whether every line is shown, not only the usual ones and the best.
     pub all: bool,
 }
@@ -94,7 +96,7 @@ impl WhatIf {
             });
         }
         choices.sort_by_key(|c| std::cmp::Reverse(c.bytes));
-        let mut table = Self { ids, choices, at: 0, all: false };
+        let mut table = Self { ids, choices, at: 0, above: false, all: false };
         let now = table.shown().position(|c| c.now);
         table.at = now.unwrap_or(0);
         table

@@ -223,8 +223,14 @@ def test_a_donor_gives_rank_and_config_too_where_nothing_else_says_them(flux, tm
     assert json.loads(header(chosen)["quantization_config"])["rank"] == 32
 
 
+def smoothing(magnitudes: torch.Tensor) -> np.ndarray:
+    roots = torch.sqrt(magnitudes)
+    return (roots / torch.exp(torch.log(roots).mean())).numpy()
+
+
 def test_magnitudes_of_inputs_smooth(flux, tmp_path):
-    """By the names of diffusers' layers, with and without `.weight`; a fused layer's inputs are those of its first."""
+    """By the names of diffusers' layers, with and without `.weight`; a fused layer's inputs are those of its first, and
+    what is cut in two has each its columns."""
     generator = torch.Generator().manual_seed(6)
     rows = {}
     for i, (name, tensor) in enumerate(read(flux).items()):
@@ -234,15 +240,83 @@ def test_magnitudes_of_inputs_smooth(flux, tmp_path):
     save_file(rows, tmp_path / "magnitudes.safetensors")
     out = single(flux, tmp_path / "n.safetensors", "--smooth-from", str(tmp_path / "magnitudes.safetensors"))
     assert {loader: found for loader, found in rules.faults(out).items() if found} == {}
-    layers = rules.layers(out)
-    queries = [rows[k] for k in rows if k.removesuffix(".weight").endswith("transformer_blocks.0.attn.to_q")]
-    expected = torch.sqrt(queries[0]) / torch.exp(torch.log(torch.sqrt(queries[0])).mean())
-    found = [layer.smooth for name, layer in layers.items() if name.endswith("transformer_blocks.0.qkv_proj")]
-    assert any(np.allclose(smooth, expected.numpy(), rtol=2**-8) for smooth in found)
+    expected = {name.removesuffix(".weight"): smoothing(row) for name, row in rows.items()}
+    of = {"qkv_proj": "attn.to_q", "qkv_proj_context": "attn.add_q_proj", "out_proj": "attn.to_out.0"}
+    of |= {"out_proj_context": "attn.to_add_out", "mlp_fc1": "ff.net.0.proj", "mlp_fc2": "ff.net.2"}
+    of |= {"mlp_context_fc1": "ff_context.net.0.proj", "mlp_context_fc2": "ff_context.net.2"}
+    seen = 0
+    for name, layer in rules.layers(out).items():
+        if layer.kind == "awq":
+            continue
+        block, last = name.rsplit(".", 1)
+        if block.startswith("single"):
+            wide = expected[f"{block}.proj_out"]
+            cut = layer.smooth.shape[0] if last == "out_proj" else wide.shape[0] - layer.smooth.shape[0]
+            one = {"out_proj": wide[:cut], "mlp_fc2": wide[cut:], "mlp_fc1": expected.get(f"{block}.proj_mlp")}
+            wanted = one.get(last, expected[f"{block}.attn.to_q"])
+        else:
+            wanted = expected[f"{block}.{of[last]}"]
+        assert np.allclose(layer.smooth, wanted, rtol=2**-8), name
+        seen += 1
+    assert seen == 12
     source = floats(read(flux))
     for name, values in rules.unfused(out).items():
         if name.endswith(".weight"):
             assert relative(values, source[name]) < NOISE, name
+
+
+def test_what_smooths_another_model_is_refused(flux, qwen, tmp_path):
+    strange = {f"layers.{i}.attention.to_q": torch.ones(128) * (i + 1) for i in range(2)}
+    save_file(strange, tmp_path / "strange.safetensors")
+    line = refused("convert", flux, "--to", "nunchaku", "--smooth-from", tmp_path / "strange.safetensors", "-o", tmp_path / "a.safetensors")
+    assert "layers.0.attention.to_q" in line
+    other = single(qwen, tmp_path / "qwen.safetensors")
+    tensors = load_file(other)
+    for name in tensors:
+        if name.endswith(("smooth_factor", "smooth_factor_orig")):
+            tensors[name] = torch.full_like(tensors[name], 2)
+    save_file(tensors, other, header(other))
+    line = refused("convert", flux, "--to", "nunchaku", "--smooth-from", other, "-o", tmp_path / "b.safetensors")
+    assert "QwenImageTransformer2DModel" in line or "no layer finds" in line
+
+
+def test_the_config_of_another_model_is_refused(flux, qwen, tmp_path):
+    line = refused("convert", flux, "--to", "nunchaku", "--model-path", qwen, "-o", tmp_path / "a.safetensors")
+    assert "QwenImageTransformer2DModel" in line or "single_transformer_blocks" in line
+    other = tmp_path / "other"
+    other.mkdir()
+    config = json.loads((flux / "config.json").read_text())
+    for key, value, named in [("guidance_embeds", False, "guidance_embedder"), ("num_layers", 2, "num_layers")]:
+        (other / "config.json").write_text(json.dumps(config | {key: value}))
+        line = refused("convert", flux, "--to", "nunchaku", "--model-path", other, "-o", tmp_path / "b.safetensors")
+        assert named in line, line
+
+
+def test_plain_refiners_are_read_back(z_image, tmp_path):
+    """Their gates stand before their values there, in one array; diffusers has two."""
+    out = single(z_image, tmp_path / "plain.safetensors", "--exclude", "refiner")
+    mixdown("validate", out, "--against", z_image)
+    back = tmp_path / "back"
+    mixdown("convert", out, "--to", "float", "-o", back)
+    source, restored = floats(read(z_image)), floats(read(back))
+    assert restored.keys() == source.keys()
+    for name, values in restored.items():
+        if "refiner" in name:
+            assert np.array_equal(values, source[name]), name
+
+
+def test_a_layer_of_fewer_rows_than_the_rank_is_whole_in_its_branch(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(9)
+    weight = torch.randn(128, 256, generator=generator).to(torch.bfloat16)
+    save_file({"blocks.0.proj.weight": weight}, folder / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({"_class_name": "Made"}))
+    out = tmp_path / "lite"
+    mixdown("convert", folder, "--to", "nunchaku", "--lite", "--svd-rank", "256", "-o", out)
+    [layer] = rules.layers(out).values()
+    assert layer.up.shape[1] == 256
+    assert relative(layer.weight, weight.float().numpy()) < 0.01
 
 
 def test_a_branch_keeps_what_codes_alone_lose(flux, tmp_path):

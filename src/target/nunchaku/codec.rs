@@ -45,7 +45,7 @@ impl SvdqCodec {
             return Err(Error::failed(format!("rank {rank}: Nunchaku takes multiples of {RANK_TILE} to {MOST_RANK}")));
         }
         let kernel = recipe.kernel.as_deref().cloned().unwrap_or_default();
-        if kernel.smooth.as_ref().is_some_and(|s| s.0.len() as u64 != cols) {
+        if kernel.smooth.as_ref().is_some_and(|s| s.values().len() as u64 != cols) {
             return Err(Error::failed(format!("what smooths it is not of {cols} columns")));
         }
         Ok(Self {
@@ -60,7 +60,7 @@ impl SvdqCodec {
     }
 
     fn smooth(&self) -> Option<&[f32]> {
-        self.kernel.smooth.as_ref().map(|s| s.0.as_slice())
+        self.kernel.smooth.as_ref().map(crate::core::recipe::Smooth::values)
     }
 
     fn layer<'a>(&'a self, values: &'a dyn Values) -> Layer<'a> {
@@ -153,7 +153,7 @@ impl Codec for SvdqCodec {
         let tensor_scale = read(Role::TensorScale, 1)?.and_then(|w| w.first().copied()).map_or(1.0, bf16);
         let mut codec = self.clone();
         if smooth.iter().any(|s| *s != 1.0) {
-            codec.kernel.smooth = Some(crate::core::recipe::Smooth(smooth.into()));
+            codec.kernel.smooth = Some(crate::core::recipe::Smooth::new(smooth));
         }
         let branch = Branch { up: Vec::new(), down, tensor_scale };
         Ok(Box::new(Ready { codec, branch, bias: Vec::new(), row_scales, tensor_scale }))

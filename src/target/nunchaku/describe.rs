@@ -3,28 +3,30 @@ use serde_json::{Map, Value, json};
 
 use super::metadata;
 use super::parts::Precision;
-use super::sheet::{Sheet, class};
+use super::sheet::Sheet;
+use super::table::{self, Terms};
 use crate::core::dtype::StorageExt;
 use crate::core::plan::{Action, Plan, Row};
 use crate::core::{Error, Model, Result, Settings, name};
 use crate::target::layout::{Context, Description, pretty};
 use crate::target::metadata::Facts;
 
-/// The configuration of the model's class: said to be elsewhere, beside the weights, or the donor's of smoothing, if it is
-/// of such a model as `rows` are.
-pub fn config(model: &Model, settings: &Settings, rows: &[Row]) -> Result<Value> {
+/// The configuration of the model's class: said to be elsewhere, beside the weights, or the donor's of smoothing.
+///
+/// # Errors
+/// If there is none, or it is of another model than `rows` are of.
+pub fn config(model: &Model, settings: &Settings, rows: &[Row], sheet: &Sheet) -> Result<Value> {
+    let n = &settings.nunchaku;
     let donors = || settings.donor.as_ref()?.config.as_ref();
-    let found = match (&settings.config, &model.config, donors()) {
-        (Some(text), ..) => serde_json::from_str(text)
-            .map_err(|e| Error::failed(format!("the configuration of the model is not JSON: {e}")).because(e))?,
-        (None, Some(config), _) => config.clone(),
-        (None, None, Some(config)) => {
-            metadata::fits(config, rows.iter().map(|row| row.name.as_str())).map_err(|e| {
-                e.at(format!("the configuration in {}", settings.nunchaku.smooth_from.as_deref().unwrap_or_default()))
-            })?;
-            config.clone()
+    let (mut found, from) = match (&settings.config, &model.config, donors()) {
+        (Some(text), ..) => {
+            let config = serde_json::from_str(text)
+                .map_err(|e| Error::failed(format!("the configuration of the model is not JSON: {e}")).because(e))?;
+            (config, n.model_path.as_ref().or(n.config_yaml.as_ref()).map(|at| format!("the config of {at}")))
         }
-        (None, None, None) => Value::Null,
+        (None, Some(config), _) => (config.clone(), None),
+        (None, None, Some(config)) => (config.clone(), n.smooth_from.as_ref().map(|at| format!("the config in {at}"))),
+        (None, None, None) => (Value::Null, None),
     };
     let is_object = found.as_object().is_some_and(|o| !o.is_empty());
     if !is_object {
@@ -35,12 +37,39 @@ pub fn config(model: &Model, settings: &Settings, rows: &[Row]) -> Result<Value>
             model.label
         )));
     }
+    if let (Some(family), Some(config)) = (sheet.family, found.as_object_mut()) {
+        // A configuration of the original code base does not say which class it is of.
+        config.entry("_class_name").or_insert_with(|| json!(family.class));
+    }
+    if let Err(e) = fits(&found, rows, sheet) {
+        return Err(e.at(from.unwrap_or_else(|| format!("{}: config.json", model.label))));
+    }
     Ok(found)
 }
 
-/// What is the same of every layer of a plan with a branch: its dtype and rank.
-fn of_plan(plan: &Plan) -> Option<(Precision, u32)> {
-    plan.rows.iter().find_map(|row| match &row.action {
+/// Refuses the configuration of another model than the rows are of.
+fn fits(config: &Value, rows: &[Row], sheet: &Sheet) -> Result<()> {
+    metadata::fits(config, rows.iter().map(|row| row.name.as_str()))?;
+    let (Some(family), Some((precision, rank))) = (sheet.family, of_rows(rows)) else { return Ok(()) };
+    if let Some(class) = metadata::class_name(config).filter(|class| *class != family.class) {
+        return Err(Error::failed(format!("is of a {}, and the model is a {}", name::clean(class), family.class)));
+    }
+    let terms = Terms {
+        precision: in_header(precision),
+        rank: u64::from(rank),
+        skip_refiners: sheet.skips_refiners().unwrap_or(false),
+    };
+    let arrays = rows.iter().flat_map(|row| &row.parts).map(|part| (part.name.as_str(), part.shape.as_slice()));
+    table::fits(config, terms, arrays)
+}
+
+fn in_header(precision: Precision) -> metadata::Precision {
+    if precision == Precision::Nvfp4 { metadata::Precision::Fp4 } else { metadata::Precision::Int4 }
+}
+
+/// What is the same of every layer with a branch: its dtype and rank.
+fn of_rows(rows: &[Row]) -> Option<(Precision, u32)> {
+    rows.iter().find_map(|row| match &row.action {
         Action::Quantize(recipe) if recipe.svd_rank > 0 => {
             Some((Precision::named(recipe.dtype.as_str())?, recipe.svd_rank))
         }
@@ -53,12 +82,13 @@ pub fn description(plan: &Plan, context: &Context) -> Result<Description> {
     let mut described = Description::default();
     described.metadata.push(("format".into(), "pt".into()));
     described.of_row = Some(facts);
-    let Some((precision, rank)) = of_plan(plan) else { return Ok(described) };
+    let Some((precision, rank)) = of_rows(&plan.rows) else { return Ok(described) };
+    let sheet = Sheet::new(context.model, context.settings)?;
     if context.settings.nunchaku.lite {
         if !context.is_folder() {
             return Err(Error::usage("Nunchaku Lite is a folder that diffusers loads: let the output's name be one"));
         }
-        let mut folder = config(context.model, context.settings, &plan.rows)?;
+        let mut folder = config(context.model, context.settings, &plan.rows, &sheet)?;
         if let Some(folder) = folder.as_object_mut() {
             folder.insert("quantization_config".into(), lite(plan, precision, rank));
         }
@@ -70,16 +100,10 @@ pub fn description(plan: &Plan, context: &Context) -> Result<Description> {
             "Nunchaku loads single files: let the output's name end in .safetensors, or write a folder for diffusers (--lite)",
         ));
     }
-    let sheet = Sheet::new(context.model, context.settings)?;
-    let class = class(context.model).unwrap_or_default();
-    let mut config = config(context.model, context.settings, &plan.rows)?;
-    if let Some(config) = config.as_object_mut() {
-        // A configuration of the original code base does not say which class it is of.
-        config.entry("_class_name").or_insert_with(|| json!(class));
-    }
+    let config = config(context.model, context.settings, &plan.rows, &sheet)?;
     let text = String::from_utf8_lossy(&pretty(&config)).into_owned();
     let found = metadata::Found {
-        precision: if precision == Precision::Nvfp4 { metadata::Precision::Fp4 } else { metadata::Precision::Int4 },
+        precision: in_header(precision),
         rank: u64::from(rank),
         skip_refiners: sheet.skips_refiners(),
     };

@@ -201,6 +201,17 @@ pub struct Made {
     pub bias_bytes: u64,
     /// What it is, where the family quantizes it.
     pub way: Option<Way>,
+    /// What diffusers calls the layers it is made of.
+    pub of: Vec<String>,
+    /// Which of their columns it has; none: all.
+    pub cols: Option<Range<u64>>,
+}
+
+impl Made {
+    /// A tensor that stays as it is.
+    pub fn plain(item: Item) -> Self {
+        Self { item, bias: Vec::new(), bias_bytes: 0, way: None, of: Vec::new(), cols: None }
+    }
 }
 
 /// A block's name, and what comes after it: `layers.0.`, `attention.to_q.weight`.
@@ -296,7 +307,7 @@ pub fn made(model: &Model, family: &Family, plain: &[&str]) -> Result<Vec<Made>,
             if let Some(name) = family.rename(full, false) {
                 item.tensor.name = name;
             }
-            out.push(Made { item, bias: Vec::new(), bias_bytes: 0, way: None });
+            out.push(Made::plain(item));
             continue;
         };
         let is_plain = plain.contains(&section.at);
@@ -339,16 +350,12 @@ pub fn made(model: &Model, family: &Family, plain: &[&str]) -> Result<Vec<Made>,
             if is_plain {
                 // Attention stays as diffusers has it; the halves of a gate are one all the same.
                 for (weight, bias) in keep_apart(&sources, layer, block, &items, &vectors) {
-                    out.extend(weight.into_iter().chain(bias).map(|item| Made {
-                        item,
-                        bias: Vec::new(),
-                        bias_bytes: 0,
-                        way: None,
-                    }));
+                    out.extend(weight.into_iter().chain(bias).map(Made::plain));
                 }
                 continue;
             }
-            let Some(mut item) = sources.stacked(&format!("{block}{}.weight", layer.stored), &items, cols) else {
+            let Some(mut item) = sources.stacked(&format!("{block}{}.weight", layer.stored), &items, cols.clone())
+            else {
                 continue;
             };
             let mut bias = Vec::new();
@@ -359,7 +366,8 @@ pub fn made(model: &Model, family: &Family, plain: &[&str]) -> Result<Vec<Made>,
                     bias_bytes += vector.tensor.bytes;
                 }
             }
-            out.push(Made { item, bias, bias_bytes, way: Some(layer.way) });
+            let of = layer.of.iter().map(|part| format!("{block}{part}")).collect();
+            out.push(Made { item, bias, bias_bytes, way: Some(layer.way), of, cols });
         }
     }
     Ok(out)

@@ -101,7 +101,7 @@ impl Layer<'_> {
             let directions = found.ok_or_else(Error::interrupted)?;
             let branch = self.as_stored(&directions, cancel)?;
             let round = Round { layer: self, branch: &branch, errors: Mutex::default() };
-            found = lowrank::improve(&round, &directions.down, self.rank, &stop)?;
+            found = lowrank::improve(&round, &directions.down, directions.rank, &stop)?;
             let error = round.error();
             let before = best.as_ref().map(|(error, _)| *error);
             if before.is_none_or(|before| error < before) {
@@ -115,11 +115,17 @@ impl Layer<'_> {
         Ok(best.map(|(_, branch)| branch).unwrap_or_default())
     }
 
-    /// Factors as they are stored, and the scale of all scales of what they leave.
+    /// Factors as they are stored, and the scale of all scales of what they leave. A small layer has not as many directions
+    /// as the rank; the others are zeros.
     fn as_stored(&self, found: &LowRank, cancel: &Cancel) -> Result<Branch> {
-        let up = found.up.iter().map(|v| rounded(*v)).collect();
+        let (rows, cols) = (self.geometry().rows, self.geometry().cols);
+        let mut up = vec![0.0; rows * self.rank];
+        for (to, from) in up.chunks_exact_mut(self.rank.max(1)).zip(found.up.chunks_exact(found.rank.max(1))) {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = rounded(*from));
+        }
         let mut down = found.down.clone();
-        for row in down.chunks_exact_mut(self.geometry().cols.max(1)) {
+        down.resize(self.rank * cols, 0.0);
+        for row in down.chunks_exact_mut(cols.max(1)) {
             unsmoothed(self.smooth, row);
         }
         down.iter_mut().for_each(|v| *v = rounded(*v));

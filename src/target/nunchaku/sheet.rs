@@ -5,11 +5,12 @@ use super::awq;
 use super::codec::{MOST_RANK, RANK_TILE};
 use super::layers::{self, Family, Made, Way, Words};
 use super::layout::BLOCK;
+use super::metadata;
 use super::parts::{Precision, parts};
 use crate::core::dtype::StorageExt;
 use crate::core::model::Encoding;
 use crate::core::plan::{Action, Part, Row, Slice};
-use crate::core::recipe::{Kernel, Recipe, group_size};
+use crate::core::recipe::{Kernel, Recipe, Smooth, group_size};
 use crate::core::rules::{Cause, Decision};
 use crate::core::{Error, Model, Patch, Result, ScaleSearch, Settings, Storage, TensorId, name};
 use crate::target::items::{self, Item};
@@ -164,10 +165,7 @@ impl<'a> Sheet<'a> {
             Precision::Awq => awq::fits(height, width, fields),
             _ => height.is_multiple_of(BLOCK as u64) && width.is_multiple_of(BLOCK as u64),
         };
-        // diffusers' loader demands the wider multiples of every layer.
-        let fits_lite = height.is_multiple_of(BLOCK as u64) && width.is_multiple_of(BLOCK as u64);
-        if height == 0 || width == 0 || !fits || (lite && !fits_lite) {
-            let wanted = if lite { "multiples of 128" } else { wanted };
+        if height == 0 || width == 0 || !fits {
             return Err(Some(format!("is {height}×{width}: Nunchaku's kernels want {wanted}")));
         }
         let rank = decision.patch.svd_rank.or(self.settings.donor.as_ref().and_then(|d| d.rank)).unwrap_or(RANK);
@@ -182,7 +180,7 @@ impl<'a> Sheet<'a> {
             bias: has_bias,
             shifted: way == Way::Shifted && precision == Precision::Int4,
             fields: if lite { 0 } else { fields },
-            smooth: self.smooth(&made.item).filter(|_| precision != Precision::Awq),
+            smooth: self.smooth(made).filter(|_| precision != Precision::Awq),
             window: None,
             first_cols: None,
         };
@@ -203,21 +201,31 @@ impl<'a> Sheet<'a> {
     }
 
     /// What a layer is smoothed by.
-    fn smooth(&self, item: &Item) -> Option<crate::core::recipe::Smooth> {
+    fn smooth(&self, made: &Made) -> Option<Smooth> {
         let smoothing = &self.settings.donor.as_ref()?.smoothing;
+        let width = usize::try_from(made.item.tensor.cols()).ok()?;
+        let own = smoothing.get(name::layer(&made.item.tensor.name));
         // Layers that are fused have the same inputs, so what one of them is smoothed by serves all.
-        let sources = item.sources.iter().map(|id| self.model.tensor(*id).name.as_str());
-        let mut named = std::iter::once(item.tensor.name.as_str()).chain(sources).map(name::layer);
-        let found = named.find_map(|layer| smoothing.get(layer))?;
-        (found.0.len() as u64 == item.tensor.cols()).then(|| found.clone())
+        let of = || made.of.iter().find_map(|layer| smoothing.get(layer.as_str()));
+        let found = own.or_else(of)?;
+        let cols = made.cols.as_ref().map_or(0..width, |c| c.start as usize..c.end as usize);
+        match found.values().len() {
+            all if all == width => Some(found.clone()),
+            _ if made.cols.is_some() => found.of_cols(cols),
+            _ => None,
+        }
     }
 
     /// Layers with a branch that are smoothed by nothing, and all of them.
     pub fn unsmoothed(&self, rows: &[Row]) -> (usize, usize) {
-        let branch = |row: &&Row| row.svd_rank() > 0;
-        let smooth = |row: &&Row| matches!(&row.action, Action::Quantize(r) if r.kernel.as_ref().is_some_and(|k| k.smooth.is_some()));
-        let all = rows.iter().filter(branch);
-        (all.clone().filter(|row| !smooth(row)).count(), all.count())
+        let all = rows.iter().filter(|row| row.svd_rank() > 0);
+        (all.clone().filter(|row| !is_smoothed(row)).count(), all.count())
+    }
+
+    /// The first of these layers.
+    pub fn first_unsmoothed(&self, rows: &[Row]) -> Option<String> {
+        let found = rows.iter().find(|row| row.svd_rank() > 0 && !is_smoothed(row))?;
+        Some(name::clean(name::layer(&found.name)).into_owned())
     }
 
     /// A tensor that stays a float, of the type that loaders want.
@@ -272,7 +280,7 @@ impl<'a> Sheet<'a> {
         let branches: Vec<(&Row, &Recipe)> = rows
             .iter()
             .filter_map(|row| match &row.action {
-                Action::Quantize(recipe) if recipe.svd_rank > 0 => Some((row, recipe)),
+                Action::Quantize(recipe) if recipe.dtype.as_str() != Precision::Awq.name() => Some((row, recipe)),
                 _ => None,
             })
             .collect();
@@ -292,6 +300,27 @@ impl<'a> Sheet<'a> {
                 "rank {rank}: Nunchaku's kernels take multiples of {RANK_TILE} from {RANK_TILE} to {MOST_RANK}"
             ));
         }
+        if let (Some(donor), Some(file)) = (&self.settings.donor, &self.settings.nunchaku.smooth_from) {
+            let (rough, all) = self.unsmoothed(rows);
+            if rough == all && !donor.smoothing.is_empty() {
+                let (theirs, ours) = (donor.smoothing.keys().next(), name::layer(&first.name));
+                return said(format!(
+                    "no layer finds its smoothing in {file}, which has it of `{}`, not of `{ours}`{}",
+                    name::clean(theirs.map_or("", String::as_str)),
+                    if self.family.is_none() {
+                        ": a Lite folder takes it from Lite folders and lists of magnitudes"
+                    } else {
+                        ""
+                    }
+                ));
+            }
+            let of = donor.config.as_ref().and_then(metadata::class_name);
+            if let (Some(family), Some(of)) = (self.family, of)
+                && of != family.class
+            {
+                return said(format!("{file} smooths a {}, and this is a {}", name::clean(of), family.class));
+            }
+        }
         if self.family.is_some() {
             let plain = self.mades.iter().zip(&self.decisions).find_map(|(made, decision)| {
                 made.way?;
@@ -307,6 +336,10 @@ impl<'a> Sheet<'a> {
         }
         Ok(())
     }
+}
+
+fn is_smoothed(row: &Row) -> bool {
+    matches!(&row.action, Action::Quantize(r) if r.kernel.as_ref().is_some_and(|k| k.smooth.is_some()))
 }
 
 /// Whether a name has a number of a block before its layer.
@@ -352,7 +385,7 @@ fn unfused(model: &Model) -> Vec<Made> {
         .collect();
     let mut out = Vec::with_capacity(items.len());
     for item in items.iter().filter(|item| !taken.contains(item.tensor.name.as_str())) {
-        let mut made = Made { item: item.clone(), bias: Vec::new(), bias_bytes: 0, way: None };
+        let mut made = Made::plain(item.clone());
         if is_layer(item) {
             made.way = Some(if modulates(name::layer(&item.tensor.name)) { Way::Awq(0) } else { Way::Svdq });
             if let Some(bias) = bias_of(item) {

@@ -2,10 +2,12 @@
 //! missing uninitialised and says nothing; the others ask for exactly these.
 //!
 //! Optional are only scales with a default, which are no part of it: `wtscale` and `wcscales`.
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::metadata::{Precision, class_name};
-use crate::core::Storage;
+use crate::core::{Error, Result, Storage};
 
 /// How a layer is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,34 @@ impl Layer {
                 all
             }
         }
+    }
+}
+
+/// Refuses arrays that are not those of a config's model: all of its names and shapes, and no others. Of a class without a
+/// table nothing is known.
+///
+/// # Errors
+/// The first that is missing, of another shape, or one too many.
+pub fn fits<'a>(config: &Value, terms: Terms, arrays: impl IntoIterator<Item = (&'a str, &'a [u64])>) -> Result<()> {
+    let Some(layers) = layers(config, terms) else { return Ok(()) };
+    let classic = class_name(config) == Some("FluxTransformer2DModel");
+    let mut ours: HashMap<&str, &[u64]> = arrays.into_iter().collect();
+    let said = |what: String| Err(Error::failed(format!("is another model's: {what}")));
+    for layer in &layers {
+        for (name, _, shape) in layer.arrays(terms, classic) {
+            match ours.remove(name.as_str()) {
+                None => return said(format!("by it there is `{name}`, and the file has none")),
+                Some(found) if found != shape => {
+                    return said(format!("by it `{name}` has the shape {shape:?}, and in the file it has {found:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    let second = |name: &&str| name.ends_with(".wtscale") || name.ends_with(".wcscales");
+    match ours.into_keys().filter(|name| !second(name)).min() {
+        Some(name) => said(format!("by it there is no `{}`, which the file has", crate::core::name::clean(name))),
+        None => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ use super::metadata::{self, Found, Precision};
 use crate::core::model::Stored;
 use crate::core::{Cancel, Result};
 use crate::format::Opened;
-use crate::target::check::{Check, Findings, Level};
+use crate::target::check::{Check, Findings, Level, passes};
 
 /// A file's arrays by name.
 pub(super) type ByName<'a> = HashMap<&'a str, &'a Stored>;
@@ -27,7 +27,8 @@ pub fn validate(opened: &Opened, cancel: &Cancel) -> Result<Option<Vec<Check>>> 
     let model = &opened.model;
     let by_name: ByName = model.stored.iter().map(|s| (s.name.as_str(), s)).collect();
     if let Some(config) = lite::config(model.config.as_ref()) {
-        let mut checks = lite::checks(config, &by_name);
+        let has_class = model.config.as_ref().is_some_and(|c| c.get("_class_name").is_some());
+        let mut checks = lite::checks(config, has_class, &by_name);
         checks.extend(numbers::checks(opened, false, cancel)?);
         return Ok(Some(checks));
     }
@@ -64,12 +65,13 @@ pub fn validate(opened: &Opened, cancel: &Cancel) -> Result<Option<Vec<Check>>> 
     checks.extend(arrays::checks(&header, found, &model.stored, &by_name));
     let class = header.config.as_ref().and_then(metadata::class_name);
     checks.extend(numbers::checks(opened, class == Some("FluxTransformer2DModel"), cancel)?);
-    checks.push(needs(found, &header));
+    let sound = passes(&checks);
+    checks.push(needs(found, &header, sound));
     Ok(Some(checks))
 }
 
 /// Who loads it, and where.
-fn needs(found: Option<Found>, header: &header::Header) -> Check {
+fn needs(found: Option<Found>, header: &header::Header, sound: bool) -> Check {
     let place = match found.map(|f| f.precision) {
         Some(Precision::Fp4) => "on GPUs of sm 120 and 121 (RTX 50)",
         _ => "on GPUs of sm 75, 80, 86 and 89 (RTX 20 to 40, A100)",
@@ -89,7 +91,15 @@ fn needs(found: Option<Found>, header: &header::Header) -> Check {
         }
         _ => "",
     };
-    Check { name: "loads with", level: Level::Ok, detail: format!("{who}, {place}{strength}") }
+    loads_with(sound, format!("{who}, {place}{strength}"))
+}
+
+/// The last check: who loads it, unless there were errors.
+fn loads_with(sound: bool, who: String) -> Check {
+    match sound {
+        true => Check { name: "loads with", level: Level::Ok, detail: who },
+        false => Check { name: "loads with", level: Level::Warn, detail: format!("would, but for the errors: {who}") },
+    }
 }
 
 #[cfg(test)]

@@ -52,29 +52,44 @@ fn one_pane_at_eighty_columns() {
 
 #[test]
 fn the_inspector_over_the_tree() {
+    // The figures first; the table of what else there is below them, and `W` goes there.
     assert_snapshot!(after(SMALL, (80, 20), "G l l Enter"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
     ┌ embed.weight ────────────────────────────────────────────────────────────────┐
+    │ int8   group 64   rank 0                                                     │
+    │ by defaults                                                                  │
+    │ BF16 512×64 · 64.0 KiB → 34.0 KiB (53 %)                                     │
+    │                                                                              │
+    │ Loss ─────────────────────────────────────────────────────────────────────── │
+    │ MSE                          1.53e-8  SQNR                           48.2 dB │
+    │ max error                    3.71e-4  relative                      0.0015 % │
+    │ damage                       1.22e-4  of measured                      100 % │
+    │ from every value; damage estimated by size                                   │
+    │                                                                              │
     │ Weights                                Errors                                │
     │                   █                    █▆▆█▆▇▆▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▆▇▆█▆▆▆ │
     │                 ▁▃█▃▁                  █████████████████████████████████████ │
     │ ▅▄▅▅▄▄▅▅▅▅▅▅▆▇▇███████▇▇▆▅▅▅▅▅▅▄▄▅▅▄▄  █████████████████████████████████████ │
     │ -1.00             0              1.00  -0.01             0              0.01 │
-    │ Rows                             2.9×  Columns                      #63 2.0× │
-    │   █                                                       ▁▁▂▂▃▃▃▄▄▅▅▆▆▇▇▇██ │
-    │ ▂▂█▂                                   ▁▁▂▂▂▃▃▄▄▅▅▅▆▆▇▇█████████████████████ │
-    │                                                                              │
-    │ What if ──────────────────────────────────────── size       MSE  relative ◂  │
-    │   keep                                          64.0K                   ─ ◂  │
-    │   int8 g32                                      36.0K   1.53e-8  0.0015 %~   │
-    │ ▌•int8 g64                                      34.0K   1.53e-8  0.0015 %    │
-    │   int8 g128                                     33.0K   1.53e-8  0.0015 %~◂  │
-    │   int6 g64                                      26.0K   2.44e-7   0.024 %~◂  │
-    └──────────────────────────────────────────────────────────────────── 11–25/32 ┘
+    └───────────────────────────────────────────────────────────────────── 1–15/32 ┘
      160 KiB → 85.2 KiB · 8.51 bits/weight · mean MSE 1.53e-8~ of 1/7
      Enter take it   u undo   = every dtype   - fewer   Esc to the tree   ? help
-    reversed: 15:2-77
+    reversed:
     ");
+}
+
+#[test]
+fn the_table_and_back_above_it() {
+    let lines = |keys: &str| {
+        let screen = after(SMALL, (80, 20), keys);
+        let shown = |what: &str| screen.contains(what);
+        (shown("int8   group 64   rank 0"), shown("▌•int8 g64"))
+    };
+    let check = |keys: &str, figures: bool, table: bool| assert_eq!(lines(keys), (figures, table), "{keys}");
+    check("G Enter", true, false);
+    check("G W", false, true);
+    check("G W g g k", true, false);
+    check("G W g g k j k k", true, false);
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub fn click(app: &mut App, x: u16, y: u16, fx: &mut Vec<Effect>) {
             whatif::take(app, fx);
         } else {
             app.what_if.at = first + row;
+            app.what_if.above = false;
         }
         return;
     }
@@ -80,7 +81,9 @@ pub fn wheel(app: &mut App, x: u16, y: u16, notches: i32) {
     } else if inside(x, y, app.screen.tree).is_some() {
         app.cursor = step(app.cursor, app.tree.visible().len().saturating_sub(1));
     } else if app.focus == crate::tui::app::Focus::Inspector && !app.what_if.is_empty() {
-        app.what_if.at = step(app.what_if.at, app.what_if.shown().count().saturating_sub(1));
+        let to = step(app.what_if.at, app.what_if.shown().count().saturating_sub(1));
+        app.what_if.above = app.what_if.at == 0 && to == 0;
+        app.what_if.at = to;
     } else if app.inspector_shown() {
         app.scroll = step(app.scroll, app.screen.inspector.1);
     }

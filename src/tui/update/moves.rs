@@ -26,7 +26,10 @@ pub fn go(app: &mut App, action: Action) {
     .min(last);
     match app.focus {
         Focus::Tree => app.cursor = to,
-        Focus::Inspector if choices > 0 => app.what_if.at = to,
+        Focus::Inspector if choices > 0 => {
+            app.what_if.above = at == 0 && to == 0;
+            app.what_if.at = to;
+        }
         Focus::Inspector => app.scroll = to,
     }
 }
@@ -65,6 +68,7 @@ pub fn enter(app: &mut App) {
             toggle_inspector(app);
         }
         app.focus = Focus::Inspector;
+        app.what_if.above = true;
     }
 }
 

@@ -182,11 +182,8 @@ fn put(app: &mut App, word: &str, patch: &Patch, fx: &mut Vec<Effect>) {
         let key = app.keymap.keys_of(crate::tui::action::Action::Exclude).unwrap_or_default();
         return app.complain(format!("{}: kept as it is; {key} includes it", whose(app, &ids)));
     }
-    if app.backend.is_for_all(app.session.settings().target, patch) {
-        let mut defaults = app.session.settings().defaults.clone();
-        defaults.apply(patch);
-        let ids: Vec<TensorId> = app.session.model.ids().filter(|id| !is_kept(app, *id)).collect();
-        return change(app, format!("{word} for the whole file"), Edit::Defaults(defaults), &ids, "", fx);
+    if is_for_all(app, patch) {
+        return for_all(app, word, patch, None, fx);
     }
     let more = if kept > 0 { format!(" · {} left as kept", tensors(kept)) } else { String::new() };
     lay(app, word, &ids, patch, &more, fx);
@@ -199,6 +196,20 @@ fn put(app: &mut App, word: &str, patch: &Patch, fx: &mut Vec<Effect>) {
         let why = app.board.row(*first).and_then(|r| r.reason.clone()).unwrap_or_else(|| "not possible there".into());
         app.say(format!("{word} on {} · {} without: {why}", whose(app, &ids), tensors(without.len())));
     }
+}
+
+/// Whether what a patch says can only be said of a whole file.
+pub fn is_for_all(app: &App, patch: &Patch) -> bool {
+    app.backend.is_for_all(app.session.settings().target, patch)
+}
+
+/// Lays a patch over the defaults. `more` are other changes that go with it.
+pub fn for_all(app: &mut App, word: &str, patch: &Patch, more: Option<Edit>, fx: &mut Vec<Effect>) {
+    let mut defaults = app.session.settings().defaults.clone();
+    defaults.apply(&Patch { keep: None, ..patch.clone() });
+    let ids: Vec<TensorId> = app.session.model.ids().filter(|id| !is_kept(app, *id)).collect();
+    let edit = std::iter::once(Edit::Defaults(defaults)).chain(more).collect();
+    change(app, format!("{word} for the whole file"), Edit::All(edit), &ids, "", fx);
 }
 
 /// `b`: finds levels, or, where all have them, no longer.

@@ -48,23 +48,32 @@ fn look_at_group(app: &mut App) {
     app.facts = app.node().filter(large).map(|node| facts::of(app, node));
 }
 
+/// Whether all that is measured with a tensor is known exactly; of what is fused, the first of its tensors answers.
 fn is_exact(app: &App, id: TensorId) -> bool {
-    let known = app.board.index(id).and_then(|i| app.losses.of_row(i));
-    matches!(known, Some(Known::Loss(_, quality)) if *quality >= Quality::Exact)
+    let exact = |i| matches!(app.losses.of_row(i), Some(Known::Loss(_, quality)) if *quality >= Quality::Exact);
+    let mut own = app.board.measured_with(id).filter(|i| app.board.plan.rows[*i].is_lossy()).peekable();
+    match own.peek() {
+        Some(_) => own.all(exact),
+        None => app.board.index(id).is_some_and(exact),
+    }
 }
 
 /// Asks for a tensor's trial, unless the same is asked already or there is nothing to measure.
 fn ask(app: &mut App, id: TensorId, priority: Priority, fx: &mut Vec<Effect>) -> bool {
-    let Some(row) = app.board.row(id) else { return false };
-    if !row.is_lossy() {
-        return false;
+    let mut rows: Vec<usize> = app.board.measured_with(id).collect();
+    if rows.is_empty() {
+        rows.extend(app.board.index(id));
     }
-    if app.asked.get(&row.name) == Some(&row.action) && priority != Priority::Cursor {
-        return false;
+    let mut asked = false;
+    for row in rows.into_iter().filter_map(|i| app.board.plan.rows.get(i)).filter(|row| row.is_lossy()) {
+        if app.asked.get(&row.name) == Some(&row.action) && priority != Priority::Cursor {
+            continue;
+        }
+        app.asked.insert(row.name.clone(), row.action.clone());
+        fx.push(Effect::Request(Box::new(row.clone()), priority));
+        asked = true;
     }
-    app.asked.insert(row.name.clone(), row.action.clone());
-    fx.push(Effect::Request(Box::new(row.clone()), priority));
-    true
+    asked
 }
 
 /// Asks for those that are not known exactly; how many there were to ask for.
@@ -83,7 +92,7 @@ pub fn ask_all(
     }
     for id in ids {
         // Of what is fused from several tensors, one asks.
-        if app.board.row(*id).is_some_and(|r| r.sources.first() != Some(id)) || is_exact(app, *id) {
+        if app.board.measured_with(*id).next().is_none() || is_exact(app, *id) {
             continue;
         }
         asked += usize::from(ask(app, *id, priority(*id), fx));
@@ -99,7 +108,7 @@ fn feed(app: &mut App, fx: &mut Vec<Effect>) {
     while app.asked.len() < AT_ONCE / 2
         && let Some(id) = app.waiting.pop_front()
     {
-        if !is_exact(app, id) && app.board.row(id).is_some_and(|r| r.sources.first() == Some(&id)) {
+        if !is_exact(app, id) && app.board.measured_with(id).next().is_some() {
             ask(app, id, Priority::Rest, fx);
         }
     }

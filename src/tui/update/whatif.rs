@@ -1,6 +1,6 @@
 //! The what-if table: when it is made, and what taking a line of it does.
 use super::recipe;
-use crate::core::{Row, TensorId};
+use crate::core::{Patch, Row, TensorId};
 use crate::tui::app::{App, Focus};
 use crate::tui::msg::Effect;
 use crate::tui::text::tensors;
@@ -52,6 +52,7 @@ pub fn refresh(app: &mut App, fx: &mut Vec<Effect>) {
     table.refresh(&app.losses);
     if before.ids == table.ids {
         table.show_all(before.all);
+        table.above = before.above;
     }
     fx.push(Effect::WhatIf(table.wanted(&app.losses)));
     app.what_if = table;
@@ -64,6 +65,7 @@ pub fn open(app: &mut App, fx: &mut Vec<Effect>) {
     }
     app.focus = Focus::Inspector;
     refresh(app, fx);
+    app.what_if.above = false;
 }
 
 /// Enter: takes the line under the cursor.
@@ -77,6 +79,11 @@ pub fn take(app: &mut App, fx: &mut Vec<Effect>) {
     let kept = ids.iter().any(|id| app.board.row(*id).is_none_or(|r| r.excluded));
     if patch.keep == Some(false) && !kept {
         patch.keep = None;
+    }
+    if recipe::is_for_all(app, &patch) {
+        let included = Patch { keep: Some(false), ..Patch::default() };
+        let include = kept.then(|| app.session.patch(ids.iter().copied(), &included));
+        return recipe::for_all(app, &word, &patch, include, fx);
     }
     recipe::lay(app, &word, &ids, &patch, "", fx);
 }

@@ -135,6 +135,9 @@ fn focused_on_marks(app: &App) -> bool {
 /// The line to begin at: where one has scrolled to or, in the table, where its cursor is in sight.
 fn first_line(app: &App, lines: &[Line], h: usize) -> usize {
     let mut y = 0usize;
+    if app.what_if.above {
+        return 0;
+    }
     for line in lines {
         if matches!(line, Line::Choice(_, Some(_))) {
             // From the last of them on what follows the table is to be read.

@@ -217,7 +217,7 @@ fn loss(app: &App, node: NodeId) -> (String, &'static str, Style) {
     if sums.measured == 0 {
         return (String::new(), " ", Style::new());
     }
-    let all = sums.measured as usize >= app.board.quantized(&range) && sums.sampled == 0;
+    let all = sums.measured as usize >= app.board.lossy(&range) && sums.sampled == 0;
     let relative = sums.relative_error();
     (units::percent(relative), if all { " " } else { "~" }, shade(relative))
 }

@@ -114,7 +114,7 @@ fn relative(values: &[f32], back: &[f32]) -> f64 {
 }
 
 fn smooth() -> Smooth {
-    Smooth((0..COLS).map(|i| bf16(to_bf16(0.5 + (i % 7) as f32 / 4.0))).collect::<Vec<f32>>().into())
+    Smooth::new((0..COLS).map(|i| bf16(to_bf16(0.5 + (i % 7) as f32 / 4.0))).collect())
 }
 
 fn kernels() -> Vec<(Precision, Kernel)> {

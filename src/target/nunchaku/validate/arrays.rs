@@ -75,10 +75,11 @@ pub fn checks(header: &Header, arrays: Option<Found>, stored: &[Stored], by_name
             }
         }
     }
+    let mut all = Vec::new();
     if let Some(config) = &header.config {
         self::size(config, class, stored, &mut size);
+        all.extend(size.close("the blocks are as many as the config says"));
     }
-    let mut all = size.close("the blocks are as many as the config says");
     all.extend(complete.close(format!("all {} arrays are there, and no others", stored.len())));
     layers(stored, by_name, &mut shapes);
     all.extend(shapes.close("every array has the shape and type that its layer wants"));

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::ByName;
 use crate::core::Storage;
 use crate::core::dtype::StorageExt;
-use crate::target::check::{Check, Findings, Level};
+use crate::target::check::{Check, Findings, passes};
 
 /// The config's section, of a folder that is one.
 pub fn config(config: Option<&Value>) -> Option<&Value> {
@@ -14,8 +14,11 @@ pub fn config(config: Option<&Value>) -> Option<&Value> {
 }
 
 /// All checks of the arrays.
-pub fn checks(config: &Value, by_name: &ByName) -> Vec<Check> {
+pub fn checks(config: &Value, has_class: bool, by_name: &ByName) -> Vec<Check> {
     let mut said = Findings::new("config");
+    if !has_class {
+        said.warn("config.json names no class of diffusers (`_class_name`), which alone loads such folders");
+    }
     let mut complete = Findings::new("complete");
     let mut shapes = Findings::new("shapes");
     let sections = ["svdq_w4a4", "awq_w4a16"].map(|key| (key, config.get(key).filter(|s| !s.is_null())));
@@ -74,7 +77,7 @@ pub fn checks(config: &Value, by_name: &ByName) -> Vec<Check> {
     all.extend(shapes.close("every array has the shape and type that its layer wants"));
     let gpu = if needs_fp4 { "compute capability 10 or newer" } else { "compute capability 7.5 or newer, not Hopper" };
     let detail = format!("diffusers 0.40 or newer with `kernels` installed, on GPUs of {gpu}");
-    all.push(Check { name: "loads with", level: Level::Ok, detail });
+    all.push(super::loads_with(passes(&all), detail));
     all
 }
 
