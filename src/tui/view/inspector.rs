@@ -224,7 +224,13 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
         }
     }
     let what = format!("{} {}", tensor.dtype_name(), tree::shape(&tensor.shape));
-    wrapped(&mut lines, &format!("{what} · {}", sizes(row.bytes_before, row.bytes_after())), w, Style::new());
+    // Of what is fused, its own share; of what is cut in two, both.
+    let own = id.index()..id.index() + 1;
+    let (before, after) = match row.slices.is_empty() {
+        true => (row.bytes_before, row.bytes_after()),
+        false => (app.board.before(&own), app.board.after(&own)),
+    };
+    wrapped(&mut lines, &format!("{what} · {}", sizes(before, after)), w, Style::new());
     if !row.slices.is_empty() {
         let others = row.sources.len() - 1;
         let whole = format!("{} {}", clean(&row.name), tree::shape(&row.shape));
@@ -236,6 +242,15 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
         wrapped(&mut lines, &text, w, Style::new());
     } else if row.name != tensor.name {
         wrapped(&mut lines, &format!("called {} in the file", clean(&row.name)), w, Style::new());
+    }
+    for other in app.board.measured_with(id).skip(1) {
+        let Some(part) = app.board.plan.rows.get(other) else { continue };
+        let known = app.losses.of_row(other).and_then(|known| match known {
+            Known::Loss(loss, _) => Some(format!(" · {} → {}", part.to, units::percent(loss.relative_error))),
+            Known::Failed(_) => None,
+        });
+        let text = format!("another is {} {}{}", clean(&part.name), tree::shape(&part.shape), known.unwrap_or_default());
+        wrapped(&mut lines, &text, w, Style::new());
     }
     lines.push(Line::Blank);
     lines.push(Line::Head("Loss", ""));

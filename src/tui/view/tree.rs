@@ -4,7 +4,7 @@ use ratatui::style::{Modifier, Style};
 use super::pen::Pen;
 use crate::core::name::clean;
 use crate::core::tree::NodeId;
-use crate::core::units;
+use crate::core::{TensorId, units};
 use crate::tui::app::{App, Focus, Screen};
 use crate::tui::board;
 use crate::tui::filter::Finder;
@@ -199,7 +199,9 @@ fn loss(app: &App, node: NodeId) -> (String, &'static str, Style) {
         return (theme::KEPT.into(), " ", theme::dim());
     }
     let waiting = |id| app.board.row(id).is_some_and(|r| app.asked.get(&r.name) == Some(&r.action));
-    if let Some(id) = app.tree.tensor(node) {
+    // Of what is cut into several, all of them together.
+    let one = |id: &TensorId| app.board.measured_with(*id).nth(1).is_none();
+    if let Some(id) = app.tree.tensor(node).filter(one) {
         return match app.board.index(id).and_then(|i| app.losses.of_row(i)) {
             Some(Known::Loss(loss, quality)) => {
                 let sign = if *quality == Quality::Sampled { "~" } else { " " };
