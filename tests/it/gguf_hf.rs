@@ -47,10 +47,46 @@ fn names_of_either_side_are_rules() {
     assert_eq!(plan["warnings"], serde_json::json!(told));
 }
 
+const LLAMA: &str = r#"{"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 1, "max_position_embeddings": 8,
+    "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "rms_norm_eps": 1e-5, "vocab_size": 8}"#;
+
+/// The weights of that, and some more.
+fn one_layer(more: &[(&str, &[usize])]) -> Vec<u8> {
+    let mut shapes: Vec<(String, Vec<usize>)> =
+        vec![("model.embed_tokens.weight".into(), vec![8, 64]), ("model.norm.weight".into(), vec![64])];
+    let layer = |name: &str| format!("model.layers.0.{name}.weight");
+    for name in ["q", "k", "v", "o"] {
+        shapes.push((layer(&format!("self_attn.{name}_proj")), vec![64, 64]));
+    }
+    for name in ["gate", "up", "down"] {
+        shapes.push((layer(&format!("mlp.{name}_proj")), vec![64, 64]));
+    }
+    shapes.extend(["input_layernorm", "post_attention_layernorm"].map(|name| (layer(name), vec![64])));
+    shapes.extend(more.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())));
+    let arrays: Vec<_> = shapes.iter().map(|(n, s)| f32s(n, s, &values(1, s.iter().product()))).collect();
+    safetensors(&arrays)
+}
+
+#[test]
+fn what_llama_cpp_would_not_load_is_refused_before_a_byte_is_written() {
+    let s = Sandbox::new();
+    s.write("m/config.json", LLAMA);
+    let check = |more: &[(&str, &[usize])], parts: &[&str]| {
+        s.write("m/model.safetensors", one_layer(more));
+        s.run("convert m -o x.gguf").fails(1, parts);
+        assert!(!s.path("x.gguf").exists());
+    };
+    check(
+        &[("model.layers.3.mlp.up_proj.weight", &[64, 64])],
+        &["`model.layers.3.mlp.up_proj.weight` is of layer 3", "`num_hidden_layers` 1"],
+    );
+    check(&[("lm_head.weight", &[8, 32])], &["`lm_head.weight` has shape [8, 32]", "`hidden_size` 64"]);
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let s = Sandbox::new();
-    let weights = safetensors(&[f32s("model.norm.weight", &[64], &values(1, 64))]);
+    let weights = one_layer(&[]);
     s.write("bare/model.safetensors", &weights);
     s.run("convert bare -o x.gguf").fails(1, &["has no config.json", "give the model's folder"]);
     let check = |config: &str, parts: &[&str]| {
@@ -61,8 +97,7 @@ fn what_is_missing_is_named() {
     };
     check(r#"{"architectures": ["MambaForCausalLM"]}"#, &["MambaForCausalLM", "LlamaForCausalLM, LLaMAForCausalLM"]);
     check(r#"{"architectures": ["LlamaForCausalLM"]}"#, &["config.json has no `n_layers` or `num_hidden_layers`"]);
-    let llama = r#"{"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 1, "max_position_embeddings": 8,
-        "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "rms_norm_eps": 1e-5, "vocab_size": 8}"#;
+    let llama = LLAMA;
     check(llama, &["there is no tokenizer beside the weights", "tokenizer.json"]);
     s.run("convert m -o x.gguf --pre no-such").fails(2, &["--pre no-such", "llama-bpe"]);
     s.run("convert m -o x --to sdnq --pre gpt-2").fails(2, &["--pre", "gguf"]);

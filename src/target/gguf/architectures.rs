@@ -54,6 +54,8 @@ pub struct Architecture {
     pub layer_names: Names,
     /// Within a layer, banks of experts that lie in one tensor: it is cut into equal parts, of the rows of each expert.
     pub banks: &'static [(&'static str, &'static [&'static str])],
+    /// What llama.cpp loads a model without, as it is called in the file without `blk.N.` and `.weight`.
+    pub optional: &'static [&'static str],
     /// What is done to the values of a tensor, by its name in the file without `blk.N.`.
     pub change: fn(&str, &Config) -> Result<Change>,
     /// Which rows of a tensor are taken, by its name in the file and its rows.
@@ -78,6 +80,8 @@ const DECODER: Architecture = Architecture {
     blocks: "blk.",
     layer_names: &[],
     banks: &[],
+    // The table of tokens is taken for it.
+    optional: &["output"],
     change: |_, _| Ok(Change::None),
     rows: |_, rows, _| Ok(0..rows),
     keys: |_| Ok(()),

@@ -3,9 +3,11 @@ pub mod assemble;
 pub mod card;
 pub mod config;
 pub mod general;
+pub mod habits;
 pub mod keys;
 pub mod name;
 pub mod training;
+mod whole;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -51,8 +53,16 @@ pub struct Mapped {
 /// Names the tensors of a model as llama.cpp does, and makes the keys of its architecture. Reads no weights.
 ///
 /// # Errors
-/// If there is no config that names a known architecture, a key that is needed is missing, or a tensor has no place.
+/// If there is no config that names a known architecture, a key that is needed is missing, a tensor has no place, or
+/// llama.cpp would not load what comes of it.
 pub fn map(model: &Model) -> Result<Mapped> {
+    let mapped = draft(model)?;
+    whole::check(&mapped, model)?;
+    Ok(mapped)
+}
+
+/// What is made of the tensors that are there, be they enough or not.
+fn draft(model: &Model) -> Result<Mapped> {
     let made = if model.config.is_none() { architectures::t5::config(model) } else { None };
     let Some(json) = model.config.as_ref().or(made.as_ref()) else {
         return Err(Error::failed(format!(
@@ -64,7 +74,7 @@ pub fn map(model: &Model) -> Result<Mapped> {
         Error::failed(format!("{}: config.json names no `architectures`, so GGUF's keys cannot be made", model.label))
     })?;
     let architecture = architectures::of(class).map_err(|e| e.at(&model.label))?;
-    let config = Config::new(&model.label, json);
+    let config = Config::new(&model.label, json).with_habits(habits::of(class));
     let mut keys = keys::Keys::new(architecture.name, &config);
     (architecture.keys)(&mut keys)?;
     let keys = keys.done();
@@ -180,7 +190,8 @@ fn banks(model: &Model, id: TensorId, called: Vec<String>) -> Result<Vec<Item>> 
 
 /// The matrices of all experts, one after another.
 fn stacked(model: &Model, config: &Config, name: String, of: &[(u32, TensorId)]) -> Result<Item> {
-    let count = config.need(keys::names::EXPERTS)?;
+    let count =
+        config.bounded(keys::names::EXPERTS, 1, u32::MAX)?.ok_or_else(|| config.missing(keys::names::EXPERTS))?;
     if of.len() != count as usize || of.iter().enumerate().any(|(i, (expert, _))| *expert as usize != i) {
         return Err(Error::failed(format!("`{name}` is made of {} experts, expected 0 to {}", of.len(), count - 1)));
     }

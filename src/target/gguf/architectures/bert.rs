@@ -22,6 +22,7 @@ pub(super) static BERT: Architecture = Architecture {
     layer_names: LAYER,
     rows,
     keys,
+    optional: &["token_types"],
     ..DECODER
 };
 
@@ -43,7 +44,7 @@ const LAYER: Names = &[
 fn unused(config: &Config) -> Result<u32> {
     let class = config.get(&["architectures"]).and_then(|a| a.get(0)?.as_str().map(str::to_owned));
     match class.is_some_and(|c| c.starts_with("Roberta") || c.starts_with("XLMRoberta")) {
-        true => Ok(config.count(&["pad_token_id"])?.map_or(0, |id| id + 1)),
+        true => Ok(config.count(&["pad_token_id"])?.map_or(0, |id| id.saturating_add(1))),
         false => Ok(0),
     }
 }

@@ -3,7 +3,7 @@ use super::llama::LAYER;
 use super::{Architecture, DECODER, Names, from_one};
 use crate::core::Result;
 use crate::target::gguf::hf::keys::Keys;
-use crate::target::gguf::hf::keys::names::{CONTEXT, FEED_FORWARD, HEADS, HIDDEN, KEY_HEADS, LAYERS, RMS_EPSILON};
+use crate::target::gguf::hf::keys::names::{CONTEXT, FEED_FORWARD, HEADS, HIDDEN, KEY_HEADS, RMS_EPSILON};
 
 pub(super) static GEMMA: Architecture = Architecture {
     name: "gemma",
@@ -24,14 +24,14 @@ pub(super) const NAMES: Names = &[("embed_tokens", "token_embd"), ("norm", "outp
 pub(super) fn keys(keys: &mut Keys) -> Result<()> {
     keys.need("context_length", CONTEXT)?;
     keys.need("embedding_length", HIDDEN)?;
-    keys.need("block_count", LAYERS)?;
+    keys.layers()?;
     keys.need("feed_forward_length", FEED_FORWARD)?;
     let heads = keys.need("attention.head_count", HEADS)?;
     let key_heads = keys.config.count(KEY_HEADS)?.unwrap_or(heads);
     keys.set("attention.head_count_kv", key_heads);
     let epsilon = keys.config.number(RMS_EPSILON)?.unwrap_or(1e-6);
     keys.set("attention.layer_norm_rms_epsilon", epsilon as f32);
-    let dim = keys.config.count(&["head_dim"])?.unwrap_or(256);
+    let dim = keys.config.head()?.unwrap_or(256);
     keys.set("attention.key_length", dim);
     keys.set("attention.value_length", dim);
     keys.file_type();

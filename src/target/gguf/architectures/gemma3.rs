@@ -5,7 +5,6 @@ use super::gemma::NAMES;
 use super::{Architecture, DECODER, Names, from_one};
 use crate::core::Result;
 use crate::target::gguf::hf::config::Config;
-use crate::target::gguf::hf::keys::names::{HEADS, KEY_HEADS, RMS_EPSILON};
 use crate::target::gguf::hf::keys::{Keys, Rope};
 
 pub(super) static GEMMA3: Architecture = Architecture {
@@ -48,17 +47,12 @@ fn keys(keys: &mut Keys) -> Result<()> {
     rope.sliding_theta.get_or_insert(10000.0);
     keys.common(&rope)?;
     let config = keys.config;
-    let dim = config.count(&["head_dim"])?.unwrap_or(256);
-    keys.set("attention.head_count", config.count(HEADS)?.unwrap_or(8));
-    keys.set("attention.layer_norm_rms_epsilon", config.number(RMS_EPSILON)?.unwrap_or(1e-6) as f32);
-    keys.set("attention.key_length", dim);
-    keys.set("attention.value_length", dim);
     if let Some(last) = config.number(&["final_logit_softcapping"])?.filter(|n| *n != 0.0) {
         keys.set("final_logit_softcapping", last as f32);
     }
-    if config.count(&["sliding_window_pattern"])? != Some(1) {
-        keys.set("attention.sliding_window", config.count(&["sliding_window"])?.unwrap_or(4096));
+    // llama.cpp knows the pattern by heart.
+    if config.find(&["sliding_window_pattern"]).is_none_or(|(_, pattern)| pattern != 1) {
+        keys.set("attention.sliding_window", config.need(&["sliding_window"])?);
     }
-    keys.set("attention.head_count_kv", config.count(KEY_HEADS)?.unwrap_or(4));
     Ok(())
 }

@@ -3,7 +3,7 @@ use super::{Architecture, DECODER, Names};
 use crate::core::Result;
 use crate::core::plan::Change;
 use crate::target::gguf::hf::keys::Keys;
-use crate::target::gguf::hf::keys::names::{EPSILON, HEADS, HIDDEN, LAYERS};
+use crate::target::gguf::hf::keys::names::{EPSILON, HEADS, HIDDEN};
 
 pub(super) static GPT2: Architecture = Architecture {
     name: "gpt2",
@@ -31,7 +31,7 @@ const LAYER: Names = &[
 ];
 
 fn keys(keys: &mut Keys) -> Result<()> {
-    keys.need("block_count", LAYERS)?;
+    keys.layers()?;
     keys.need("context_length", &["n_ctx", "n_positions"])?;
     let hidden = keys.need("embedding_length", HIDDEN)?;
     keys.set("feed_forward_length", keys.config.count(&["n_inner"])?.unwrap_or(hidden.saturating_mul(4)));

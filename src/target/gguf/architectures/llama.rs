@@ -1,7 +1,7 @@
 //! Llama, and what has its shape: Mistral.
 use super::super::hf::config::Config;
 use super::super::hf::keys::names::{HEADS, HIDDEN};
-use super::super::hf::keys::{Keys, Rope};
+use super::super::hf::keys::{Keys, MOST_HEAD, Rope};
 use super::{Architecture, DECODER, Generated, Names, interleaved};
 use crate::core::Result;
 
@@ -11,7 +11,7 @@ pub(super) static LLAMA: Architecture = Architecture {
     layer_names: LAYER,
     change: interleaved,
     keys,
-    generated,
+    generated: |config| factors(config, THETA),
     ..DECODER
 };
 
@@ -34,7 +34,7 @@ const THETA: f64 = 10000.0;
 fn keys(keys: &mut Keys) -> Result<()> {
     complete(keys, THETA)?;
     // transformers has it even where the file does not say it.
-    if keys.config.count(&["head_dim"])?.is_none() {
+    if keys.config.head()?.is_none() {
         let dim = head(keys.config)?;
         keys.set("attention.key_length", dim);
         keys.set("attention.value_length", dim);
@@ -52,20 +52,23 @@ pub(super) fn complete(keys: &mut Keys, theta: f64) -> Result<()> {
 }
 
 fn head(config: &Config) -> Result<u32> {
-    match config.count(&["head_dim"])? {
-        Some(dim) => Ok(dim),
-        None => Ok(config.need(HIDDEN)? / config.need(HEADS)?.max(1)),
+    if let Some(dim) = config.head()? {
+        return Ok(dim);
     }
+    let dim = config.need(HIDDEN)? / config.need(HEADS)?.max(1);
+    let said = || [HIDDEN, HEADS].iter().filter_map(|keys| config.quote(keys)).collect::<Vec<_>>().join(" and ");
+    let wrong = || config.error(format!("config.json: {} make heads of {dim}, expected 1 to {MOST_HEAD}", said()));
+    (1..=MOST_HEAD).contains(&dim).then_some(dim).ok_or_else(wrong)
 }
 
 /// Llama 3 stretches slow turns more than fast ones: a factor for each pair of a head.
-pub(super) fn generated(config: &Config) -> Result<Generated> {
-    let rope = Rope::of(config, Some(THETA))?;
+pub(super) fn factors(config: &Config, theta: f64) -> Result<Generated> {
+    let rope = Rope::of(config, Some(theta))?;
     if !rope.kind().is_some_and(|kind| kind.eq_ignore_ascii_case("llama3")) {
         return Ok(Vec::new());
     }
     let number = |key: &str, habit: f64| rope.number(key).unwrap_or(habit);
-    let (base, factor) = (number("rope_theta", THETA), number("factor", 8.0));
+    let (base, factor) = (number("rope_theta", theta), number("factor", 8.0));
     let (low, high) = (number("low_freq_factor", 1.0), number("high_freq_factor", 4.0));
     let original = number("original_max_position_embeddings", 8192.0);
     let dim = head(config)?;

@@ -1,5 +1,5 @@
 //! Mixtral: a llama with experts.
-use super::llama::complete;
+use super::llama::{complete, factors};
 use super::{Architecture, DECODER, Names, interleaved};
 
 pub(super) static MIXTRAL: Architecture = Architecture {
@@ -7,9 +7,13 @@ pub(super) static MIXTRAL: Architecture = Architecture {
     classes: &["MixtralForCausalLM"],
     layer_names: LAYER,
     change: interleaved,
-    keys: |keys| complete(keys, 1_000_000.0),
+    keys: |keys| complete(keys, THETA),
+    generated: |config| factors(config, THETA),
     ..DECODER
 };
+
+/// The base of positions where a config says none.
+const THETA: f64 = 1_000_000.0;
 
 const LAYER: Names = &[
     ("input_layernorm", "attn_norm"),

@@ -19,6 +19,7 @@ pub(super) static NOMIC_BERT: Architecture = Architecture {
     layers: "encoder.layers.",
     layer_names: LAYER,
     keys,
+    optional: &["token_types"],
     ..DECODER
 };
 

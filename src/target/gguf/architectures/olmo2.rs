@@ -10,6 +10,7 @@ pub(super) static OLMO2: Architecture = Architecture {
     classes: &["Olmo2ForCausalLM", "Olmo3ForCausalLM"],
     layer_names: LAYER,
     keys,
+    optional: &[],
     ..DECODER
 };
 
@@ -28,11 +29,11 @@ const LAYER: Names = &[
 ];
 
 fn keys(keys: &mut Keys) -> Result<()> {
-    plain(keys)?;
+    plain(keys)?; // Holds the number of layers within bounds.
     let config = keys.config;
     let Some(window) = config.count(&["sliding_window"])? else { return Ok(()) };
     keys.set("attention.sliding_window", window);
-    let pattern: Vec<bool> = match config.get(&["layer_types"]).and_then(|v| v.as_array()) {
+    let pattern: Vec<bool> = match config.parsed(&["layer_types"], |v| v.as_array()) {
         Some(types) => types.iter().map(|t| t.as_str() == Some("sliding_attention")).collect(),
         None => (1..=config.need(LAYERS)?).map(|layer| !layer.is_multiple_of(4)).collect(),
     };

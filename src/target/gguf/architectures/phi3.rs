@@ -2,7 +2,7 @@
 use super::{Architecture, DECODER, Generated, Names};
 use crate::core::Result;
 use crate::target::gguf::hf::config::Config;
-use crate::target::gguf::hf::keys::names::{FEED_FORWARD, HEADS, HIDDEN, KEY_HEADS, LAYERS, RMS_EPSILON};
+use crate::target::gguf::hf::keys::names::{FEED_FORWARD, HEADS, HIDDEN, KEY_HEADS, ORIGINAL, PARTIAL, RMS_EPSILON};
 use crate::target::gguf::hf::keys::{Keys, Rope};
 
 pub(super) static PHI3: Architecture =
@@ -25,12 +25,14 @@ fn rope(config: &Config) -> Result<Rope> {
 
 /// Tokens that it was trained with before its context was stretched.
 fn original(config: &Config) -> Result<f64> {
+    ORIGINAL.iter().for_each(|key| config.place(key));
     let said = rope(config)?.number("original_max_position_embeddings");
     Ok(said.unwrap_or(f64::from(config.need(CONTEXT)?)))
 }
 
 /// Values of a head that are turned.
 fn turned(config: &Config) -> Result<u32> {
+    PARTIAL.iter().for_each(|key| config.place(key));
     let share = rope(config)?.number("partial_rotary_factor").unwrap_or(1.0);
     Ok((share * f64::from(config.need(HIDDEN)?)) as u32 / config.need(HEADS)?.max(1))
 }
@@ -45,7 +47,7 @@ fn keys(keys: &mut Keys) -> Result<()> {
     keys.set("rope.scaling.original_context_length", original(config)? as u32);
     keys.need("embedding_length", HIDDEN)?;
     keys.need("feed_forward_length", FEED_FORWARD)?;
-    keys.need("block_count", LAYERS)?;
+    keys.layers()?;
     let heads = keys.need("attention.head_count", HEADS)?;
     keys.set("attention.head_count_kv", config.count(KEY_HEADS)?.unwrap_or(heads));
     keys.set("attention.layer_norm_rms_epsilon", config.number(RMS_EPSILON)?.unwrap_or(1e-5) as f32);
@@ -60,6 +62,9 @@ fn keys(keys: &mut Keys) -> Result<()> {
 /// What scores are scaled by where the context is stretched.
 fn attention_factor(config: &Config, rope: &Rope) -> Result<Option<f64>> {
     if rope.numbers("long_factor").is_none_or(|f| f.is_empty()) {
+        if let Some(kind) = rope.kind().filter(|kind| *kind != "default") {
+            rope.displace(config, kind);
+        }
         return Ok(None);
     }
     let original = original(config)?;

@@ -10,6 +10,7 @@ pub(super) static QWEN2MOE: Architecture = Architecture {
     layer_names: LAYER,
     banks: BANKS,
     keys,
+    optional: &["ffn_gate", "ffn_up", "ffn_down"],
     ..DECODER
 };
 

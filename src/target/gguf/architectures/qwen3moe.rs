@@ -8,6 +8,7 @@ pub(super) static QWEN3MOE: Architecture = Architecture {
     layer_names: LAYER,
     banks: BANKS,
     keys,
+    optional: &["output", "ffn_gate", "ffn_up", "ffn_down"],
     ..DECODER
 };
 

@@ -4,7 +4,6 @@ use serde_json::{Value as Json, json};
 use super::{Architecture, DECODER, Names};
 use crate::core::{Model, Result};
 use crate::target::gguf::hf::keys::Keys;
-use crate::target::gguf::hf::keys::names::LAYERS;
 
 pub(super) static T5: Architecture = Architecture {
     name: "t5encoder",
@@ -18,6 +17,7 @@ pub(super) static T5: Architecture = Architecture {
     layer_names: LAYER,
     keys,
     runs_alone: false,
+    optional: &["attn_rel_b", "ffn_gate"],
     ..DECODER
 };
 
@@ -46,7 +46,7 @@ fn keys(keys: &mut Keys) -> Result<()> {
     keys.set("context_length", context);
     keys.need("embedding_length", &["d_model"])?;
     keys.need("feed_forward_length", &["d_ff"])?;
-    keys.need("block_count", LAYERS)?;
+    keys.layers()?;
     keys.need("attention.head_count", &["num_heads"])?;
     keys.need("attention.key_length", &["d_kv"])?;
     keys.need("attention.value_length", &["d_kv"])?;

@@ -43,6 +43,7 @@ pub fn keys(
         folder: called(model),
         parameters,
     };
+    made.warnings.extend(mapped.config.warnings());
     made.keys.push(Pair::new("general.architecture", mapped.architecture.name));
     made.keys.extend(general::keys(&about));
     made.keys.extend(mapped.keys.iter().cloned());
@@ -67,7 +68,7 @@ pub fn keys(
     }
     let state = files.json("trainer_state.json").ok().flatten();
     made.keys.extend(training::keys(&mapped.config, state.as_ref(), &about.card));
-    let rest = mapped.config.rest();
+    let rest = mapped.config.rest(&made.keys);
     if !rest.is_empty() {
         made.keys.push(Pair::new("mixdown.hf_config", Json::Object(rest).to_string().as_str()));
     }

@@ -1,17 +1,23 @@
-//! A model's config.json, and which of its keys were asked for: the rest is kept as it is.
+//! A model's config.json, and which of its keys have a place in the file: the rest is kept as it is.
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::keys::MOST_HEAD;
 use crate::core::{Error, Result};
+use crate::format::gguf::Pair;
 
 /// Where configs of several models in one have that of the language model.
 const INNER: [&str; 4] = ["text_config", "llm_config", "lm_config", "language_config"];
-/// What other keys of GGUF say: the architecture, the tokens that the vocabulary names; and how the weights were quantized,
-/// which is undone as they are read.
-const ELSEWHERE: [&str; 6] =
-    ["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "_name_or_path", "quantization_config"];
+/// What other keys of GGUF say: the architecture; and how the weights were quantized, which is undone as they are read.
+const ELSEWHERE: [&str; 3] = ["architectures", "_name_or_path", "quantization_config"];
+/// What the vocabulary says, if it says the same.
+const TOKENS: [(&str, &str); 3] = [
+    ("bos_token_id", "tokenizer.ggml.bos_token_id"),
+    ("eos_token_id", "tokenizer.ggml.eos_token_id"),
+    ("pad_token_id", "tokenizer.ggml.padding_token_id"),
+];
 
 /// What is made of the tables that say how positions turn.
 const ROPE: [&str; 17] = [
@@ -39,7 +45,11 @@ const ROPE: [&str; 17] = [
 pub struct Config {
     label: String,
     map: Map<String, Value>,
-    asked: RefCell<BTreeSet<String>>,
+    /// What transformers takes where the file does not say.
+    habits: Map<String, Value>,
+    placed: RefCell<BTreeSet<String>>,
+    displaced: RefCell<BTreeSet<String>>,
+    warnings: RefCell<Vec<String>>,
 }
 
 impl Config {
@@ -51,14 +61,57 @@ impl Config {
                 map.extend(over);
             }
         }
-        Self { label: label.to_owned(), map, asked: RefCell::new(ELSEWHERE.map(str::to_owned).into()) }
+        let placed = RefCell::new(ELSEWHERE.map(str::to_owned).into());
+        let (displaced, warnings) = (RefCell::default(), RefCell::default());
+        Self { label: label.to_owned(), map, habits: Map::new(), placed, displaced, warnings }
     }
 
-    /// The value of the first of some keys that has one; `null` is none.
+    /// With what counts where it says nothing.
+    pub fn with_habits(self, habits: Map<String, Value>) -> Self {
+        Self { habits, ..self }
+    }
+
+    /// The first of some keys that has a value, and that; `null` is none. It says nothing of a place in the file.
+    pub fn find<'k>(&self, keys: &[&'k str]) -> Option<(&'k str, &Value)> {
+        let of = |map: &'_ Map<String, Value>, key: &str| map.get(key).is_some_and(|v| !v.is_null());
+        [&self.map, &self.habits].into_iter().find_map(|map| {
+            let key = keys.iter().copied().find(|k| of(map, k))?;
+            Some((key, map.get(key)?))
+        })
+    }
+
+    /// The value of the first of some keys that has one, which gets a place in the file.
     pub fn get(&self, keys: &[&str]) -> Option<&Value> {
-        let (key, value) = keys.iter().find_map(|k| Some((*k, self.map.get(*k).filter(|v| !v.is_null())?)))?;
-        self.asked.borrow_mut().insert(key.to_owned());
+        let (key, value) = self.find(keys)?;
+        self.place(key);
         Some(value)
+    }
+
+    /// Says that a key's value has its place in the file.
+    pub fn place(&self, key: &str) {
+        self.placed.borrow_mut().insert(key.to_owned());
+    }
+
+    /// Says that none of some keys has one, whatever else is said, and why.
+    pub fn displace(&self, keys: &[&str], why: String) {
+        self.displaced.borrow_mut().extend(keys.iter().map(|k| (*k).to_owned()));
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains(&why) {
+            warnings.push(why);
+        }
+    }
+
+    /// What a person should know.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.borrow().clone()
+    }
+
+    /// Keys and values, for an error: `hidden_size` 64.
+    pub fn quote(&self, keys: &[&str]) -> Option<String> {
+        let (key, value) = self.find(keys)?;
+        let whose = if self.map.get(key) == Some(value) { "" } else { " (transformers' default)" };
+        let value: String = value.to_string().chars().take(40).collect();
+        Some(format!("`{key}` {value}{whose}"))
     }
 
     /// A count.
@@ -71,6 +124,20 @@ impl Config {
     /// A count that must be there.
     pub fn need(&self, keys: &[&str]) -> Result<u32> {
         self.count(keys)?.ok_or_else(|| self.missing(keys))
+    }
+
+    /// A count within bounds, which something is sized by.
+    pub fn bounded(&self, keys: &[&str], least: u32, most: u32) -> Result<Option<u32>> {
+        match self.count(keys)? {
+            Some(n) if !(least..=most).contains(&n) => Err(self
+                .error(format!("config.json: {}, expected {least} to {most}", self.quote(keys).unwrap_or_default()))),
+            n => Ok(n),
+        }
+    }
+
+    /// Values of a head, where it is said.
+    pub fn head(&self) -> Result<Option<u32>> {
+        self.bounded(&["head_dim"], 1, MOST_HEAD)
     }
 
     /// A number.
@@ -86,12 +153,20 @@ impl Config {
 
     /// A text, if it is one.
     pub fn text(&self, keys: &[&str]) -> Option<&str> {
-        self.get(keys).and_then(Value::as_str)
+        self.parsed(keys, Value::as_str)
+    }
+
+    /// What can be made of a value; what it cannot be made of has no place.
+    pub fn parsed<'c, T>(&'c self, keys: &[&str], parse: impl FnOnce(&'c Value) -> Option<T>) -> Option<T> {
+        let (key, value) = self.find(keys)?;
+        let parsed = parse(value)?;
+        self.place(key);
+        Some(parsed)
     }
 
     /// Whether a switch is set to something.
     pub fn is(&self, key: &str, expected: bool) -> bool {
-        self.get(&[key]).and_then(Value::as_bool) == Some(expected)
+        self.parsed(&[key], |v| v.as_bool().filter(|b| *b == expected)).is_some()
     }
 
     /// What this architecture is only known with.
@@ -109,20 +184,32 @@ impl Config {
         Error::failed(format!("{}: {what}", self.label))
     }
 
-    /// What is there and was not asked for: it has no place in the keys that were made.
-    pub fn rest(&self) -> Map<String, Value> {
-        let asked = self.asked.borrow();
+    /// What has no place in the file, whose keys are those.
+    pub fn rest(&self, keys: &[Pair]) -> Map<String, Value> {
+        let (placed, displaced) = (self.placed.borrow(), self.displaced.borrow());
         let whole = |value: &Value| value.as_object().is_none_or(|o| o.keys().all(|k| ROPE.contains(&k.as_str())));
-        let placed = |key: &str, value: &Value| asked.contains(key) && whole(value);
-        self.map.iter().filter(|(k, v)| !placed(k, v)).map(|(k, v)| (k.clone(), v.clone())).collect()
+        let written = |key: &str| keys.iter().find(|p| *p.key == *key.as_bytes()).and_then(|p| p.value.as_u64());
+        let has_place = |key: &str, value: &Value| match TOKENS.iter().find(|t| t.0 == key) {
+            Some((_, token)) => value.is_null() || value.as_u64().is_some_and(|id| written(token) == Some(id)),
+            None => placed.contains(key) && !displaced.contains(key) && whole(value),
+        };
+        self.map.iter().filter(|(k, v)| !has_place(k, v)).map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 
-    /// The whole of it.
+    /// The whole of it, with what counts where it says nothing.
     pub fn value(&self) -> Value {
-        Value::Object(self.map.clone())
+        let mut all = self.habits.clone();
+        all.extend(
+            self.map
+                .iter()
+                .filter(|(k, v)| !v.is_null() || !self.habits.contains_key(*k))
+                .map(|(k, v)| (k.clone(), v.clone())),
+        );
+        Value::Object(all)
     }
 
-    fn missing(&self, keys: &[&str]) -> Error {
+    /// An error that none of some keys is there.
+    pub fn missing(&self, keys: &[&str]) -> Error {
         let names: Vec<String> = keys.iter().map(|k| format!("`{k}`")).collect();
         self.error(format!("config.json has no {}, which GGUF needs", names.join(" or ")))
     }
@@ -150,7 +237,7 @@ mod tests {
         assert_eq!(config.need(&["hidden_size"]).expect("a count"), 64);
         assert_eq!(config.number(&["rms_norm_eps"]).expect("a number"), Some(1e-6));
         assert_eq!(config.count(&["head_dim"]).expect("none"), None);
-        assert_eq!(Value::Object(config.rest()), json!({"num_layers": null, "use_cache": true}));
+        assert_eq!(Value::Object(config.rest(&[])), json!({"num_layers": null, "use_cache": true}));
     }
 
     #[test]
@@ -158,7 +245,7 @@ mod tests {
         fn check(rope: Value, kept: bool) {
             let config = Config::new("m", &json!({"rope_scaling": rope}));
             config.get(&["rope_scaling"]);
-            assert_eq!(config.rest().contains_key("rope_scaling"), kept, "{rope}");
+            assert_eq!(config.rest(&[]).contains_key("rope_scaling"), kept, "{rope}");
         }
         check(json!({"rope_type": "yarn", "factor": 4.0}), false);
         check(json!({"rope_type": "yarn", "factor": 4.0, "truncate": false}), true);

@@ -35,7 +35,17 @@ pub mod names {
     pub const EPSILON: &[&str] = &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"];
     /// Experts.
     pub const EXPERTS: &[&str] = &["num_local_experts", "num_experts", "n_routed_experts"];
+    /// How positions are scaled.
+    pub const SCALING: &[&str] = &["rope_parameters", "rope_scaling"];
+    /// Tokens that it was trained with before its context was stretched.
+    pub const ORIGINAL: &[&str] = &["original_max_position_embeddings"];
+    /// The share of a head that is turned.
+    pub const PARTIAL: &[&str] = &["partial_rotary_factor", "rope_pct", "rope_percent"];
 }
+/// Layers that llama.cpp has room for.
+pub const MOST_LAYERS: u32 = 512;
+/// Values of a head, and more than any has.
+pub const MOST_HEAD: u32 = 1 << 16;
 use names::*;
 
 impl<'a> Keys<'a> {
@@ -78,6 +88,13 @@ impl<'a> Keys<'a> {
         Ok(n)
     }
 
+    /// Sets the number of layers.
+    pub fn layers(&mut self) -> Result<u32> {
+        let n = self.config.bounded(LAYERS, 1, MOST_LAYERS)?.ok_or_else(|| self.config.missing(LAYERS))?;
+        self.set("block_count", n);
+        Ok(n)
+    }
+
     /// Sets a number that the config may have.
     pub fn number(&mut self, key: &str, from: &[&str]) -> Result<()> {
         if let Some(n) = self.config.number(from)? {
@@ -93,7 +110,7 @@ impl<'a> Keys<'a> {
 
     /// What most architectures have.
     pub fn common(&mut self, rope: &Rope) -> Result<()> {
-        self.need("block_count", LAYERS)?;
+        self.layers()?;
         self.need("context_length", CONTEXT)?;
         self.need("embedding_length", HIDDEN)?;
         self.need("feed_forward_length", FEED_FORWARD)?;
@@ -107,7 +124,7 @@ impl<'a> Keys<'a> {
         self.number("attention.layer_norm_epsilon", EPSILON)?;
         self.count("expert_count", EXPERTS)?;
         self.count("expert_used_count", &["num_experts_per_tok", "num_experts_per_token", "top_k_experts"])?;
-        if let Some(dim) = self.config.count(&["head_dim"])? {
+        if let Some(dim) = self.config.head()? {
             self.set("attention.key_length", dim);
             self.set("attention.value_length", dim);
         }
@@ -117,7 +134,8 @@ impl<'a> Keys<'a> {
 
     fn rope(&mut self, rope: &Rope) -> Result<()> {
         let factor = rope.number("factor");
-        match (rope.kind(), factor) {
+        let kind = rope.kind().map(str::to_lowercase);
+        match (kind.as_deref(), factor) {
             (Some("linear"), Some(factor)) => {
                 self.set("rope.scaling.type", "linear");
                 self.set("rope.scaling.factor", factor as f32);
@@ -128,6 +146,7 @@ impl<'a> Keys<'a> {
                 let original = rope.number("original_max_position_embeddings").ok_or_else(|| {
                     self.config.error("config.json: yarn needs `original_max_position_embeddings`".into())
                 })?;
+                ORIGINAL.iter().for_each(|key| self.config.place(key));
                 self.set("rope.scaling.original_context_length", original as u32);
                 for (key, from) in [
                     ("yarn_ext_factor", &["extrapolation_factor"][..]),
@@ -141,7 +160,10 @@ impl<'a> Keys<'a> {
                 }
             }
             (Some("su" | "longrope"), _) => self.set("rope.scaling.type", "longrope"),
-            _ => {}
+            (None | Some("default"), _) => {}
+            // Its factors are a tensor.
+            (Some("llama3"), _) if self.arch == "llama" => ORIGINAL.iter().for_each(|key| self.config.place(key)),
+            (Some(kind), _) => rope.displace(self.config, kind),
         }
         if let Some(theta) = rope.number("rope_theta") {
             self.set("rope.freq_base", theta as f32);
@@ -165,7 +187,7 @@ impl Rope {
     /// As configs of either form have it; `theta` where none says.
     pub fn of(config: &Config, theta: Option<f64>) -> Result<Self> {
         let object = |value: Option<&Json>| value.and_then(Json::as_object).cloned().unwrap_or_default();
-        let said = object(config.get(&["rope_parameters", "rope_scaling"]));
+        let said = object(config.get(SCALING));
         let base = config.number(&[
             "global_rope_theta",
             "rope_global_theta",
@@ -191,8 +213,8 @@ impl Rope {
             }
         };
         fill("rope_theta", base.or(theta).map(Json::from));
-        fill("partial_rotary_factor", config.get(&["partial_rotary_factor", "rope_pct", "rope_percent"]).cloned());
-        fill("original_max_position_embeddings", config.get(&["original_max_position_embeddings"]).cloned());
+        fill("partial_rotary_factor", config.find(PARTIAL).map(|(_, v)| v.clone()));
+        fill("original_max_position_embeddings", config.find(ORIGINAL).map(|(_, v)| v.clone()));
         let older = map.get("type").cloned();
         if let (None, Some(kind)) = (map.get("rope_type"), older) {
             map.insert("rope_type".into(), kind);
@@ -203,6 +225,16 @@ impl Rope {
     /// Its kind: `llama3`, `yarn`.
     pub fn kind(&self) -> Option<&str> {
         self.map.get("rope_type").and_then(Json::as_str)
+    }
+
+    /// Says that there are no keys for how it scales.
+    pub fn displace(&self, config: &Config, kind: &str) {
+        let shown = crate::core::name::clean(kind);
+        let what = format!(
+            "config.json scales positions as `{shown}`, for which the file has no keys: llama.cpp runs the model without, \
+             and is right up to the context that it was trained with only"
+        );
+        config.displace(SCALING, what);
     }
 
     /// A number of it.

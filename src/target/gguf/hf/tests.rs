@@ -5,7 +5,7 @@ use crate::core::model::testing::model_of;
 use crate::core::model::{Span, Stored, plain_tensors};
 
 /// A model of BF16 tensors with no bytes behind it.
-fn model(config: Json, tensors: &[(&str, &[u64])]) -> Model {
+pub(super) fn model(config: Json, tensors: &[(&str, &[u64])]) -> Model {
     let mut model = model_of(&[]);
     model.stored = tensors
         .iter()
@@ -22,7 +22,7 @@ fn model(config: Json, tensors: &[(&str, &[u64])]) -> Model {
 }
 
 /// A config of a class, with what most have.
-fn config(class: &str, more: Json) -> Json {
+pub(super) fn config(class: &str, more: Json) -> Json {
     let mut config = json!({
         "architectures": [class],
         "num_hidden_layers": 2,
@@ -40,8 +40,8 @@ fn config(class: &str, more: Json) -> Json {
 }
 
 /// The keys of an architecture, without what all begin with.
-fn keys(config: Json) -> Vec<String> {
-    let mapped = map(&model(config, &[])).expect("a known architecture");
+pub(super) fn keys(config: Json) -> Vec<String> {
+    let mapped = draft(&model(config, &[])).expect("a known architecture");
     let prefix = format!("{}.", mapped.architecture.name);
     let shown = |p: &Pair| {
         let name = p.name().into_owned();
@@ -65,7 +65,7 @@ fn a_text_encoder_without_a_config_is_told_by_its_shapes() {
         ],
     );
     encoder.config = None;
-    let mapped = map(&encoder).expect("a T5");
+    let mapped = draft(&encoder).expect("a T5");
     assert_eq!(mapped.architecture.name, "t5encoder");
     for (key, expected) in [
         ("block_count", 2),
@@ -93,7 +93,7 @@ fn a_text_encoder_without_a_config_is_told_by_its_shapes() {
         ]
     );
     encoder.tensors.retain(|t| !t.name.contains("relative"));
-    assert!(map(&encoder).expect_err("no T5").to_string().contains("no config.json"));
+    assert!(draft(&encoder).expect_err("no T5").to_string().contains("no config.json"));
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn what_a_config_lacks_is_named() {
     fn check(config: Option<Json>, expected: &str) {
         let mut model = model(json!({}), &[]);
         model.config = config;
-        assert_eq!(map(&model).expect_err(expected).to_string(), expected);
+        assert_eq!(draft(&model).expect_err(expected).to_string(), expected);
     }
     let without = |class: &str, key: &str| {
         let mut c = config(class, json!({}));
@@ -297,6 +297,119 @@ fn what_a_config_lacks_is_named() {
         Some(config("NomicBertModel", json!({"activation_function": "gelu"}))),
         "test: config.json says `activation_function` is \"gelu\", and GGUF has this architecture with \"swiglu\" only",
     );
+}
+
+#[test]
+fn what_keeps_norms_from_zero_is_that_of_transformers_where_a_config_lacks_it() {
+    fn check(class: &str, expected: &str) {
+        let mut config = config(
+            class,
+            json!({"n_positions": 8, "n_embd": 64, "d_model": 64, "d_ff": 8, "d_kv": 8,
+            "num_heads": 8, "relative_attention_num_buckets": 32}),
+        );
+        config.as_object_mut().expect("an object").remove("rms_norm_eps");
+        let keys = keys(config);
+        assert!(keys.iter().any(|k| k == expected), "{class}: {keys:?}");
+    }
+    check("LlamaForCausalLM", "attention.layer_norm_rms_epsilon f32 0.000001");
+    check("MistralForCausalLM", "attention.layer_norm_rms_epsilon f32 0.000001");
+    check("MixtralForCausalLM", "attention.layer_norm_rms_epsilon f32 0.00001");
+    check("Qwen2ForCausalLM", "attention.layer_norm_rms_epsilon f32 0.000001");
+    check("Qwen3MoeForCausalLM", "attention.layer_norm_rms_epsilon f32 0.000001");
+    check("Gemma3ForCausalLM", "attention.layer_norm_rms_epsilon f32 0.000001");
+    check("Phi3ForCausalLM", "attention.layer_norm_rms_epsilon f32 0.00001");
+    check("Olmo2ForCausalLM", "attention.layer_norm_rms_epsilon f32 0.00001");
+    check("Starcoder2ForCausalLM", "attention.layer_norm_epsilon f32 0.00001");
+    check("BertModel", "attention.layer_norm_epsilon f32 0.000000000001");
+    check("NomicBertModel", "attention.layer_norm_epsilon f32 0.000000000001");
+    check("T5EncoderModel", "attention.layer_norm_rms_epsilon f32 0.000001");
+}
+
+/// As google/gemma-3-4b-it has it: the language model is said with what is not so by default.
+#[test]
+fn a_config_that_leaves_out_what_transformers_knows_is_enough() {
+    let published = json!({
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "boi_token_index": 255_999,
+        "eoi_token_index": 256_000,
+        "eos_token_id": [1, 106],
+        "image_token_index": 262_144,
+        "initializer_range": 0.02,
+        "mm_tokens_per_image": 256,
+        "model_type": "gemma3",
+        "text_config": {
+            "hidden_size": 2560,
+            "intermediate_size": 10_240,
+            "model_type": "gemma3_text",
+            "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+            "sliding_window": 1024
+        },
+        "torch_dtype": "bfloat16",
+        "transformers_version": "4.50.0.dev0",
+        "vision_config": {"hidden_size": 1152, "model_type": "siglip_vision_model", "num_hidden_layers": 27}
+    });
+    let expected = [
+        "block_count u32 34",
+        "context_length u32 131072",
+        "embedding_length u32 2560",
+        "feed_forward_length u32 10240",
+        "attention.head_count u32 8",
+        "attention.head_count_kv u32 4",
+        "rope.scaling.type string linear",
+        "rope.scaling.factor f32 8",
+        "rope.freq_base f32 1000000",
+        "rope.freq_base_swa f32 10000",
+        "attention.layer_norm_rms_epsilon f32 0.000001",
+        "attention.key_length u32 256",
+        "attention.value_length u32 256",
+        "general.file_type u32 0",
+        "attention.sliding_window u32 1024",
+    ];
+    assert_eq!(keys(published.clone()), expected);
+    let table: [(&str, &[u64]); 1] = [("language_model.model.embed_tokens.weight", &[262_208, 2560])];
+    let mapped = draft(&model(published, &table)).expect("mapped");
+    assert_eq!(shown(&mapped.items), ["token_embd.weight [262208, 2560] BF16 of 1"]);
+    // The vocabulary is as large as transformers has it, and what was left out is not kept as if it were said.
+    assert_eq!(mapped.config.value().get("vocab_size"), Some(&json!(262_208)));
+    let rest = mapped.config.rest(&mapped.keys);
+    assert!(!rest.contains_key("vocab_size") && rest.contains_key("eos_token_id"), "{rest:?}");
+}
+
+#[test]
+fn a_value_without_a_place_is_kept() {
+    fn check(class: &str, more: Json, written: &[Pair], key: &str, kept: bool, warned: bool) {
+        let mapped = draft(&model(config(class, more), &[])).expect("mapped");
+        let keys: Vec<Pair> = mapped.keys.iter().chain(written).cloned().collect();
+        let rest = mapped.config.rest(&keys);
+        let warnings = mapped.config.warnings();
+        assert_eq!((rest.contains_key(key), !warnings.is_empty()), (kept, warned), "{key}: {rest:?} {warnings:?}");
+    }
+    let rope =
+        |kind: &str| json!({"rope_scaling": {"type": kind, "factor": 4.0, "original_max_position_embeddings": 32}});
+    check("LlamaForCausalLM", rope("dynamic"), &[], "rope_scaling", true, true);
+    check("LlamaForCausalLM", rope("linear"), &[], "rope_scaling", false, false);
+    check("LlamaForCausalLM", rope("llama3"), &[], "rope_scaling", false, false);
+    check("Qwen2ForCausalLM", rope("llama3"), &[], "rope_scaling", true, true);
+    check("Qwen2ForCausalLM", rope("yarn"), &[], "rope_scaling", false, false);
+    check("Qwen2ForCausalLM", json!({"rope_scaling": {"type": "yarn"}}), &[], "rope_scaling", true, true);
+    check("Phi3ForCausalLM", rope("linear"), &[], "rope_scaling", true, true);
+    check(
+        "Phi3ForCausalLM",
+        json!({"rope_parameters": {"rope_type": "default"}}),
+        &[],
+        "rope_parameters",
+        false,
+        false,
+    );
+    check("Qwen2ForCausalLM", json!({"partial_rotary_factor": 0.5}), &[], "partial_rotary_factor", true, false);
+    check("Phi3ForCausalLM", json!({"partial_rotary_factor": 0.5}), &[], "partial_rotary_factor", false, false);
+    check("LlamaForCausalLM", json!({"is_causal": true}), &[], "is_causal", true, false);
+    let eos = [Pair::new("tokenizer.ggml.eos_token_id", 2u32)];
+    check("LlamaForCausalLM", json!({"eos_token_id": 2}), &eos, "eos_token_id", false, false);
+    check("LlamaForCausalLM", json!({"eos_token_id": 7}), &eos, "eos_token_id", true, false);
+    check("LlamaForCausalLM", json!({"eos_token_id": [2, 7]}), &eos, "eos_token_id", true, false);
+    check("LlamaForCausalLM", json!({"eos_token_id": 2}), &[], "eos_token_id", true, false);
 }
 
 /// The tensors of a model: names, shapes, types.
@@ -318,7 +431,7 @@ fn experts_are_stacked_and_norms_are_wide() {
         ("model.layers.0.self_attn.q_proj.bias", &[64]),
         ("model.layers.0.input_layernorm.weight", &[64]),
     ];
-    let mapped = map(&model(config("MixtralForCausalLM", experts), &tensors)).expect("mapped");
+    let mapped = draft(&model(config("MixtralForCausalLM", experts), &tensors)).expect("mapped");
     let expected = [
         "blk.0.attn_norm.weight [64] F32 of 1",
         "blk.0.attn_q.bias [64] F32 of 1",
@@ -338,7 +451,7 @@ fn banks_in_one_tensor_are_taken_apart() {
         ("model.layers.0.mlp.experts.gate_up_proj", &[4, 64, 16]),
         ("model.layers.0.mlp.experts.down_proj", &[4, 16, 32]),
     ];
-    let mapped = map(&model(config("Qwen3MoeForCausalLM", experts), &tensors)).expect("mapped");
+    let mapped = draft(&model(config("Qwen3MoeForCausalLM", experts), &tensors)).expect("mapped");
     let expected = [
         "blk.0.ffn_down_exps.weight [4, 16, 32] BF16 of 1",
         "blk.0.ffn_gate_exps.weight [4, 32, 16] BF16 of 1",
@@ -353,15 +466,15 @@ fn banks_in_one_tensor_are_taken_apart() {
 fn rows_are_cut_matrices_turned_and_factors_made() {
     let roberta = json!({"architectures": ["RobertaModel"], "num_hidden_layers": 1, "max_position_embeddings": 10,
         "hidden_size": 4, "intermediate_size": 8, "num_attention_heads": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1});
-    let mapped = map(&model(roberta, &[("embeddings.position_embeddings.weight", &[10, 4])])).expect("mapped");
+    let mapped = draft(&model(roberta, &[("embeddings.position_embeddings.weight", &[10, 4])])).expect("mapped");
     assert_eq!(shown(&mapped.items), ["position_embd.weight [8, 4] F32 of 1"]);
     assert_eq!(mapped.items[0].slices, [Slice::of_rows(0, 2..10)]);
     let gpt2 = json!({"architectures": ["GPT2LMHeadModel"], "n_layer": 1, "n_positions": 8, "n_embd": 4, "n_head": 1});
-    let mapped = map(&model(gpt2, &[("h.0.mlp.c_fc.weight", &[4, 16])])).expect("mapped");
+    let mapped = draft(&model(gpt2, &[("h.0.mlp.c_fc.weight", &[4, 16])])).expect("mapped");
     assert_eq!(shown(&mapped.items), ["blk.0.ffn_up.weight [16, 4] BF16 of 1"]);
     let long = json!({"rope_scaling": {"type": "longrope", "long_factor": [1.0, 2.0], "short_factor": [1.0, 1.5]},
         "hidden_size": 16, "original_max_position_embeddings": 64});
-    let mapped = map(&model(config("Phi3ForCausalLM", long), &[])).expect("mapped");
+    let mapped = draft(&model(config("Phi3ForCausalLM", long), &[])).expect("mapped");
     assert_eq!(
         shown(&mapped.items),
         ["rope_factors_long.weight [2] F32 of 0", "rope_factors_short.weight [2] F32 of 0"]
@@ -369,7 +482,7 @@ fn rows_are_cut_matrices_turned_and_factors_made() {
     // One pair turns fast enough to stay, one is between, one is stretched by the whole factor.
     let llama3 = json!({"hidden_size": 24, "rope_theta": 10000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
         "original_max_position_embeddings": 256}});
-    let mapped = map(&model(config("LlamaForCausalLM", llama3), &[])).expect("mapped");
+    let mapped = draft(&model(config("LlamaForCausalLM", llama3), &[])).expect("mapped");
     let Change::Values(factors) = &mapped.items[0].change else { panic!("values") };
     assert_eq!((factors.len(), factors[0], factors[2]), (3, 1.0, 8.0));
     assert!(factors[1] > 1.0 && factors[1] < 8.0, "{factors:?}");
@@ -378,7 +491,7 @@ fn rows_are_cut_matrices_turned_and_factors_made() {
 #[test]
 fn what_is_no_such_model_is_refused() {
     fn check(class: &str, more: Json, tensors: &[(&str, &[u64])], expected: &str) {
-        let message = map(&model(config(class, more), tensors)).expect_err(expected).to_string();
+        let message = draft(&model(config(class, more), tensors)).expect_err(expected).to_string();
         assert!(message.contains(expected), "{message}");
     }
     let experts = || json!({"num_local_experts": 3});
@@ -397,6 +510,29 @@ fn what_is_no_such_model_is_refused() {
         "which is not 4 heads of two halves",
     );
     check("GPT2LMHeadModel", json!({"n_positions": 8}), &[("h.0.mlp.c_fc.weight", &[4])], "expected a matrix");
+    let check_head = |class: &str, more: Json, expected: &str| check(class, more, &[], expected);
+    let llama3 = || json!({"rope_type": "llama3"});
+    check_head(
+        "LlamaForCausalLM",
+        json!({"head_dim": 4_294_967_294u32, "rope_scaling": llama3()}),
+        "config.json: `head_dim` 4294967294, expected 1 to 65536",
+    );
+    check_head(
+        "LlamaForCausalLM",
+        json!({"hidden_size": u32::MAX, "num_attention_heads": 1, "rope_scaling": llama3()}),
+        "`hidden_size` 4294967295 and `num_attention_heads` 1 make heads of 4294967295",
+    );
+    check_head(
+        "Olmo3ForCausalLM",
+        json!({"num_hidden_layers": u32::MAX, "sliding_window": 4096}),
+        "config.json: `num_hidden_layers` 4294967295, expected 1 to 512",
+    );
+    check(
+        "MixtralForCausalLM",
+        json!({"num_local_experts": 0}),
+        &[("model.layers.0.block_sparse_moe.experts.0.w1.weight", &[4, 4])],
+        "config.json: `num_local_experts` 0, expected 1 to",
+    );
     check(
         "LlamaForCausalLM",
         json!({}),

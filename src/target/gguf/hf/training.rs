@@ -24,10 +24,13 @@ pub fn keys(config: &Config, state: Option<&Json>, card: &Card) -> Vec<Pair> {
     let base = || card.list(&["base_model"]).filter(|l| l.len() == 1).map(|l| Value::from(l[0].as_str()));
     put("fine_tuned_from", text("fine_tuned_from").or_else(|| text("finetuned_from")).or_else(base));
     put("fine_tune_dataset", text("fine_tune_dataset").or_else(|| text("finetune_dataset")));
-    let steps = config.get(&["training_steps"]).and_then(Json::as_u64);
+    // Some write numbers as text.
+    let steps = config.parsed(&["training_steps"], |v| v.as_u64().or_else(|| v.as_str()?.trim().parse().ok()));
     let steps = steps.or_else(|| state?.get("global_step")?.as_u64());
     put("training_steps", steps.or_else(|| listed("training_steps")?.parse().ok()).map(Value::from));
-    let rate = config.get(&["learning_rate"]).and_then(Json::as_f64);
+    let finite = |rate: &f64| rate.is_finite();
+    let number = |v: &Json| v.as_f64().or_else(|| v.as_str()?.trim().parse().ok().filter(finite));
+    let rate = config.parsed(&["learning_rate"], number);
     // The first rate that was logged is the highest, but for the warm-up before it.
     let logged = || {
         let history = state?.get("log_history")?.as_array()?;
@@ -63,6 +66,13 @@ mod tests {
                 ("learning_rate", 0.5f32.into()),
             ],
         );
+        check(
+            json!({"training_steps": "1000", "learning_rate": "1e-4"}),
+            None,
+            "",
+            &[("training_steps", 1000u64.into()), ("learning_rate", 1e-4f32.into())],
+        );
+        check(json!({"training_steps": "all", "learning_rate": "NaN", "fine_tuned_from": 3}), None, "", &[]);
         let state =
             json!({"global_step": 60, "log_history": [{"learning_rate": 0.125}, {"learning_rate": 0.25}, {"loss": 1}]});
         check(json!({}), Some(state), "", &[("training_steps", 60u64.into()), ("learning_rate", 0.25f32.into())]);
@@ -76,5 +86,12 @@ mod tests {
                 ("learning_rate", 5e-5f32.into()),
             ],
         );
+    }
+    #[test]
+    fn what_is_not_understood_is_kept() {
+        let said = json!({"training_steps": "all", "learning_rate": "NaN", "fine_tuned_from": 3});
+        let config = Config::new("m", &said);
+        keys(&config, None, &Card::read(""));
+        assert_eq!(Json::Object(config.rest(&[])), said);
     }
 }

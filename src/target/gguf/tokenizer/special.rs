@@ -290,7 +290,8 @@ impl<'f> Special<'f> {
             let key = format!("{kind}_token_id");
             let of = |config: &'f Value| config.get(&key).filter(|v| !v.is_null());
             if let Some(id) = of(config).or_else(|| of(config.get("text_config")?)) {
-                self.set(kind, id);
+                // Of several that end a text the first is the one; llama.cpp finds the others by their names.
+                self.set(kind, id.get(0).unwrap_or(id));
             }
         }
     }

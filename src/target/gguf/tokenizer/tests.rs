@@ -109,7 +109,8 @@ fn special_ids_come_from_names_before_config() {
     let named = json!({"eos_token": "<|end|>"});
     check(json!({}), json!({}), None);
     check(json!({}), json!({"eos_token_id": 2}), Some(2));
-    check(json!({}), json!({"eos_token_id": [2, 3]}), None);
+    check(json!({}), json!({"eos_token_id": [2, 3]}), Some(2));
+    check(json!({}), json!({"eos_token_id": []}), None);
     check(json!({}), json!({"eos_token_id": null, "text_config": {"eos_token_id": 1}}), Some(1));
     check(json!({}), json!({"eos_token_id": -1}), None);
     check(json!({}), json!({"eos_token_id": 1u64 << 32}), None);
