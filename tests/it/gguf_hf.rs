@@ -51,19 +51,22 @@ const LLAMA: &str = r#"{"architectures": ["LlamaForCausalLM"], "num_hidden_layer
     "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "rms_norm_eps": 1e-5, "vocab_size": 8}"#;
 
 /// The weights of that, and some more.
-fn one_layer(more: &[(&str, &[usize])]) -> Vec<u8> {
-    let mut shapes: Vec<(String, Vec<usize>)> =
-        vec![("model.embed_tokens.weight".into(), vec![8, 64]), ("model.norm.weight".into(), vec![64])];
-    let layer = |name: &str| format!("model.layers.0.{name}.weight");
-    for name in ["q", "k", "v", "o"] {
-        shapes.push((layer(&format!("self_attn.{name}_proj")), vec![64, 64]));
-    }
-    for name in ["gate", "up", "down"] {
-        shapes.push((layer(&format!("mlp.{name}_proj")), vec![64, 64]));
-    }
-    shapes.extend(["input_layernorm", "post_attention_layernorm"].map(|name| (layer(name), vec![64])));
-    shapes.extend(more.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())));
-    let arrays: Vec<_> = shapes.iter().map(|(n, s)| f32s(n, s, &values(1, s.iter().product()))).collect();
+fn one_layer(more: &[(&'static str, &[usize])]) -> Vec<u8> {
+    let shapes: [(&'static str, &[usize]); 11] = [
+        ("model.embed_tokens.weight", &[8, 64]),
+        ("model.norm.weight", &[64]),
+        ("model.layers.0.input_layernorm.weight", &[64]),
+        ("model.layers.0.self_attn.q_proj.weight", &[64, 64]),
+        ("model.layers.0.self_attn.k_proj.weight", &[64, 64]),
+        ("model.layers.0.self_attn.v_proj.weight", &[64, 64]),
+        ("model.layers.0.self_attn.o_proj.weight", &[64, 64]),
+        ("model.layers.0.post_attention_layernorm.weight", &[64]),
+        ("model.layers.0.mlp.gate_proj.weight", &[64, 64]),
+        ("model.layers.0.mlp.up_proj.weight", &[64, 64]),
+        ("model.layers.0.mlp.down_proj.weight", &[64, 64]),
+    ];
+    let all = shapes.iter().chain(more);
+    let arrays: Vec<_> = all.map(|(n, s)| f32s(n, s, &values(1, s.iter().product()))).collect();
     safetensors(&arrays)
 }
 
@@ -71,7 +74,7 @@ fn one_layer(more: &[(&str, &[usize])]) -> Vec<u8> {
 fn what_llama_cpp_would_not_load_is_refused_before_a_byte_is_written() {
     let s = Sandbox::new();
     s.write("m/config.json", LLAMA);
-    let check = |more: &[(&str, &[usize])], parts: &[&str]| {
+    let check = |more: &[(&'static str, &[usize])], parts: &[&str]| {
         s.write("m/model.safetensors", one_layer(more));
         s.run("convert m -o x.gguf").fails(1, parts);
         assert!(!s.path("x.gguf").exists());
