@@ -14,6 +14,7 @@ use crate::target::against;
 use crate::target::check::{self, Check, Level};
 use crate::target::comfy;
 use crate::target::faithful;
+use crate::target::gguf;
 use crate::target::nunchaku;
 use crate::target::sdnq::validate;
 
@@ -77,6 +78,7 @@ fn one(args: &ValidateArgs, component: Option<String>, cancel: &Cancel) -> Resul
     };
     if !opened.gguf.is_empty() {
         let mut checks = faithful::alone(&opened);
+        checks.extend(gguf::validate::checks(&opened, cancel)?);
         if let Some(label) = &args.against {
             let source = target::open(label, &OpenOptions::default()).map_err(|e| e.at("--against"))?;
             if source.gguf.is_empty() {

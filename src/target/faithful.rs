@@ -217,10 +217,16 @@ fn file_type(b: &Model) -> Check {
     };
     let others: Vec<&(&Tensor, Type)> = expected.iter().filter(|(t, ty)| type_of(t).ok() != Some(*ty)).collect();
     let (all, fitting) = (expected.len(), expected.len() - others.len());
-    let mut detail = format!("{mixture} ({number}): {fitting} of {all} tensors have the type that it gives them");
-    if let Some((tensor, ty)) = others.first() {
-        detail.push_str(&format!("; `{}` for one is {}, not {ty}", tensor.name, tensor.dtype_name()));
-    }
+    let detail = match others.first() {
+        None => format!("{mixture} ({number}): all {all} tensors have the type that it gives them"),
+        Some((tensor, ty)) => format!(
+            "{mixture} ({number}), and {} of {all} tensors have other types than it gives, as if set by hand: `{}` for one is \
+             {}, where it gives {ty}",
+            others.len(),
+            tensor.name,
+            tensor.dtype_name()
+        ),
+    };
     // Single tensors may have been given another type; a file that is mostly something else is called wrongly.
     check(name, fitting * 2 >= all, detail)
 }

@@ -10,6 +10,7 @@ pub mod metadata;
 pub mod mixtures;
 pub mod sheet;
 pub mod tokenizer;
+pub mod validate;
 
 use super::codec::Codec;
 use super::{DtypeInfo, Knob, Target};

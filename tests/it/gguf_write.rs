@@ -30,6 +30,34 @@ fn llama() -> Vec<u8> {
     file(&all, &tensors)
 }
 
+/// The same as llama.cpp would begin to load it, or not.
+fn loadable(layers: u32, width: u32, model: Option<&str>, tokens: Option<usize>, norm: Vec<u8>) -> Vec<u8> {
+    let mut all = vec![
+        Pair::new("general.architecture", "llama"),
+        Pair::new("llama.block_count", layers),
+        Pair::new("llama.embedding_length", width),
+        Pair::new("llama.attention.head_count", 4u32),
+        Pair::new("general.file_type", 0u32),
+    ];
+    all.extend(model.map(|model| Pair::new("tokenizer.ggml.model", model)));
+    all.extend(tokens.map(|n| {
+        Pair::new("tokenizer.ggml.tokens", mixdown::format::gguf::Value::strings((0..n).map(|i| format!("<{i}>"))))
+    }));
+    let matrix =
+        |name: &'static str, rows: u64, cols: u64| (name, vec![rows, cols], "F32", f32s((rows * cols) as usize));
+    let tensors = [
+        matrix("output.weight", 8, 256),
+        matrix("token_embd.weight", 8, 256),
+        ("output_norm.weight", vec![256], "F32", norm),
+        matrix("blk.0.attn_v.weight", 4, 256),
+        matrix("blk.0.ffn_down.weight", 4, 96),
+        matrix("blk.1.attn_v.weight", 4, 256),
+        matrix("blk.1.ffn_down.weight", 4, 96),
+    ];
+    let tensors: Vec<_> = tensors.iter().map(|(n, s, t, d)| (*n, s.as_slice(), *t, d.clone())).collect();
+    file(&all, &tensors)
+}
+
 fn sandbox() -> Sandbox {
     let s = Sandbox::new();
     s.write("m.gguf", llama());
@@ -301,7 +329,8 @@ fn two_models_are_told_apart() {
 
 #[test]
 fn files_are_validated_by_themselves_and_against_their_source() {
-    let s = sandbox();
+    let s = Sandbox::new();
+    s.write("m.gguf", loadable(2, 256, Some("gpt2"), Some(8), f32s(256)));
     s.run("convert m.gguf -o q.gguf -q");
     let levels = |words: &str, code: i32| -> Vec<(String, String)> {
         let run = s.run(&format!("validate {words} --json"));
@@ -321,6 +350,86 @@ fn files_are_validated_by_themselves_and_against_their_source() {
     s.run("convert m.gguf -o pruned.gguf --prune-layers 1 -q");
     let wrong = levels("pruned.gguf --against m.gguf", 1);
     assert!(wrong.contains(&("tensors and shapes".to_owned(), "error".to_owned())), "{wrong:?}");
+}
+
+#[test]
+fn what_llama_cpp_refuses_does_not_pass() {
+    let s = Sandbox::new();
+    let check = |file: Vec<u8>, check: &str, expected: &str| {
+        s.write("x.gguf", file);
+        let run = s.run("validate x.gguf --json");
+        let d: Value = serde_json::from_str(&run.stdout()).expect("JSON");
+        let wrong: Vec<&Value> =
+            d["checks"].as_array().expect("checks").iter().filter(|c| c["level"] == "error").collect();
+        assert_eq!((run.code(), wrong.len(), &wrong[0]["name"]), (1, 1, &json!(check)), "{wrong:?}");
+        assert_eq!(wrong[0]["detail"], expected);
+    };
+    let norm = || f32s(256);
+    check(
+        loadable(1, 256, Some("gpt2"), Some(8), norm()),
+        "layers",
+        "`llama.block_count` is 1, and `blk.1.attn_v.weight` is of a layer beyond: expected 2",
+    );
+    check(
+        loadable(3, 256, Some("gpt2"), Some(8), norm()),
+        "layers",
+        "`llama.block_count` is 3, and no tensor is of layer 2",
+    );
+    check(
+        loadable(2, 128, Some("gpt2"), Some(8), norm()),
+        "width",
+        "`llama.embedding_length` is 128, and `token_embd.weight` has shape [8, 256]: expected rows of 128",
+    );
+    check(
+        loadable(2, 256, Some("gpt2"), None, norm()),
+        "tokens",
+        "`tokenizer.ggml.tokens` is missing, and `tokenizer.ggml.model` is gpt2",
+    );
+    check(
+        loadable(2, 256, None, None, norm()),
+        "tokens",
+        "`tokenizer.ggml.model` and `tokenizer.ggml.tokens` are missing",
+    );
+    check(
+        loadable(2, 256, Some("gpt2"), Some(9), norm()),
+        "tokens",
+        "`tokenizer.ggml.tokens` has 9, and `token_embd.weight` has shape [8, 256]: expected 9 rows",
+    );
+    let mut bad = norm();
+    bad[12..16].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    check(
+        loadable(2, 256, Some("gpt2"), Some(8), bad),
+        "numbers",
+        "`output_norm.weight` (F32) has inf at row 3, column 0",
+    );
+    // The scale of a block that is none: the last of the last tensor, which has 12 of Q5_0. Blocks of it hold 32 values in
+    // 22 bytes and begin with the scale; data ends at a multiple of 32.
+    s.write("m.gguf", loadable(2, 256, Some("gpt2"), Some(8), norm()));
+    s.run("convert m.gguf -o q.gguf --dtype q5_0 --pure -q");
+    let mut bytes = std::fs::read(s.path("q.gguf")).expect("a file");
+    let at = bytes.len() - (12 * 22usize).next_multiple_of(32) + 11 * 22;
+    bytes[at..at + 2].copy_from_slice(&[0, 0x7e]);
+    check(bytes, "numbers", "`blk.1.ffn_down.weight` (Q5_0) has NaN at row 3, column 64");
+}
+
+#[test]
+fn types_that_were_set_by_hand_are_told() {
+    let s = Sandbox::new();
+    s.write("m.gguf", loadable(2, 256, Some("gpt2"), Some(8), f32s(256)));
+    let told = |words: &str| {
+        s.run(&format!("convert m.gguf -o q.gguf --force --dtype q8_0 -q {words}"));
+        let d = s.json("validate q.gguf --json");
+        let line = d["checks"].as_array().expect("checks").iter().find(|c| c["name"] == "file type").expect("a line");
+        (line["level"].as_str().unwrap_or_default().to_owned(), line["detail"].as_str().unwrap_or_default().to_owned())
+    };
+    let (level, detail) = told("");
+    assert_eq!((level.as_str(), detail.as_str()), ("ok", "Q8_0 (7): all 6 tensors have the type that it gives them"));
+    let (level, detail) = told("--tensor-type blk.0.attn_v=Q4_0");
+    assert_eq!(level, "ok");
+    assert_eq!(
+        detail,
+        "Q8_0 (7), and 1 of 6 tensors have other types than it gives, as if set by hand: `blk.0.attn_v.weight` for one is Q4_0, where it gives Q8_0"
+    );
 }
 
 #[test]
