@@ -10,6 +10,7 @@ mod files;
 mod llama;
 mod pre;
 mod proto;
+mod recover;
 mod route;
 mod special;
 mod template;

@@ -5,8 +5,8 @@
 use serde_json::{Map, Value};
 
 use super::files::Folder;
-use super::template;
 use super::tokens::Pairs;
+use super::{recover, template};
 use crate::core::{Error, Result};
 use crate::format::gguf;
 
@@ -74,6 +74,9 @@ impl<'f> Special<'f> {
             special.settings(settings, added);
         }
         special.config();
+        if let (Some(tokenizer), None) = (&folder.tokenizer, &folder.settings) {
+            special.recover(tokenizer);
+        }
         if merges && special.merges.is_none() {
             special.merges = folder.text("merges.txt")?.and_then(|text| text_merges(folder, &text));
         }
@@ -280,6 +283,24 @@ impl<'f> Special<'f> {
             if let Some(id) = token.and_then(|t| t.get("id")) {
                 self.set(kind, id);
             }
+        }
+    }
+
+    /// What nothing names, out of `tokenizer.json`. Others leave these ids out, and llama.cpp then takes its own.
+    fn recover(&mut self, tokenizer: &Value) {
+        for (kind, id) in recover::ids(tokenizer) {
+            if self.kinds.contains(&kind) && !self.ids.iter().any(|(k, _)| *k == kind) {
+                self.set(kind, &id);
+            }
+        }
+        let lacks = |kind: &&str| self.kinds.contains(kind) && !self.ids.iter().any(|(k, _)| k == kind);
+        let missing: Vec<&str> = ["bos", "eos", "unk", "sep", "pad", "mask"].into_iter().filter(lacks).collect();
+        // Of a model that writes, these matter; what an encoder needs is found by its usual names.
+        if missing.iter().any(|kind| ["bos", "eos"].contains(kind)) {
+            self.folder.warn(format!(
+                "there is no tokenizer_config.json, and tokenizer.json does not tell the ids of {}: they are left out",
+                missing.join(", ")
+            ));
         }
     }
 

@@ -119,6 +119,36 @@ fn special_ids_come_from_names_before_config() {
 }
 
 #[test]
+fn special_ids_are_found_in_tokenizer_json_where_nothing_names_them() {
+    const KEYS: [&str; 6] = ["bos", "eos", "unknown", "seperator", "padding", "mask"];
+    fn check(architecture: &str, tokenizer: &Json, config: Json, expected: [Option<u32>; 6], warning: &str) {
+        let found = Files::of(&[("tokenizer.json", tokenizer)]).vocabulary(architecture, &config);
+        let ids = KEYS.map(|k| found.get(&format!("ggml.{k}_token_id")).and_then(Found::as_u64).map(|id| id as u32));
+        assert_eq!(ids, expected, "{tokenizer}");
+        let told = found.warnings.iter().find(|w| w.contains("tokenizer_config.json")).map_or("", String::as_str);
+        assert_eq!(told, warning);
+    }
+    // As all-MiniLM-L6-v2 has it.
+    let content = |id: u32, content: &str| json!({"id": id, "content": content, "special": true});
+    let mut bert = json!({
+        "added_tokens": [content(0, "[PAD]"), content(1, "[UNK]"), content(2, "[CLS]"), content(3, "[SEP]"), content(4, "[MASK]")],
+        "model": {"type": "WordPiece", "unk_token": "[UNK]",
+            "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "a": 5}},
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "[SEP]", "type_id": 0}}], "pair": []},
+    });
+    let all = [Some(2), Some(3), Some(1), Some(3), Some(0), Some(4)];
+    check("bert", &bert, json!({"pad_token_id": 0}), all, "");
+    bert["post_processor"] = json!({"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]});
+    check("bert", &bert, json!({}), all, "");
+    // What config.json says counts more.
+    check("bert", &bert, json!({"bos_token_id": 5}), [Some(5), Some(3), Some(1), Some(3), Some(0), Some(4)], "");
+    let left_out = "there is no tokenizer_config.json, and tokenizer.json does not tell the ids of bos, unk, sep, pad, mask: they are left out";
+    check("gpt2", &byte_level(), json!({"eos_token_id": 3}), [None, Some(3), None, None, None, None], left_out);
+}
+
+#[test]
 fn what_surrounds_a_text_is_told_by_the_post_processor_first() {
     fn check(post_processor: Json, settings: Json, expected: [Option<bool>; 3]) {
         let mut tokenizer = byte_level();
@@ -258,7 +288,8 @@ fn roberta_may_have_its_tokenizer_in_two_files() {
 fn a_tokenizer_without_merges_has_an_empty_list_of_them() {
     let mut tokenizer = byte_level();
     tokenizer["model"]["merges"] = json!([]);
-    let found = Files::of(&[("tokenizer.json", &tokenizer)]).vocabulary("gpt2", &json!({}));
+    let files = [("tokenizer.json", &tokenizer), ("tokenizer_config.json", &json!({}))];
+    let found = Files::of(&files).vocabulary("gpt2", &json!({}));
     assert_eq!(found.get("ggml.merges"), Some(&Found::strings([""; 0])));
     assert_eq!(found.warnings, ["the tokenizer has no merges: every byte is a token of its own"]);
 }

@@ -44,7 +44,8 @@ fn ids_beyond_any_vocabulary_are_refused() {
 fn an_added_token_takes_no_other_ones_place() {
     let mut tokenizer = byte_level();
     tokenizer["added_tokens"][0]["id"] = json!(0);
-    let found = Files::of(&[("tokenizer.json", &tokenizer)]).vocabulary("gpt2", &json!({}));
+    let files = [("tokenizer.json", &tokenizer), ("tokenizer_config.json", &json!({}))];
+    let found = Files::of(&files).vocabulary("gpt2", &json!({}));
     assert_eq!(found.get("ggml.tokens"), Some(&Found::strings(["a", "b", "ab", "<|end|>"])));
     assert_eq!(found.warnings, ["tokenizer.json: added token \"<|end|>\" says id 0, and has 3"]);
 }
