@@ -169,7 +169,7 @@ fn odd(opened: &Opened, tensor: &Tensor, cancel: &Cancel) -> Result<Option<(u64,
         Encoding::Plain(_) => return Ok(None),
     };
     let missing = || Error::failed(format!("tensor `{}` lies nowhere", tensor.name));
-    let span = opened.model.stored.get(array as usize).map(|s| s.span.clone()).ok_or_else(missing)?;
+    let span = opened.model.stored.get(array as usize).map(|s| s.span).ok_or_else(missing)?;
     let blob = opened.blobs.get(span.file as usize).ok_or_else(missing)?;
     let (block, size) = match coding {
         Coding::Blocks(ty) => (ty.block() as u64, ty.bytes() as u64),

@@ -249,7 +249,8 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
             Known::Loss(loss, _) => Some(format!(" · {} → {}", part.to, units::percent(loss.relative_error))),
             Known::Failed(_) => None,
         });
-        let text = format!("another is {} {}{}", clean(&part.name), tree::shape(&part.shape), known.unwrap_or_default());
+        let text =
+            format!("another is {} {}{}", clean(&part.name), tree::shape(&part.shape), known.unwrap_or_default());
         wrapped(&mut lines, &text, w, Style::new());
     }
     lines.push(Line::Blank);
