@@ -108,6 +108,7 @@ impl Target for Nunchaku {
             warnings.push("diffusers loads Lite folders of its own classes; this model's config names none".into());
         }
         let is_int4 = rows.iter().any(|r| r.svd_rank() > 0 && r.to == Precision::Int4.name());
+        warnings.extend(describe::doubt(model, settings, &rows, &sheet));
         let (rough, all) = sheet.unsmoothed(&rows);
         if let (Some(file), true) = (&settings.nunchaku.smooth_from, rough > 0) {
             let first = sheet.first_unsmoothed(&rows).unwrap_or_default();
@@ -153,9 +154,8 @@ impl Target for Nunchaku {
 
     fn obstacles(&self, model: &Model, settings: &Settings) -> Result<()> {
         let sheet = Sheet::new(model, settings)?;
-        let rows = sheet.rows()?;
-        sheet.obstacles(&rows)?;
-        describe::config(model, settings, &rows, &sheet).map(|_| ())
+        sheet.obstacles(&sheet.rows()?)?;
+        describe::config(model, settings, &sheet).map(|_| ())
     }
 
     fn codec(&self, shape: &[u64], _: Storage, action: &Action) -> Result<Box<dyn Codec>> {

@@ -280,16 +280,25 @@ def test_what_smooths_another_model_is_refused(flux, qwen, tmp_path):
     assert "QwenImageTransformer2DModel" in line or "no layer finds" in line
 
 
-def test_the_config_of_another_model_is_refused(flux, qwen, tmp_path):
+def test_the_config_of_another_class_is_refused(flux, qwen, tmp_path):
     line = refused("convert", flux, "--to", "nunchaku", "--model-path", qwen, "-o", tmp_path / "a.safetensors")
-    assert "QwenImageTransformer2DModel" in line or "single_transformer_blocks" in line
+    assert "QwenImageTransformer2DModel" in line
+
+
+def test_a_config_that_asks_for_other_arrays_is_warned_of(flux, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     config = json.loads((flux / "config.json").read_text())
-    for key, value, named in [("guidance_embeds", False, "guidance_embedder"), ("num_layers", 2, "num_layers")]:
-        (other / "config.json").write_text(json.dumps(config | {key: value}))
-        line = refused("convert", flux, "--to", "nunchaku", "--model-path", other, "-o", tmp_path / "b.safetensors")
-        assert named in line, line
+    for change, named in [
+        ({}, None),
+        ({"guidance_embeds": False}, "guidance_embedder"),
+        ({"num_layers": 2}, "num_layers"),
+        ({"joint_attention_dim": 256}, "context_embedder"),
+    ]:
+        (other / "config.json").write_text(json.dumps(config | change))
+        report = mixdown_json("plan", flux, "--to", "nunchaku", "--dtype", "nvfp4", "--model-path", other)
+        warned = [warning for warning in report["warnings"] if "loaders would refuse" in warning]
+        assert [named in warning for warning in warned] == ([True] if named else [])
 
 
 def test_plain_refiners_are_read_back(z_image, tmp_path):

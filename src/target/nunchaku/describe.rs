@@ -14,8 +14,8 @@ use crate::target::metadata::Facts;
 /// The configuration of the model's class: said to be elsewhere, beside the weights, or the donor's of smoothing.
 ///
 /// # Errors
-/// If there is none, or it is of another model than `rows` are of.
-pub fn config(model: &Model, settings: &Settings, rows: &[Row], sheet: &Sheet) -> Result<Value> {
+/// If there is none, or it is of another class of models.
+pub fn config(model: &Model, settings: &Settings, sheet: &Sheet) -> Result<Value> {
     let n = &settings.nunchaku;
     let donors = || settings.donor.as_ref()?.config.as_ref();
     let (mut found, from) = match (&settings.config, &model.config, donors()) {
@@ -41,26 +41,28 @@ pub fn config(model: &Model, settings: &Settings, rows: &[Row], sheet: &Sheet) -
         // A configuration of the original code base does not say which class it is of.
         config.entry("_class_name").or_insert_with(|| json!(family.class));
     }
-    if let Err(e) = fits(&found, rows, sheet) {
-        return Err(e.at(from.unwrap_or_else(|| format!("{}: config.json", model.label))));
+    let of = metadata::class_name(&found).zip(sheet.family);
+    if let Some((class, family)) = of.filter(|(class, family)| *class != family.class) {
+        let from = from.unwrap_or_else(|| format!("{}: config.json", model.label));
+        let class = name::clean(class);
+        return Err(Error::failed(format!("is of a {class}, and the model is a {}", family.class)).at(from));
     }
     Ok(found)
 }
 
-/// Refuses the configuration of another model than the rows are of.
-fn fits(config: &Value, rows: &[Row], sheet: &Sheet) -> Result<()> {
-    metadata::fits(config, rows.iter().map(|row| row.name.as_str()))?;
-    let (Some(family), Some((precision, rank))) = (sheet.family, of_rows(rows)) else { return Ok(()) };
-    if let Some(class) = metadata::class_name(config).filter(|class| *class != family.class) {
-        return Err(Error::failed(format!("is of a {}, and the model is a {}", name::clean(class), family.class)));
-    }
+/// What speaks against the configuration being that of the model: the loaders, which believe it, would ask for other arrays.
+pub fn doubt(model: &Model, settings: &Settings, rows: &[Row], sheet: &Sheet) -> Option<String> {
+    let config = config(model, settings, sheet).ok()?;
+    let (precision, rank) = sheet.family.and_then(|_| of_rows(rows))?;
     let terms = Terms {
         precision: in_header(precision),
         rank: u64::from(rank),
         skip_refiners: sheet.skips_refiners().unwrap_or(false),
     };
     let arrays = rows.iter().flat_map(|row| &row.parts).map(|part| (part.name.as_str(), part.shape.as_slice()));
-    table::fits(config, terms, arrays)
+    let blocks = metadata::fits(&config, rows.iter().map(|row| row.name.as_str()));
+    let why = blocks.and_then(|()| table::fits(&config, terms, arrays)).err()?;
+    Some(format!("Nunchaku's loaders would refuse the file: the config {why}"))
 }
 
 fn in_header(precision: Precision) -> metadata::Precision {
@@ -88,7 +90,7 @@ pub fn description(plan: &Plan, context: &Context) -> Result<Description> {
         if !context.is_folder() {
             return Err(Error::usage("Nunchaku Lite is a folder that diffusers loads: let the output's name be one"));
         }
-        let mut folder = config(context.model, context.settings, &plan.rows, &sheet)?;
+        let mut folder = config(context.model, context.settings, &sheet)?;
         if let Some(folder) = folder.as_object_mut() {
             folder.insert("quantization_config".into(), lite(plan, precision, rank));
         }
@@ -100,7 +102,7 @@ pub fn description(plan: &Plan, context: &Context) -> Result<Description> {
             "Nunchaku loads single files: let the output's name end in .safetensors, or write a folder for diffusers (--lite)",
         ));
     }
-    let config = config(context.model, context.settings, &plan.rows, &sheet)?;
+    let config = config(context.model, context.settings, &sheet)?;
     let text = String::from_utf8_lossy(&pretty(&config)).into_owned();
     let found = metadata::Found {
         precision: in_header(precision),

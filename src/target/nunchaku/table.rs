@@ -97,7 +97,7 @@ pub fn fits<'a>(config: &Value, terms: Terms, arrays: impl IntoIterator<Item = (
     let Some(layers) = layers(config, terms) else { return Ok(()) };
     let classic = class_name(config) == Some("FluxTransformer2DModel");
     let mut ours: HashMap<&str, &[u64]> = arrays.into_iter().collect();
-    let said = |what: String| Err(Error::failed(format!("is another model's: {what}")));
+    let said = |what: String| Err(Error::failed(format!("seems another model's: {what}")));
     for layer in &layers {
         for (name, _, shape) in layer.arrays(terms, classic) {
             match ours.remove(name.as_str()) {
