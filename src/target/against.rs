@@ -131,8 +131,6 @@ pub fn against(opened: &Arc<Opened>, source: &Arc<Opened>, cancel: &Cancel) -> R
 fn in_gguf(original: &Model) -> Result<Vec<Row>> {
     let mut settings = Settings::new(Family::Gguf);
     settings.defaults.dtype = Some(Dtype::new("F32"));
-    // It says how text is cut up, which has nothing to do with the tensors.
-    settings.gguf.pre = Some("default".into());
     Ok(super::get(Family::Gguf).rows(original, &settings)?.0)
 }
 

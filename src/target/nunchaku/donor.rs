@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::layers::Words;
 use super::metadata::{CONFIG, QUANTIZATION};
 use super::parts::{Role, word};
+use super::read::bytes;
 use super::{layout, metadata};
 use crate::core::dtype::StorageExt;
-use crate::core::model::{Encoding, Stored};
+use crate::core::model::Encoding;
 use crate::core::options::Donor;
 use crate::core::recipe::Smooth;
 use crate::core::{Error, Result, Storage, name};
@@ -37,14 +38,6 @@ pub fn open(path: &Path) -> Result<Donor> {
         )));
     }
     Ok(donor)
-}
-
-fn bytes(opened: &Opened, stored: &Stored) -> Result<Vec<u8>> {
-    let blob = opened.blobs.get(stored.span.file as usize);
-    let blob = blob.ok_or_else(|| Error::failed(format!("`{}` lies in no file", stored.name)))?;
-    let mut bytes = vec![0; usize::try_from(stored.span.len).map_err(|_| Error::failed("longer than memory"))?];
-    blob.read_at(stored.span.offset, &mut bytes)?;
-    Ok(bytes)
 }
 
 /// A file or a folder of Nunchaku's. Only what smooths is looked at: of the rest much may be that is not read otherwise.

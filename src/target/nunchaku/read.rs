@@ -346,16 +346,22 @@ fn split(layer: &Found, block: &str, known: &Layer, stored: &[Stored]) -> Vec<Te
     }
 }
 
+/// An array's bytes. Its span was held against the file's length when that was opened.
+pub fn bytes(opened: &Opened, stored: &Stored) -> Result<Vec<u8>> {
+    let blob = opened.blobs.get(stored.span.file as usize);
+    let blob = blob.ok_or_else(|| Error::failed(format!("`{}` lies in no file", stored.name)))?;
+    let mut bytes = vec![0; usize::try_from(stored.span.len).map_err(|_| Error::failed("longer than memory"))?];
+    blob.read_at(stored.span.offset, &mut bytes)?;
+    Ok(bytes)
+}
+
 /// The greatest magnitude in the array of a bias.
 pub fn greatest(opened: &Opened, tensor: &Tensor) -> Result<f64> {
     let Encoding::Packed { parts, .. } = &tensor.encoding else { return Ok(0.0) };
-    let stored = parts.first().and_then(|part| opened.model.stored.get(part.array as usize));
-    let Some((stored, blob)) = stored.and_then(|s| Some((s, opened.blobs.get(s.span.file as usize)?))) else {
+    let Some(stored) = parts.first().and_then(|part| opened.model.stored.get(part.array as usize)) else {
         return Ok(0.0);
     };
-    // As long as the layer has rows, which the codec of the bias has made sure of.
-    let mut bytes = vec![0; stored.span.len as usize];
-    blob.read_at(stored.span.offset, &mut bytes)?;
+    let bytes = bytes(opened, stored)?;
     let words = bytes.as_chunks::<2>().0.iter().map(|b| bf16(u16::from_le_bytes(*b)).abs());
     Ok(f64::from(words.fold(0.0, f32::max)))
 }

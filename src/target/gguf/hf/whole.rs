@@ -204,11 +204,11 @@ impl Mapped {
             Any => None,
             Hidden => Some(hidden),
             Context => self.key("context_length"),
-            Queries => Some(heads * dim),
-            Keys => Some(key_heads * dim),
-            Together => Some((heads + 2 * key_heads) * dim),
+            Queries => Some(heads.saturating_mul(dim)),
+            Keys => Some(key_heads.saturating_mul(dim)),
+            Together => Some(heads.saturating_add(key_heads.saturating_mul(2)).saturating_mul(dim)),
             FeedForward => self.key("feed_forward_length"),
-            Twice => self.key("feed_forward_length").map(|n| 2 * n),
+            Twice => self.key("feed_forward_length").map(|n| n.saturating_mul(2)),
             Experts => self.key("expert_count"),
             ExpertForward => self.key("expert_feed_forward_length").or_else(|| {
                 // Mixtral has no key of its own for it.
