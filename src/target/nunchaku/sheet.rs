@@ -60,7 +60,7 @@ impl<'a> Sheet<'a> {
             let known: Vec<&str> = layers::FAMILIES.iter().map(|f| f.class).collect();
             let is = model.architecture.as_deref().unwrap_or("of no known architecture");
             Error::failed(format!(
-                "{}: is {}, and Nunchaku has single files of {}; with --lite diffusers' own loader takes any",
+                "{}: is {}, and Nunchaku has single files of {}; with --lite diffusers' own loader takes any model of its classes",
                 model.label,
                 name::clean(is),
                 known.join(", ")

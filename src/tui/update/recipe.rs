@@ -473,7 +473,7 @@ fn go_to_state(app: &mut App, n: usize) {
 
 fn about(form: Form) -> &'static str {
     match form.family {
-        _ if form.lite => "the same of any model, a folder for diffusers",
+        _ if form.lite => "the same of any diffusers model, a folder",
         Family::Float => "plain floats; undoes quantization",
         Family::Sdnq => "diffusers, transformers, SD.Next",
         Family::Gguf => "llama.cpp and what is built on it",
