@@ -213,7 +213,7 @@ def test_one_pass_is_two_by_way_of_f32(name, mixture, ours, reference, tmp_path)
     assert tensors(ours(name, mixture)) == tensors(tmp_path / "two.gguf")
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "bert"])
+@pytest.mark.parametrize("name", hf_models.NAMES)
 def test_a_quantized_file_is_faithful_to_the_float_one(name, ours):
     mixdown("diff", ours(name, "f16"), ours(name, "Q4_K_M"), "--check")
 
