@@ -147,9 +147,20 @@ fn key_down(bencher: divan::Bencher) {
     press(bencher, "j");
 }
 
+/// A change and the frame that follows it at once; its plan is made aside.
 #[divan::bench(sample_count = 10)]
-fn key_exclude_and_undo(bencher: divan::Bencher) {
-    press(bencher, "x u");
+fn key_exclude(bencher: divan::Bencher) {
+    let mut driver = desk();
+    bencher.bench_local(|| {
+        driver.press("x");
+        driver.draw();
+    });
+}
+
+/// A change until its plan is on the screen.
+#[divan::bench(sample_count = 10)]
+fn exclude_is_planned(bencher: divan::Bencher) {
+    press(bencher, "x");
 }
 
 #[divan::bench(sample_count = 10)]

@@ -36,6 +36,9 @@ mod unix {
         println!("key to frame, 200,000, idle    {}", spread(keys(&large, "")));
         println!("key to frame, 200,000, trials  {}", spread(keys(&large, "A")));
         let (sampled, exact): (Vec<_>, Vec<_>) = (0..5).map(|_| losses(&matrix)).unzip();
+        let (looks, edits): (Vec<_>, Vec<_>) = (0..8).map(|i| edit(&large, i)).unzip();
+        println!("key to frame, 200,000, planning {}", spread(looks.concat()));
+        println!("change to its plan, 200,000    {}", spread(edits));
         println!("key to sampled loss 3072×12288 {}", spread(sampled));
         println!("key to exact loss 3072×12288   {}", spread(exact));
         println!("idle, CPU in 5 s               {}", idle(&small));
@@ -172,6 +175,12 @@ mod unix {
         at - desk.began
     }
 
+    /// Whether the desk is there with its plan.
+    fn is_planned(screen: &vt100::Screen) -> bool {
+        let contents = screen.contents();
+        contents.contains("Tensors") && !contents.contains("planning…")
+    }
+
     /// The row of the cursor.
     fn cursor(screen: &vt100::Screen) -> Option<u16> {
         (0..SIZE.1).find(|y| screen.cell(*y, 1).is_some_and(|c| c.contents() == "▌"))
@@ -180,7 +189,7 @@ mod unix {
     /// From a key to the frame that answers it.
     fn keys(model: &Path, before: &str) -> Vec<Duration> {
         let mut desk = Desk::open(model);
-        desk.until(|s| s.contents().contains("Tensors"));
+        desk.until(is_planned);
         desk.send("=gg");
         desk.rest(Duration::from_millis(500));
         desk.send(before);
@@ -199,6 +208,30 @@ mod unix {
             }
         }
         all
+    }
+
+    /// From keys pressed while the plan of a change is made to their frames; from the change to its plan.
+    fn edit(model: &Path, i: usize) -> (Vec<Duration>, Duration) {
+        let mut desk = Desk::open(model);
+        desk.until(is_planned);
+        desk.send("=gg");
+        desk.rest(Duration::from_millis(500));
+        desk.send(&"j".repeat(i + 2));
+        desk.rest(Duration::from_millis(500));
+        let changed = desk.send("x");
+        let mut looks = Vec::new();
+        let planned = loop {
+            let was = cursor(desk.parser.screen());
+            let sent = desk.send("j");
+            let at = desk.until(|s| cursor(s) != was);
+            looks.push(at.saturating_duration_since(sent));
+            std::thread::sleep(Duration::from_millis(15));
+            let contents = desk.parser.screen().contents();
+            if contents.lines().last().is_some_and(|l| l.starts_with(" exclude ")) {
+                break at;
+            }
+        };
+        (looks, planned.saturating_duration_since(changed))
     }
 
     /// From the key that asks for another dtype to its first loss, and to the exact one.

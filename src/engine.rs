@@ -52,9 +52,14 @@ pub fn pool(threads: usize, name: &'static str) -> Result<ThreadPool> {
     started(threads, name, |_| ())
 }
 
-/// A pool whose threads give way to the rest of the program: a key is answered first, however many trials run.
+/// A pool whose threads give way to the rest of the program: a key is answered before what it asks for is measured.
 pub fn quiet_pool(threads: usize, name: &'static str) -> Result<ThreadPool> {
     started(threads, name, |_| give_way())
+}
+
+/// A pool whose threads have the processor when nobody else wants it: a key is answered at once, however many trials run.
+pub fn idle_pool(threads: usize, name: &'static str) -> Result<ThreadPool> {
+    started(threads, name, |_| stand_back())
 }
 
 fn started(threads: usize, name: &'static str, begin: fn(usize)) -> Result<ThreadPool> {
@@ -73,6 +78,27 @@ fn give_way() {
     {
         // One that may not is as urgent as before.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+    }
+}
+
+/// Makes the calling thread the least urgent of all. It may hold no lock that others wait for: on a busy machine it comes to
+/// nothing for long.
+fn stand_back() {
+    #[cfg(any(target_os = "linux", target_os = "macos", windows))]
+    {
+        use thread_priority::ThreadPriority;
+        #[cfg(target_os = "linux")]
+        let done = {
+            use thread_priority::unix::{NormalThreadSchedulePolicy, ThreadSchedulePolicy};
+            use thread_priority::{set_thread_priority_and_policy, thread_native_id};
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle)
+        };
+        #[cfg(not(target_os = "linux"))]
+        let done = ThreadPriority::Min.set_for_current();
+        if let Err(e) = done {
+            log::debug!("a thread stays as urgent as it was: {e}");
+        }
     }
 }
 

@@ -142,25 +142,28 @@ pub trait Target: Sync {
     /// What becomes of every tensor, in output order, and what a person should know of it.
     fn rows(&self, model: &Model, settings: &Settings) -> Result<(Vec<Row>, Vec<String>)> {
         let (items, warnings) = items::items(model, self.names(settings));
+        let search = settings.search();
         let rows: Result<Vec<Row>> = match items {
-            Some(items) => items.par_iter().map(|item| self.of_item(model, item, settings, None)).collect(),
+            Some(items) => {
+                let decide = |item: &Item| items::decide(model, settings, &search, item);
+                items.par_iter().map(|item| self.of_item(model, item, settings, &decide(item))).collect()
+            }
             None => {
                 let ids: Vec<TensorId> = model.ids().collect();
                 let row = |id: &TensorId| {
                     let tensor = model.tensor(*id);
-                    self.row(model, *id, tensor, &settings.decide(&[tensor.name.as_str()]), settings)
+                    let decision = settings.decide_found(&search, &[tensor.name.as_str()]);
+                    self.row(model, *id, tensor, &decision, settings)
                 };
                 ids.par_iter().map(row).collect()
             }
         };
         Ok((rows?, warnings))
     }
-    /// What becomes of a tensor that is made of others, perhaps with something laid over what the settings say.
-    fn of_item(&self, model: &Model, item: &Item, settings: &Settings, patch: Option<&Patch>) -> Result<Row> {
-        let said = items::decide(model, settings, item);
-        let decision = patch.map_or_else(|| said.clone(), |patch| said.with(patch));
+    /// What becomes of a tensor that is made of others.
+    fn of_item(&self, model: &Model, item: &Item, settings: &Settings, decision: &Decision) -> Result<Row> {
         let id = item.sources.first().copied().ok_or_else(|| Error::failed("a tensor that is made of nothing"))?;
-        Ok(items::finish(model, item, self.row(model, id, &item.tensor, &decision, settings)?))
+        Ok(items::finish(model, item, self.row(model, id, &item.tensor, decision, settings)?))
     }
     /// Other ways to treat a tensor that is treated by `recipe`, or that is kept: what is tried first comes first.
     fn alternatives(&self, _recipe: Option<&Recipe>) -> Vec<Alternative> {
@@ -175,19 +178,21 @@ pub trait Target: Sync {
         settings: &Settings,
         patches: &[Patch],
     ) -> Result<Vec<Vec<Row>>> {
+        let search = settings.search();
         if let (Some(items), _) = items::items(model, self.names(settings)) {
             // Of what is fused, the first says what becomes of it; of what is split, its first part.
             let of = |id: &TensorId| {
                 let item = items.iter().find(|i| i.sources.contains(id));
                 let item =
                     item.ok_or_else(|| Error::failed(format!("`{}` is in no output", model.tensor(*id).name)))?;
-                patches.iter().map(|patch| self.of_item(model, item, settings, Some(patch))).collect()
+                let said = items::decide(model, settings, &search, item);
+                patches.iter().map(|patch| self.of_item(model, item, settings, &said.with(patch))).collect()
             };
             return ids.par_iter().map(of).collect();
         }
         let of = |id: &TensorId| {
             let tensor = model.tensor(*id);
-            let decision = settings.decide(&[tensor.name.as_str()]);
+            let decision = settings.decide_found(&search, &[tensor.name.as_str()]);
             patches.iter().map(|patch| self.row(model, *id, tensor, &decision.with(patch), settings)).collect()
         };
         ids.par_iter().map(of).collect()

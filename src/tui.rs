@@ -2,6 +2,7 @@
 //! `view` reads the state. Only this module knows ratatui and crossterm.
 pub mod action;
 pub mod app;
+pub mod aside;
 pub mod backend;
 pub mod board;
 pub mod config;
@@ -62,8 +63,6 @@ pub struct Options {
 
 /// Frames are not drawn more often than this for news from the engine; a key is answered at once.
 const FRAME: Duration = Duration::from_millis(33);
-/// More tensors than this take longer to plan than a person should wait to see them.
-const SEEN_FIRST: usize = 20_000;
 /// Answers that are taken between two frames: a key never waits for more.
 const AT_A_TIME: usize = 128;
 /// How long a conversion may take to clean up when the program is told to end.
@@ -87,10 +86,9 @@ pub fn run(
     let io = |e: std::io::Error| Error::failed(format!("the terminal cannot be used: {e}")).because(e);
     let waker = stage.waker();
     let (session, backend) = make(waker.clone())?;
-    // A large model is seen before its plan is made; of any other, a settings error is told before the screen is taken.
-    let is_large = session.model.tensors.len() > SEEN_FIRST;
     let mut app = App::unplanned(session, backend, Instant::now());
-    if !is_large {
+    // A large model is seen before its plan is made; of any other, a settings error is told before the screen is taken.
+    if !app.aside.apart {
         app.plan()?;
     }
     app.panic_key = std::env::var_os("MIXDOWN_TEST_PANIC").is_some_and(|v| v == "ui");
@@ -100,16 +98,15 @@ pub fn run(
     stage.config.clone().apply(&mut app, stage.wish, &stage.environment);
     let (screen, events) = stage.open().map_err(io)?;
     screen.set_mouse(app.mouse).map_err(io)?;
-    if is_large {
-        screen.draw(|frame| view::draw(&mut app, frame)).map_err(io)?;
-        app.plan()?;
-    }
     let ended = turn(&mut app, screen, events, &waker, options.profile.as_deref());
     end_jobs(&mut app);
     if let Some(keep) = options.keep.filter(|_| app.session.is_dirty()) {
         keep(&app.session.profile.to_text());
     }
-    ended.map_err(io)
+    match app.failed.take() {
+        Some(e) => Err(e),
+        None => ended.map_err(io),
+    }
 }
 
 /// The loop: waits for an event or a deadline, takes what else has come, draws once.
@@ -183,6 +180,7 @@ fn turn(
         }
         for msg in messages {
             let effects = update::update(app, msg);
+
             for effect in update::perform(app, effects) {
                 match effect {
                     Effect::Redraw => screen.forget()?,
@@ -198,6 +196,9 @@ fn turn(
                     Effect::Request(..) | Effect::WhatIf(_) | Effect::Convert { .. } | Effect::Save(_) => {}
                 }
             }
+        }
+        if app.failed.is_some() {
+            return Ok(Ended::Quit(1));
         }
         if app.session.profile.name != name {
             name = app.session.profile.name.clone();

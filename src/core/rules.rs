@@ -38,6 +38,10 @@ impl Pattern {
     }
 }
 
+/// All patterns of some settings, searched for at once; see [`Settings::search`].
+#[derive(Clone, Debug)]
+pub struct Search(Option<regex::RegexSet>);
+
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
@@ -131,17 +135,54 @@ impl Settings {
 
     /// What is said of a tensor that is called any of `names`, the source name first.
     pub fn decide(&self, names: &[&str]) -> Decision {
+        self.decide_by(names, |_, pattern| pattern.hits(names))
+    }
+
+    /// The same of each of many tensors, whose names are searched for all patterns at once.
+    pub fn decider(&self) -> impl Fn(&[&str]) -> Decision + Sync + '_ {
+        let search = self.search();
+        move |names| self.decide_found(&search, names)
+    }
+
+    /// All patterns together, for [`Self::decide_found`].
+    pub fn search(&self) -> Search {
+        let texts: Vec<&str> = self.patterns().map(Pattern::as_str).collect();
+        // A few are found faster one by one.
+        let set = (texts.len() > 3).then(|| regex::RegexSetBuilder::new(&texts).size_limit(1 << 24).build());
+        // Many large ones together may be too large.
+        Search(set.and_then(std::result::Result::ok))
+    }
+
+    /// What [`Self::decide`] says, by a search for these settings' patterns; the overrides may be others by now.
+    pub fn decide_found(&self, search: &Search, names: &[&str]) -> Decision {
+        let Some(set) = &search.0 else { return self.decide(names) };
+        let found: Vec<regex::SetMatches> = names.iter().map(|name| set.matches(name)).collect();
+        self.decide_by(names, |i, _| found.iter().any(|f| f.matched(i)))
+    }
+
+    /// Every pattern, in the order in which they speak.
+    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        let preset = self.preset.iter().map(|r| &r.pattern);
+        let rules = self.rules.iter().map(|r| &r.pattern);
+        preset.chain(&self.include).chain(&self.exclude).chain(rules)
+    }
+
+    /// `hits`: whether a pattern is found, by its place among all of them.
+    fn decide_by(&self, names: &[&str], hits: impl Fn(usize, &Pattern) -> bool) -> Decision {
+        let include = self.preset.len();
+        let exclude = include + self.include.len();
+        let rules = exclude + self.exclude.len();
         let mut d = Decision { patch: self.defaults.clone(), kept_by: None, by: Cause::Defaults };
-        for (i, rule) in self.preset.iter().enumerate().filter(|(_, r)| r.enabled && r.pattern.hits(names)) {
+        for (i, rule) in self.preset.iter().enumerate().filter(|(i, r)| r.enabled && hits(*i, &r.pattern)) {
             d.say(&rule.patch, Cause::Preset(i));
         }
-        if !self.include.is_empty() && !self.include.iter().any(|p| p.hits(names)) {
+        if !self.include.is_empty() && !self.include.iter().enumerate().any(|(i, p)| hits(include + i, p)) {
             d.say(&Patch::keep(), Cause::NotIncluded);
         }
-        for (i, _) in self.exclude.iter().enumerate().filter(|(_, p)| p.hits(names)) {
+        for (i, _) in self.exclude.iter().enumerate().filter(|(i, p)| hits(exclude + i, p)) {
             d.say(&Patch::keep(), Cause::Exclude(i));
         }
-        for (i, rule) in self.rules.iter().enumerate().filter(|(_, r)| r.enabled && r.pattern.hits(names)) {
+        for (i, rule) in self.rules.iter().enumerate().filter(|(i, r)| r.enabled && hits(rules + i, &r.pattern)) {
             // A person who names a dtype for a layer means to quantize it, whatever the preset advises.
             if rule.patch.dtype.is_some() && matches!(d.kept_by, Some(Cause::Preset(_))) {
                 d.patch.keep = None;
@@ -368,6 +409,25 @@ mod tests {
         let mut s = settings();
         s.exclude.push(Pattern::new("embed").expect("a pattern"));
         assert!(s.decide(&["embed"]).keeps());
+    }
+
+    #[test]
+    fn a_search_for_all_patterns_at_once_decides_the_same() {
+        let mut off = settings();
+        off.rules.iter_mut().for_each(|r| r.enabled = false);
+        let mut included = settings();
+        included.include = ["attn", "embed"].iter().filter_map(|p| Pattern::new(p).ok()).collect();
+        let few = Settings { preset: Vec::new(), rules: Vec::new(), ..settings() };
+        let names =
+            ["blocks.0.mlp", "blocks.0.attn.to_q", "blocks.0.attn.to_v", "blocks.0.norm", "blocks.1.norm", "lm_head"];
+        for settings in [settings(), off, included, few] {
+            let decide = settings.decider();
+            for (a, b) in names.iter().zip(names.iter().rev()) {
+                for names in [&[*a][..], &[*a, *b]] {
+                    assert_eq!(decide(names), settings.decide(names), "{names:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use rayon::ThreadPool;
 
-use super::{Limits, give_way, panic_message, quiet_pool};
+use super::{Limits, give_way, idle_pool, panic_message, quiet_pool};
 use crate::core::error::Kind;
 use crate::core::histogram::Histogram;
 use crate::core::plan::{Action, Row};
@@ -119,6 +119,7 @@ struct Task {
     row: Row,
     cancel: Cancel,
     detail: bool,
+    urgent: bool,
     what_if: bool,
 }
 
@@ -135,13 +136,15 @@ impl State {
         {
             let (name, action) = (row.name.clone(), row.action.clone());
             self.trying.push(Trying { id, name, action, cancel: cancel.clone() });
-            return Some(Task { id, row, cancel, detail: false, what_if: true });
+            return Some(Task { id, row, cancel, detail: false, urgent: false, what_if: true });
         }
         let name = self.queue.remove(&best?)?;
         let Request { row, rank } = self.pending.remove(&name)?;
         self.running.insert(row.name.clone(), (row.action.clone(), cancel.clone()));
         // They take 80 KB each: for what is looked at, not for every tensor of a model.
-        Some(Task { id, row, cancel, detail: rank.0.0 >= Priority::Marked, what_if: false })
+        let detail = rank.0.0 >= Priority::Marked;
+        let urgent = rank.0.0 == Priority::Cursor;
+        Some(Task { id, row, cancel, detail, urgent, what_if: false })
     }
 
     fn ask(&mut self, row: Row, priority: Priority) {
@@ -183,7 +186,10 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     opened: Arc<Opened>,
+    /// For what is under the cursor.
     pool: ThreadPool,
+    /// For everything else: it is measured when nothing else is to be done.
+    idle: ThreadPool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -209,12 +215,14 @@ impl std::fmt::Debug for Trials {
 impl Trials {
     /// Starts the workers. `wake` is called when there is something new to [`drain`](Self::drain).
     pub fn new(opened: Arc<Opened>, limits: Limits, wake: impl Fn() + Send + Sync + 'static) -> Result<Self> {
+        // Half of the memory; the other half is a conversion's, which may run beside. Each pool has a half of that.
+        let threads = Limits { memory: limits.memory / 4, ..limits }.workers(1 << 18, 0, 0)?;
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             opened,
-            // Half of the memory; the other half is a conversion's, which may run beside.
-            pool: quiet_pool(Limits { memory: limits.memory / 2, ..limits }.workers(1 << 18, 0, 0)?, "trial")?,
+            pool: quiet_pool(threads, "trial")?,
+            idle: idle_pool(threads, "trial-idle")?,
             wake: Box::new(wake),
         });
         // Two of them keep the pool busy while one is between tensors.
@@ -323,26 +331,31 @@ fn work(shared: &Shared) {
             }
         };
         drop(state);
-        let Task { row, cancel, detail, what_if, .. } = &task;
+        let Task { row, cancel, detail, urgent, what_if, .. } = &task;
+        let pool = if *urgent { &shared.pool } else { &shared.idle };
         let answer = |outcome: Option<Outcome>, last: bool| {
             shared.state().file(&task, outcome, last);
             (shared.wake)();
         };
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            shared.pool.install(|| {
+        let measured = |sampled: bool| {
+            pool.install(|| {
                 if std::env::var_os("MIXDOWN_TEST_PANIC").is_some_and(|v| v == "trial") {
                     panic!("as MIXDOWN_TEST_PANIC asks");
                 }
-                if worth_sampling(row) {
-                    match measure(&shared.opened, row, cancel, true, *detail) {
-                        Ok(sampled) if *what_if => return Ok(Outcome::Sampled(sampled)),
-                        Ok(sampled) => answer(Some(Outcome::Sampled(sampled)), false),
-                        // The exact trial says what is wrong.
-                        Err(_) => {}
-                    }
-                }
-                measure(&shared.opened, row, cancel, false, *detail).map(Outcome::Exact)
+                measure(&shared.opened, row, cancel, sampled, *detail)
             })
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            if worth_sampling(row) {
+                match measured(true) {
+                    Ok(sampled) if *what_if => return Ok(Outcome::Sampled(sampled)),
+                    // Answered here: a thread of the pool may hold no lock.
+                    Ok(sampled) => answer(Some(Outcome::Sampled(sampled)), false),
+                    // The exact trial says what is wrong.
+                    Err(_) => {}
+                }
+            }
+            measured(false).map(Outcome::Exact)
         }));
         let outcome = match result {
             Ok(Ok(outcome)) => Some(outcome),

@@ -4,7 +4,7 @@ use super::names::{self, Mapped, Unmapped};
 use crate::core::model::{Encoding, Tensor};
 use crate::core::options::Names;
 use crate::core::plan::{Action, Row, Slice};
-use crate::core::rules::{Cause, Decision};
+use crate::core::rules::{Cause, Decision, Search};
 use crate::core::{Model, Patch, Settings, Storage, TensorId, name};
 
 /// A tensor of the output before anything is done to it.
@@ -125,13 +125,13 @@ fn joined(model: &Model, name: &str, sources: &[TensorId], slices: &[Slice]) -> 
 }
 
 /// What is said of an item: under the name of a source that something is set for, else of the first; or under its own.
-pub fn decide(model: &Model, settings: &Settings, item: &Item) -> Decision {
+pub fn decide(model: &Model, settings: &Settings, search: &Search, item: &Item) -> Decision {
     let mut names: Vec<&str> = item.sources.iter().map(|id| model.tensor(*id).name.as_str()).collect();
     names.push(&item.tensor.name);
     if let Some(set) = names.iter().position(|n| settings.overrides.contains_key(*n)) {
         names.swap(0, set);
     }
-    settings.decide(&names)
+    settings.decide_found(search, &names)
 }
 
 /// A row that was resolved for an item's tensor as if that were the model's own.

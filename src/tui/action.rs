@@ -149,6 +149,16 @@ impl Action {
         // The table has a row per variant, in their order.
         &TABLE[self as usize]
     }
+    /// Whether it only moves about in the tree and the inspector, and rests on no plan.
+    pub fn looks_around(self) -> bool {
+        use Action::*;
+        match self {
+            Down | Up | HalfDown | HalfUp | PageDown | PageUp | Top | Bottom | Open | Close => true,
+            CollapseAll | ExpandAll | CollapseBelow | ExpandBelow | Focus | Inspector => true,
+            Scale | Redraw | Suspend => true,
+            _ => false,
+        }
+    }
 }
 
 /// Whether an action means something now; if not, why.

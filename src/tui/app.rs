@@ -1,10 +1,11 @@
 //! The state of the desk. What was chosen lies in the session; here is what is on the screen and how it came there.
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::backend::{Backend, Job, JobState, Progress};
+use super::aside::{Aside, Planned};
+use super::backend::{Backend, Job, JobState, Planner, Progress};
 use super::board::Board;
 use super::filter::Query;
 use super::key::Key;
@@ -16,7 +17,7 @@ use super::update::{Range, Sort};
 use super::whatif::WhatIf;
 use crate::core::plan::{Action, Totals};
 use crate::core::tree::{NodeId, Tree};
-use crate::core::{Family, Loss, Patch, Plan, Result, Row, TensorId};
+use crate::core::{Error, Family, Loss, Patch, Plan, Result, Row, TensorId};
 use crate::session::{Profile, Session};
 
 /// Which pane the keys go to.
@@ -192,6 +193,12 @@ pub struct App {
     pub session: Session,
     /// The door to heavy work.
     pub backend: Box<dyn Backend>,
+    /// What plans are made by.
+    pub planner: Arc<dyn Planner>,
+    /// Work that is done beside the desk.
+    pub aside: Aside,
+    /// Why there is no plan to begin with: the desk is left with it.
+    pub failed: Option<Error>,
     /// The tensors.
     pub tree: Tree,
     /// The plan.
@@ -209,7 +216,7 @@ pub struct App {
     /// The what-if table of what is acted on.
     pub what_if: WhatIf,
     /// The plan that it was made for.
-    pub what_if_of: Arc<Board>,
+    pub what_if_of: Weak<Board>,
     /// Row of the cursor among the tree's visible rows.
     pub cursor: usize,
     /// Which pane the keys go to.
@@ -280,21 +287,24 @@ impl App {
 
     /// Resolves the settings anew.
     pub fn plan(&mut self) -> Result<()> {
-        if !self.is_planned() {
-            let prior = self.backend.prior();
+        let planned = Planned::new(self.planner.as_ref(), &self.session.model, self.session.settings(), &self.board)?;
+        self.take_plan(planned);
+        Ok(())
+    }
+
+    /// Takes a plan that was made of the settings as they are.
+    pub fn take_plan(&mut self, planned: Planned) {
+        if let Some(prior) = planned.prior {
             self.losses = Losses::new(prior.alpha);
             self.basis = prior.basis.about();
         }
-        let plan = Arc::new(self.backend.plan(self.session.settings())?);
-        let totals = self.backend.totals(&plan);
-        self.board = Arc::new(Board::new(&self.session.model, plan, totals, Some(&self.board)));
-        self.losses.refresh(&self.board, self.session.model.tensors.len());
-        Ok(())
+        self.board = Arc::new(planned.board);
+        self.losses.refresh(&self.board, self.session.model.tensors.len(), planned.changed);
     }
 
     /// Whether there is a plan, or only what was opened.
     pub fn is_planned(&self) -> bool {
-        !self.board.plan.rows.is_empty() || self.session.model.tensors.is_empty()
+        !self.board.is_empty() || self.session.model.tensors.is_empty()
     }
 
     /// The same before there is a plan: it can be drawn, and [`Self::plan`] is to follow.
@@ -312,8 +322,11 @@ impl App {
             worst_at: None,
             basis: "",
             what_if: WhatIf::default(),
-            what_if_of: Arc::clone(&board),
+            what_if_of: Weak::new(),
+            aside: Aside::new(session.model.tensors.len()),
+            failed: None,
             board,
+            planner: backend.planner(),
             session,
             backend,
             cursor: 0,
@@ -418,6 +431,9 @@ impl App {
     pub fn next_deadline(&self) -> Option<Instant> {
         let note = self.note.as_ref().and_then(|n| n.until);
         let job = self.running_job().map(|_| self.now + Duration::from_millis(100));
-        [note, job, self.rest_at].into_iter().flatten().min()
+        // What would rest waits for the plan.
+        let rest = self.rest_at.filter(|_| !self.aside.is_busy());
+        let aside = self.aside.seen_at().filter(|at| *at > self.now);
+        [note, job, rest, aside].into_iter().flatten().min()
     }
 }

@@ -37,12 +37,26 @@ impl Form {
     }
 }
 
-/// What the desk asks of the engine. Queries answer at once and read headers only; trials and conversions run elsewhere.
-pub trait Backend {
+/// What is asked of a model's headers. Of a large model that takes a while, so it can be asked on any thread.
+pub trait Planner: Send + Sync {
     /// Resolves the settings over the model.
     fn plan(&self, settings: &Settings) -> Result<Plan>;
     /// Sums over a plan.
     fn totals(&self, plan: &Plan) -> Totals;
+    /// What an error in each tensor is estimated to cost.
+    fn prior(&self) -> Prior;
+    /// Other ways to treat some tensors.
+    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>>;
+    /// What is shown before a conversion is started.
+    fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage>;
+    /// Tells the desk that something was found out.
+    fn wake(&self);
+}
+
+/// What the desk asks of the engine. Queries answer at once; trials and conversions run elsewhere.
+pub trait Backend {
+    /// What plans are made by.
+    fn planner(&self) -> Arc<dyn Planner>;
     /// The dtypes of a family, the usual ones first.
     fn dtypes(&self, family: Family) -> Vec<DtypeChoice>;
     /// The dtypes that a whole file can have: mixtures, where a family has them.
@@ -63,20 +77,14 @@ pub trait Backend {
     fn drain(&self) -> Vec<Answer>;
     /// Trials that wait or run.
     fn trials_running(&self) -> usize;
-    /// Other ways to treat some tensors.
-    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>>;
     /// Asks for the losses of rows as they might be; they replace those asked for before.
     fn what_if(&self, rows: Vec<Row>);
     /// Of these, how many wait or run.
     fn trying(&self) -> usize;
-    /// What an error in each tensor is estimated to cost.
-    fn prior(&self) -> Prior;
     /// Drops the trials that wait and stops those that run.
     fn cancel_trials(&self);
     /// Starts a conversion in the background.
     fn convert(&self, settings: &Settings, output: &Path, force: bool) -> Result<Box<dyn Job>>;
-    /// What is shown before it is started.
-    fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage>;
     /// Saves the choices under a name, or as the file `….toml`; where they went.
     fn save_profile(&self, profile: &mut Profile, target: &str) -> Result<PathBuf>;
     /// A path that a person typed, with `~` as a shell would read it.

@@ -157,6 +157,29 @@ impl Board {
         board
     }
 
+    /// Whether it has no rows: of a model that is not planned yet, or that has no tensors.
+    pub fn is_empty(&self) -> bool {
+        self.plan.rows.is_empty()
+    }
+
+    /// Rows with which something else is done than in an earlier plan; `None` where the two have other rows.
+    pub fn changed_since(&self, before: &Self) -> Option<Vec<u32>> {
+        // Names are shared where they are the same.
+        if !Arc::ptr_eq(&self.by_name, &before.by_name) || self.plan.family != before.plan.family {
+            return None;
+        }
+        let mut changed = Vec::new();
+        for (i, (a, b)) in before.plan.rows.iter().zip(&self.plan.rows).enumerate() {
+            if (&a.sources, &a.slices, &a.shape) != (&b.sources, &b.slices, &b.shape) {
+                return None;
+            }
+            if a.action != b.action {
+                changed.push(i as u32);
+            }
+        }
+        Some(changed)
+    }
+
     fn to(&self, tensor: usize) -> &str {
         self.row(TensorId(tensor as u32)).map_or("─", label)
     }

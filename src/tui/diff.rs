@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use super::app::App;
 use super::losses::{Known, Sums};
 use crate::core::plan::Totals;
-use crate::core::{Plan, Result, Row, Settings, TensorId};
+use crate::core::{Plan, Row, TensorId};
 use crate::session::Profile;
 
 /// What the present choices are compared with.
@@ -69,9 +69,7 @@ fn sums(app: &App, plan: &Plan) -> Sums {
 
 impl DiffPage {
     /// Compares the present choices with others.
-    pub fn new(app: &App, against: Against, then: &Profile) -> Result<Self> {
-        let settings: &Settings = &then.settings;
-        let plan = app.backend.plan(settings)?;
+    pub fn new(app: &App, against: Against, then: &Profile, plan: &Plan) -> Self {
         let now = &app.board.plan;
         let mut changes: Vec<Change> = Vec::new();
         // Two plans over one model have a row for the same sources, whatever their order.
@@ -108,10 +106,10 @@ impl DiffPage {
             }
         }
         changes.sort_by_key(|c| std::cmp::Reverse(c.bytes.0.max(c.bytes.1)));
-        let side = |plan: &Plan| Side { totals: app.backend.totals(plan), sums: sums(app, plan) };
-        let sides = (side(&plan), side(now));
+        let side = |plan: &Plan| Side { totals: app.planner.totals(plan), sums: sums(app, plan) };
+        let sides = (side(plan), side(now));
         let text = lines(&then.to_text(), &app.session.profile.to_text());
-        Ok(Self { against, sides, changes, text, at: 0 })
+        Self { against, sides, changes, text, at: 0 }
     }
 }
 

@@ -14,7 +14,7 @@ pub fn of(app: &App, node: NodeId) -> Facts {
 
 /// What the tensors of a group become: how many and how large, the largest first.
 fn kinds(app: &App, node: NodeId) -> Vec<(String, (usize, u64))> {
-    let mut by_action = std::collections::HashMap::<&Action, (usize, u64, &str)>::new();
+    let mut by_action = hashbrown::HashMap::<&Action, (usize, u64, &str)>::new();
     for row in app.tree.tensors(node).filter_map(|id| app.board.row(id)) {
         let slot = by_action.entry(&row.action).or_insert((0, 0, board::label(row)));
         slot.0 += 1;

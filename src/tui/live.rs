@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::backend::{
-    Alternative, Answer, Backend, ConvertPage, DtypeChoice, Form, Job, JobState, Knob, PageGroup, Prior, Priority,
-    Progress,
+    Alternative, Answer, Backend, ConvertPage, DtypeChoice, Form, Job, JobState, Knob, PageGroup, Planner, Prior,
+    Priority, Progress,
 };
 use crate::core::imatrix::Imatrix;
 use crate::core::model::Origin;
@@ -21,9 +21,9 @@ use crate::session::{Profile, TargetChoice, preset};
 use crate::target;
 
 /// An opened model and its workers.
-#[derive(Debug)]
 pub struct Live {
     opened: Arc<Opened>,
+    planner: Arc<dyn Planner>,
     trials: Trials,
     limits: Limits,
     /// What the session began with: coming back to that target brings back its preset, as the profile has it.
@@ -38,18 +38,96 @@ impl Live {
         began: Settings,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self> {
-        let trials = Trials::new(Arc::clone(&opened), limits, wake)?;
-        Ok(Self { opened, trials, limits, began })
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(wake);
+        let planner = Arc::new(Headers { opened: Arc::clone(&opened), wake: Arc::clone(&wake) });
+        let trials = Trials::new(Arc::clone(&opened), limits, move || wake())?;
+        Ok(Self { opened, planner, trials, limits, began })
     }
 }
 
-impl Backend for Live {
+/// Plans of an opened model.
+struct Headers {
+    opened: Arc<Opened>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Planner for Headers {
     fn plan(&self, settings: &Settings) -> Result<Plan> {
         target::plan(&self.opened.model, settings)
     }
 
     fn totals(&self, plan: &Plan) -> Totals {
         plan.totals(|row| target::is_float(&self.opened.model, row))
+    }
+
+    fn prior(&self) -> Prior {
+        Prior::of(&self.opened.model)
+    }
+
+    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>> {
+        let target = target::get(settings.target);
+        let model = &self.opened.model;
+        let first = ids.first().map_or(&[][..], std::slice::from_ref);
+        let now = target.variants(model, first, settings, &[Patch::default()])?;
+        let recipe = now.iter().flatten().next().and_then(|r| match &r.action {
+            Action::Quantize(recipe) => Some(recipe),
+            _ => None,
+        });
+        let mut list = target.alternatives(recipe);
+        if ids.len() > 1 {
+            // Of many tensors what a person would think of first; of one, everything.
+            list.retain(|a| a.usual);
+        }
+        // Who takes one means these layers, whatever is done otherwise.
+        let included = |patch: Patch| Patch { keep: Some(false), ..patch };
+        let patches: Vec<Patch> = list.iter().map(|a| included(a.patch.clone())).chain([Patch::keep()]).collect();
+        let by_tensor = target.variants(model, ids, settings, &patches)?;
+        let usual = list.iter().map(|a| a.usual).chain([true]);
+        Ok(patches
+            .into_iter()
+            .zip(usual)
+            .enumerate()
+            .map(|(i, (patch, usual))| Alternative {
+                patch,
+                usual,
+                rows: by_tensor.iter().filter_map(|rows| rows.get(i).cloned()).collect(),
+            })
+            .collect())
+    }
+
+    fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage> {
+        let model = &self.opened.model;
+        let kind = output::output_kind(&self.opened, settings, output, None)?;
+        let is_folder = kind != target::layout::Output::File;
+        let plan = target::plan(model, settings)?;
+        let context = target::layout::Context::of(&self.opened, settings, kind);
+        let layout = target::layout::Layout::new(&plan, &context)?;
+        let mut warnings: Vec<String> = plan.warnings.iter().chain(&layout.warnings).cloned().collect();
+        // What stands in the way is said before anybody presses Enter; `force` is asked for on its own.
+        let barred = save::check_target(output, is_folder, true, &self.opened).err();
+        let occupied = barred.is_none() && save::check_target(output, is_folder, false, &self.opened).is_err();
+        warnings.extend(barred.map(|e| e.to_string()));
+        if let Err(e) = save::check_space(output, layout.file_bytes()) {
+            warnings.push(e.to_string());
+        }
+        Ok(ConvertPage {
+            loads_with: target::get(plan.family).loads_with(model, &plan),
+            file_bytes: layout.file_bytes(),
+            free_bytes: save::free_space(output),
+            warnings,
+            occupied,
+            groups: groups(&plan),
+        })
+    }
+
+    fn wake(&self) {
+        (self.wake)();
+    }
+}
+
+impl Backend for Live {
+    fn planner(&self) -> Arc<dyn Planner> {
+        Arc::clone(&self.planner)
     }
 
     fn dtypes(&self, family: Family) -> Vec<DtypeChoice> {
@@ -126,47 +204,12 @@ impl Backend for Live {
         self.trials.running()
     }
 
-    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>> {
-        let target = target::get(settings.target);
-        let model = &self.opened.model;
-        let first = ids.first().map_or(&[][..], std::slice::from_ref);
-        let now = target.variants(model, first, settings, &[Patch::default()])?;
-        let recipe = now.iter().flatten().next().and_then(|r| match &r.action {
-            Action::Quantize(recipe) => Some(recipe),
-            _ => None,
-        });
-        let mut list = target.alternatives(recipe);
-        if ids.len() > 1 {
-            // Of many tensors what a person would think of first; of one, everything.
-            list.retain(|a| a.usual);
-        }
-        // Who takes one means these layers, whatever is done otherwise.
-        let included = |patch: Patch| Patch { keep: Some(false), ..patch };
-        let patches: Vec<Patch> = list.iter().map(|a| included(a.patch.clone())).chain([Patch::keep()]).collect();
-        let by_tensor = target.variants(model, ids, settings, &patches)?;
-        let usual = list.iter().map(|a| a.usual).chain([true]);
-        Ok(patches
-            .into_iter()
-            .zip(usual)
-            .enumerate()
-            .map(|(i, (patch, usual))| Alternative {
-                patch,
-                usual,
-                rows: by_tensor.iter().filter_map(|rows| rows.get(i).cloned()).collect(),
-            })
-            .collect())
-    }
-
     fn what_if(&self, rows: Vec<Row>) {
         self.trials.what_if(rows);
     }
 
     fn trying(&self) -> usize {
         self.trials.trying()
-    }
-
-    fn prior(&self) -> Prior {
-        Prior::of(&self.opened.model)
     }
 
     fn cancel_trials(&self) {
@@ -176,31 +219,6 @@ impl Backend for Live {
     fn convert(&self, settings: &Settings, output: &Path, force: bool) -> Result<Box<dyn Job>> {
         let request = Request { output: output.to_owned(), force, max_shard: None };
         Ok(Box::new(Running(convert::Job::start(Arc::clone(&self.opened), settings, request, self.limits)?)))
-    }
-
-    fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage> {
-        let model = &self.opened.model;
-        let kind = output::output_kind(&self.opened, settings, output, None)?;
-        let is_folder = kind != target::layout::Output::File;
-        let plan = target::plan(model, settings)?;
-        let context = target::layout::Context::of(&self.opened, settings, kind);
-        let layout = target::layout::Layout::new(&plan, &context)?;
-        let mut warnings: Vec<String> = plan.warnings.iter().chain(&layout.warnings).cloned().collect();
-        // What stands in the way is said before anybody presses Enter; `force` is asked for on its own.
-        let barred = save::check_target(output, is_folder, true, &self.opened).err();
-        let occupied = barred.is_none() && save::check_target(output, is_folder, false, &self.opened).is_err();
-        warnings.extend(barred.map(|e| e.to_string()));
-        if let Err(e) = save::check_space(output, layout.file_bytes()) {
-            warnings.push(e.to_string());
-        }
-        Ok(ConvertPage {
-            loads_with: target::get(plan.family).loads_with(model, &plan),
-            file_bytes: layout.file_bytes(),
-            free_bytes: save::free_space(output),
-            warnings,
-            occupied,
-            groups: groups(&plan),
-        })
     }
 
     fn save_profile(&self, profile: &mut Profile, name: &str) -> Result<PathBuf> {

@@ -1,11 +1,13 @@
 //! What is known of losses: by row and action, so that undo, redo and toggling back find it again at once.
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
+
+use hashbrown::HashMap;
 
 use super::backend::{Answer, Measure, Outcome};
 use super::board::Board;
 use crate::core::plan::Action;
-use crate::core::{Family, Loss};
+use crate::core::{Family, Loss, Row};
 
 /// How much a figure can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -231,15 +233,23 @@ impl Losses {
         }
     }
 
-    /// Looks everything up again: the plan changed.
-    pub fn refresh(&mut self, board: &Board, tensors: usize) {
+    /// Looks up again what is known: the plan changed, in those rows or, where none are named, in any.
+    pub fn refresh(&mut self, board: &Board, tensors: usize, changed: Option<Vec<u32>>) {
         let family = board.plan.family;
-        self.now.clear();
-        for row in &board.plan.rows {
-            let list = self.known.get(&row.name).map(Vec::as_slice).unwrap_or_default();
-            let known = list.iter().find(|(f, a, _)| *f == family && *a == row.action);
-            self.now.push(known.map(|(.., k)| k.clone()));
+        let known = |row: &Row| {
+            let list = self.known.get(&row.name)?;
+            list.iter().find(|(f, a, _)| *f == family && *a == row.action).map(|(.., known)| known.clone())
+        };
+        if let Some(changed) = changed.filter(|_| self.now.len() == board.plan.rows.len()) {
+            for i in &changed {
+                if let (Some(slot), Some(row)) = (self.now.get_mut(*i as usize), board.plan.rows.get(*i as usize)) {
+                    *slot = known(row);
+                }
+            }
+            self.changed.extend(changed);
+            return self.sum_up(board, tensors);
         }
+        self.now = board.plan.rows.iter().map(known).collect();
         let mut seen = vec![false; tensors];
         let first = |r: &crate::core::Row| r.sources.first().map(|id| id.index());
         self.one_each = board.plan.rows.iter().filter_map(first).all(|id| match seen.get_mut(id) {

@@ -223,8 +223,12 @@ pub struct RulesPage {
 }
 
 impl RulesPage {
-    /// Moves. Whether the key meant that.
-    pub fn key(&mut self, key: Key) -> bool {
+    /// Moves, where the key means that.
+    pub fn key(&mut self, key: Key) {
+        self.at = self.moved(key).unwrap_or(self.at);
+    }
+    /// Where a key leads that moves.
+    pub fn moved(&self, key: Key) -> Option<usize> {
         let last = self.counts.len().saturating_sub(1);
         let at = match (key.code, key.text()) {
             (Code::Named(Named::Down), _) | (_, Some('j')) => self.at.saturating_add(1),
@@ -233,10 +237,9 @@ impl RulesPage {
             (Code::Named(Named::PageUp), _) => self.at.saturating_sub(10),
             (Code::Named(Named::Home), _) | (_, Some('g')) => 0,
             (Code::Named(Named::End), _) | (_, Some('G')) => last,
-            _ => return false,
+            _ => return None,
         };
-        self.at = at.min(last);
-        true
+        Some(at.min(last))
     }
 }
 

@@ -25,14 +25,24 @@ pub struct Driver {
 
 impl Driver {
     /// A desk of that size.
-    pub fn new(session: Session, backend: Box<dyn Backend>, (width, height): (u16, u16)) -> Result<Self> {
-        let mut app = App::new(session, backend, Instant::now())?;
+    pub fn new(session: Session, backend: Box<dyn Backend>, size: (u16, u16)) -> Result<Self> {
+        let mut driver = Self::over(App::new(session, backend, Instant::now())?, size);
+        driver.pass(100);
+        Ok(driver)
+    }
+    /// A desk of a large model, as it is first seen: its plan is being made.
+    pub fn unplanned(session: Session, backend: Box<dyn Backend>, size: (u16, u16)) -> Self {
+        let mut driver = Self::over(App::unplanned(session, backend, Instant::now()), size);
+        driver.app.aside.apart = true;
+        driver.send(Msg::Opened);
+        driver
+    }
+    fn over(mut app: App, (width, height): (u16, u16)) -> Self {
         app.screen.size = (width, height);
         let Ok(terminal) = Terminal::new(TestBackend::new(width, height));
         let mut driver = Self { app, left: Vec::new(), terminal };
         driver.draw();
-        driver.pass(100);
-        Ok(driver)
+        driver
     }
     /// Takes a message and carries out what follows from it.
     pub fn send(&mut self, msg: Msg) {
@@ -40,14 +50,28 @@ impl Driver {
         let left = update::perform(&mut self.app, effects);
         self.left.extend(left);
     }
+    /// Presses keys at once, one after another.
+    pub fn press(&mut self, keys: &str) {
+        for key in key::sequence(keys).unwrap_or_default() {
+            self.send(Msg::Key(key));
+        }
+    }
     /// Presses keys, written as `l j Space t 4 Enter`; after each the cursor rests a while.
     pub fn keys(&mut self, keys: &str) -> &mut Self {
         for key in key::sequence(keys).unwrap_or_default() {
             self.send(Msg::Key(key));
             self.draw();
+            self.land();
             self.pass(100);
         }
         self
+    }
+    /// Waits for what is done aside.
+    pub fn land(&mut self) {
+        while self.app.aside.is_busy() {
+            self.app.aside.wait();
+            self.pass(0);
+        }
     }
     /// Types text.
     pub fn text(&mut self, text: &str) -> &mut Self {

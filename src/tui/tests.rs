@@ -1,5 +1,6 @@
 //! The desk from keys to screen, without a terminal: a model, keys, and what is then to be seen.
 mod actions;
+mod aside;
 mod edits;
 mod fake;
 mod look;
@@ -41,15 +42,20 @@ pub fn desk(spec: &str, size: (u16, u16)) -> (Driver, Rc<State>) {
 
 /// The same, over a preset's rules.
 pub fn desk_with(spec: &str, preset: Option<Preset>, size: (u16, u16)) -> (Driver, Rc<State>) {
+    let (session, fake, state) = opened(spec, preset);
+    (Driver::new(session, fake, size).unwrap(), state)
+}
+
+/// What a desk stands over.
+fn opened(spec: &str, preset: Option<Preset>) -> (Session, Box<Fake>, Rc<State>) {
     let model = Arc::new(model(spec));
     let mut settings = Settings::new(Family::Sdnq);
     settings.defaults = Patch { dtype: Some(Dtype::new("int8")), ..Patch::default() };
     let state = Rc::new(State::default());
-    let fake = Fake { model: Arc::clone(&model), state: Rc::clone(&state) };
+    let fake = Fake { model: Arc::clone(&model), state: Rc::clone(&state), refuses: false };
     let mut profile = Profile::new(settings);
     profile.set_preset(preset);
-    let session = Session::new(model, profile);
-    (Driver::new(session, Box::new(fake), size).unwrap(), state)
+    (Session::new(model, profile), Box::new(fake), state)
 }
 
 /// The screen after those keys, with every trial answered.

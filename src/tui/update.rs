@@ -19,6 +19,7 @@ pub use work::perform;
 
 use super::action::{self, Action};
 use super::app::{App, Focus, Level};
+use super::aside;
 use super::key::{Code, Key, Named};
 use super::keymap::Found;
 use super::msg::{Effect, Msg};
@@ -29,9 +30,13 @@ use crate::session::Session;
 /// Takes a message.
 pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
     let mut fx = Vec::new();
+    if app.aside.is_busy() && waits(app, &msg) {
+        app.aside.hold(msg);
+        return fx;
+    }
     let (under, node) = (trials::under_cursor(app), app.node());
     match msg {
-        Msg::Opened => trials::opening(app, &mut fx),
+        Msg::Opened => opened(app, &mut fx),
         Msg::Key(k) => key(app, k, &mut fx),
         Msg::Paste(text) => popup::paste(app, &text),
         Msg::Click(x, y) => mouse::click(app, x, y, &mut fx),
@@ -52,6 +57,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
                 app.note = None;
             }
             work::look_at_jobs(app);
+            aside::land(app, &mut fx);
             trials::rest(app, &mut fx);
         }
         Msg::Answers(answers) => trials::answers(app, answers, &mut fx),
@@ -66,7 +72,9 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
         select::grow(app);
     }
     // What is no longer looked at is no longer measured; what is acted on in the inspector is at once.
-    if app.focus == Focus::Inspector {
+    if app.aside.is_busy() {
+        // It is about what will hold when that is done.
+    } else if app.focus == Focus::Inspector {
         whatif::refresh(app, &mut fx);
     } else if !whatif::is_current(app) {
         if !app.what_if.ids.is_empty() {
@@ -78,6 +86,42 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
         }
     }
     fx
+}
+
+/// The desk has just been opened.
+fn opened(app: &mut App, fx: &mut Vec<Effect>) {
+    if app.is_planned() {
+        return trials::opening(app, fx);
+    }
+    let then = |app: &mut App, planned: crate::core::Result<()>, fx: &mut Vec<Effect>| match planned {
+        Ok(()) => trials::opening(app, fx),
+        Err(e) => app.failed = Some(e),
+    };
+    aside::replan(app, then, fx);
+}
+
+/// Whether a message waits until the work beside the desk is done: whatever is more than a look around.
+fn waits(app: &App, msg: &Msg) -> bool {
+    match msg {
+        Msg::Key(key) => !app.aside.lets_look_around() || !looks_around(app, *key),
+        Msg::Wheel(..) => !app.aside.lets_look_around(),
+        Msg::Paste(_) | Msg::Click(..) => true,
+        _ => false,
+    }
+}
+
+/// Whether a key only moves about.
+fn looks_around(app: &App, key: Key) -> bool {
+    if let Some(top) = app.overlays.last() {
+        return matches!(top, Overlay::Rules(page) if page.moved(key).is_some());
+    }
+    let keys: Vec<Key> = app.chord.iter().copied().chain([key]).collect();
+    match app.keymap.find(&keys) {
+        Found::Prefix | Found::Nothing => true,
+        // In the inspector it takes what is under the cursor.
+        Found::Action(Action::Enter) => app.focus == Focus::Tree,
+        Found::Action(action) => action.looks_around(),
+    }
 }
 
 fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
@@ -170,7 +214,9 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::SortGain => arrange::arrange(app, Sort::Gain),
         Action::SortTree => arrange::arrange(app, Sort::Tree),
         Action::Generalise => select::generalise(app),
-        Action::Rules => rules::open(app, |_, line, _| matches!(line, Line::Rule(_) | Line::Exclude(_) | Line::ByHand)),
+        Action::Rules => {
+            rules::open(app, |_, line, _| matches!(line, Line::Rule(_) | Line::Exclude(_) | Line::ByHand), fx);
+        }
         Action::Filter => app.overlays.push(Overlay::Filter(app.filter.clone().into())),
         Action::Exclude => recipe::exclude(app, fx),
         Action::Dtype => recipe::pick_dtype(app),
@@ -180,9 +226,7 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::DefaultDtype => recipe::pick_default(app),
         Action::Codebook => recipe::codebook(app, fx),
         Action::Target => recipe::pick_target(app),
-        Action::Preset => rules::open(app, |app, line, hits| {
-            hits > 0 && matches!(line, Line::Preset(_)) && !app.session.settings().preset.is_empty()
-        }),
+        Action::Preset => rules::open(app, |_, line, hits| hits > 0 && matches!(line, Line::Preset(_)), fx),
         Action::Imatrix => {
             let file = app.session.settings().imatrix.clone().unwrap_or_default();
             select::ask(app, Asked::Imatrix, &file);
@@ -192,13 +236,13 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::Reset => recipe::reset(app, fx),
         Action::Copy => recipe::copy(app),
         Action::Paste => recipe::paste(app, fx),
-        Action::Undo => history(app, Session::undo, "undid"),
-        Action::Redo => history(app, Session::redo, "did again"),
+        Action::Undo => history(app, Session::undo, "undid", |_, _| (), fx),
+        Action::Redo => history(app, Session::redo, "did again", |_, _| (), fx),
         Action::WhatIf => whatif::open(app, fx),
         Action::History => recipe::pick_state(app),
         Action::Trial => trials::targets(app, fx),
         Action::TrialShown => trials::shown(app, fx),
-        Action::Convert => work::open_page(app),
+        Action::Convert => work::open_page(app, fx),
         Action::Jobs => app.overlays.push(Overlay::Jobs),
         Action::Save => work::save(app, fx),
         Action::Focus => {
@@ -210,7 +254,7 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         }
         Action::Inspector => moves::toggle_inspector(app),
         Action::Map => pages::open_map(app),
-        Action::Differences => pages::open_diff(app),
+        Action::Differences => pages::open_diff(app, fx),
         Action::Pin => pages::pin(app),
         Action::Command => pages::command(app, fx),
         Action::Scale => app.scale = app.scale.next(),
@@ -252,11 +296,21 @@ fn back(app: &mut App) {
     }
 }
 
-fn history(app: &mut App, step: impl Fn(&mut Session) -> Option<String>, word: &str) {
-    if let Some(title) = step(&mut app.session) {
-        match app.plan() {
+/// A step in the history, and then whatever follows from it.
+fn history(
+    app: &mut App,
+    step: impl Fn(&mut Session) -> Option<String>,
+    word: &'static str,
+    then: impl FnOnce(&mut App, &mut Vec<Effect>) + Send + 'static,
+    fx: &mut Vec<Effect>,
+) {
+    let Some(title) = step(&mut app.session) else { return };
+    let landed = move |app: &mut App, planned: crate::core::Result<()>, fx: &mut Vec<Effect>| {
+        match planned {
             Ok(()) => app.say(format!("{word}: {title}")),
             Err(e) => app.complain(e.to_string()),
         }
-    }
+        then(app, fx);
+    };
+    aside::replan(app, landed, fx);
 }

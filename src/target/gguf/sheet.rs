@@ -105,8 +105,9 @@ impl<'a> Sheet<'a> {
         let (cells, sources): (Vec<Cell>, Vec<Source>) = all.into_iter().unzip();
         // What is said of every tensor is the mixture; what remains was said of single ones.
         let own = Settings { defaults: Patch { dtype: None, ..settings.defaults.clone() }, ..settings.clone() };
-        let decisions: Vec<Decision> =
-            cells.iter().zip(&sources).map(|(cell, source)| own.decide(&names(model, &own, cell, source))).collect();
+        let search = own.search();
+        let decide = |(cell, source)| own.decide_found(&search, &names(model, &own, cell, source));
+        let decisions: Vec<Decision> = cells.iter().zip(&sources).map(decide).collect();
         let mut named: HashMap<&str, Named> = HashMap::new();
         for (source, decision) in sources.iter().zip(&decisions) {
             if decision.keeps() {

@@ -49,8 +49,9 @@ pub fn class(model: &Model) -> Option<&'static str> {
 impl<'a> Sheet<'a> {
     /// Finds the layers, and what is said of each.
     pub fn new(model: &'a Model, settings: &'a Settings) -> Result<Self> {
+        let search = settings.search();
         let decide = |mades: &[Made]| -> Vec<Decision> {
-            mades.iter().map(|made| items::decide(model, settings, &made.item)).collect()
+            mades.iter().map(|made| items::decide(model, settings, &search, &made.item)).collect()
         };
         if settings.nunchaku.lite {
             let mades = unfused(model);

@@ -43,6 +43,8 @@ pub struct Stage {
 pub struct Fake {
     pub model: Arc<Model>,
     pub state: Rc<State>,
+    /// Whether no plan can be made.
+    pub refuses: bool,
 }
 
 /// A model from lines of name and shape.
@@ -86,8 +88,25 @@ pub fn loss(action: &Action) -> Loss {
     }
 }
 
-impl Backend for Fake {
+struct Headers {
+    model: Arc<Model>,
+    refuses: bool,
+}
+
+fn dtypes(family: Family) -> Vec<DtypeChoice> {
+    let one =
+        |name: &str, about| DtypeChoice { name: Dtype::new(name), bits: f64::from(bits(&Dtype::new(name))), about };
+    match family {
+        Family::Float => vec![one("float16", "half")],
+        _ => vec![one("int8", "near lossless"), one("int6", ""), one("uint4", "the usual 4 bit"), one("int4", "")],
+    }
+}
+
+impl Planner for Headers {
     fn plan(&self, s: &Settings) -> Result<Plan> {
+        if self.refuses {
+            return Err(Error::usage("these settings make no plan"));
+        }
         let rows = self.model.ids().map(|id| {
             let tensor = self.model.tensor(id);
             let decision = s.decide(&[&tensor.name]);
@@ -143,13 +162,60 @@ impl Backend for Fake {
     fn totals(&self, plan: &Plan) -> Totals {
         plan.totals(|_| true)
     }
-    fn dtypes(&self, family: Family) -> Vec<DtypeChoice> {
-        let one =
-            |name: &str, about| DtypeChoice { name: Dtype::new(name), bits: f64::from(bits(&Dtype::new(name))), about };
-        match family {
-            Family::Float => vec![one("float16", "half")],
-            _ => vec![one("int8", "near lossless"), one("int6", ""), one("uint4", "the usual 4 bit"), one("int4", "")],
+    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>> {
+        let dtypes = dtypes(settings.target).into_iter().map(|d| Patch { dtype: Some(d.name), ..Patch::default() });
+        let groups = [32, 128].map(|n| Patch { group_size: Some(n), ..Patch::default() });
+        let included = |patch: Patch| Patch { keep: Some(false), ..patch };
+        let all = dtypes.chain(groups).map(|p| (included(p), true));
+        let odd = Patch { dtype: Some(Dtype::new("int5")), ..Patch::default() };
+        all.chain([(included(odd), false), (Patch::keep(), true)])
+            .map(|(patch, usual)| {
+                let mut settings = settings.clone();
+                for id in ids {
+                    settings.overrides.entry(self.model.tensor(*id).name.clone()).or_default().apply(&patch);
+                }
+                let plan = self.plan(&settings)?;
+                let rows = ids.iter().map(|id| plan.rows[id.index()].clone()).collect();
+                Ok(Alternative { patch, usual, rows })
+            })
+            .collect()
+    }
+    fn prior(&self) -> Prior {
+        Prior { basis: Basis::Size, alpha: self.model.tensors.iter().map(|t| t.elements() as f32 / 4096.0).collect() }
+    }
+    fn page(&self, s: &Settings, output: &Path) -> Result<ConvertPage> {
+        if output.extension().is_some_and(|e| e == "gguf") {
+            return Err(Error::usage("this version writes safetensors, not GGUF"));
         }
+        let plan = self.plan(s)?;
+        let group = |what: &str, kept: bool| {
+            let rows: Vec<&Row> = plan.rows.iter().filter(|r| r.excluded == kept).collect();
+            PageGroup {
+                what: what.into(),
+                tensors: rows.len(),
+                before: rows.iter().map(|r| r.bytes_before).sum(),
+                after: rows.iter().map(|r| r.bytes_after()).sum(),
+                rows: (0..plan.rows.len() as u32).filter(|i| !kept && plan.rows[*i as usize].is_lossy()).collect(),
+            }
+        };
+        Ok(ConvertPage {
+            loads_with: "sdnq ≥ 0.2.2".into(),
+            file_bytes: plan.rows.iter().map(Row::bytes_after).sum::<u64>() + 512,
+            free_bytes: Some(81 << 30),
+            occupied: false,
+            warnings: vec!["2 layers stay BF16: 1155 elements do not fit int6's units of 4".into()],
+            groups: vec![group("quantized", false), group("kept", true)],
+        })
+    }
+    fn wake(&self) {}
+}
+
+impl Backend for Fake {
+    fn planner(&self) -> Arc<dyn Planner> {
+        Arc::new(Headers { model: Arc::clone(&self.model), refuses: self.refuses })
+    }
+    fn dtypes(&self, family: Family) -> Vec<DtypeChoice> {
+        dtypes(family)
     }
     fn defaults(&self, family: Family) -> Vec<DtypeChoice> {
         self.dtypes(family)
@@ -225,33 +291,11 @@ impl Backend for Fake {
             }))
             .collect()
     }
-    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>> {
-        let dtypes =
-            self.dtypes(settings.target).into_iter().map(|d| Patch { dtype: Some(d.name), ..Patch::default() });
-        let groups = [32, 128].map(|n| Patch { group_size: Some(n), ..Patch::default() });
-        let included = |patch: Patch| Patch { keep: Some(false), ..patch };
-        let all = dtypes.chain(groups).map(|p| (included(p), true));
-        let odd = Patch { dtype: Some(Dtype::new("int5")), ..Patch::default() };
-        all.chain([(included(odd), false), (Patch::keep(), true)])
-            .map(|(patch, usual)| {
-                let mut settings = settings.clone();
-                for id in ids {
-                    settings.overrides.entry(self.model.tensor(*id).name.clone()).or_default().apply(&patch);
-                }
-                let plan = self.plan(&settings)?;
-                let rows = ids.iter().map(|id| plan.rows[id.index()].clone()).collect();
-                Ok(Alternative { patch, usual, rows })
-            })
-            .collect()
-    }
     fn what_if(&self, rows: Vec<Row>) {
         *self.state.what_if.borrow_mut() = rows;
     }
     fn trying(&self) -> usize {
         self.state.what_if.borrow().len()
-    }
-    fn prior(&self) -> Prior {
-        Prior { basis: Basis::Size, alpha: self.model.tensors.iter().map(|t| t.elements() as f32 / 4096.0).collect() }
     }
     fn trials_running(&self) -> usize {
         self.state.asked.borrow().len()
@@ -279,30 +323,6 @@ impl Backend for Fake {
         });
         *self.state.job.borrow_mut() = Some(Rc::clone(&stage));
         Ok(Box::new(Handle(stage)))
-    }
-    fn page(&self, s: &Settings, output: &Path) -> Result<ConvertPage> {
-        if output.extension().is_some_and(|e| e == "gguf") {
-            return Err(Error::usage("this version writes safetensors, not GGUF"));
-        }
-        let plan = self.plan(s)?;
-        let group = |what: &str, kept: bool| {
-            let rows: Vec<&Row> = plan.rows.iter().filter(|r| r.excluded == kept).collect();
-            PageGroup {
-                what: what.into(),
-                tensors: rows.len(),
-                before: rows.iter().map(|r| r.bytes_before).sum(),
-                after: rows.iter().map(|r| r.bytes_after()).sum(),
-                rows: (0..plan.rows.len() as u32).filter(|i| !kept && plan.rows[*i as usize].is_lossy()).collect(),
-            }
-        };
-        Ok(ConvertPage {
-            loads_with: "sdnq ≥ 0.2.2".into(),
-            file_bytes: plan.rows.iter().map(Row::bytes_after).sum::<u64>() + 512,
-            free_bytes: Some(81 << 30),
-            occupied: false,
-            warnings: vec!["2 layers stay BF16: 1155 elements do not fit int6's units of 4".into()],
-            groups: vec![group("quantized", false), group("kept", true)],
-        })
     }
     fn save_profile(&self, profile: &mut Profile, target: &str) -> Result<PathBuf> {
         if target.contains('!') {

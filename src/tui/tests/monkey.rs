@@ -32,8 +32,9 @@ fn steps() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn any_walk_over_the_keys_can_be_undone(steps in prop::collection::vec(steps(), 1..80)) {
+    fn any_walk_over_the_keys_can_be_undone(steps in prop::collection::vec(steps(), 1..80), apart in any::<bool>()) {
         let (mut driver, _) = desk_with(SMALL, preset::by_name("common"), (100, 24));
+        driver.app.aside.apart = apart;
         let start = driver.app.session.settings().clone();
         for step in steps {
             match step {
@@ -55,6 +56,7 @@ proptest! {
             };
             prop_assert!(driver.left.iter().all(terminal));
         }
+        driver.land();
         while driver.app.session.undo().is_some() {}
         prop_assert_eq!(driver.app.session.settings(), &start);
     }

@@ -3,6 +3,8 @@ use crate::session::Profile;
 use crate::session::command;
 use crate::tui::action::Action;
 use crate::tui::app::App;
+use crate::tui::aside::{self, Landing, Meanwhile};
+use crate::tui::backend::Planner;
 use crate::tui::diff::{Against, DiffPage};
 use crate::tui::key::{Code, Key, Named};
 use crate::tui::map::{self, Map};
@@ -77,24 +79,31 @@ pub fn pin(app: &mut App) {
 }
 
 /// `d`: what differs from what was pinned, else from what was saved.
-pub fn open_diff(app: &mut App) {
+pub fn open_diff(app: &mut App, fx: &mut Vec<Effect>) {
     let against = if app.pinned.is_some() { Against::Pinned } else { Against::Saved };
-    show_diff(app, against);
+    show_diff(app, against, fx);
 }
 
-fn show_diff(app: &mut App, against: Against) {
-    let then: &Profile = match (&app.pinned, against) {
-        (Some(pinned), Against::Pinned) => pinned,
-        _ => app.session.saved(),
+fn show_diff(app: &mut App, against: Against, fx: &mut Vec<Effect>) {
+    let then: Profile = match (&app.pinned, against) {
+        (Some(pinned), Against::Pinned) => pinned.clone(),
+        _ => app.session.saved().clone(),
     };
-    match DiffPage::new(app, against, then) {
-        Ok(page) => app.overlays.push(Overlay::Diff(page)),
-        Err(e) => app.complain(e.to_string()),
-    }
+    let work = move |planner: &dyn Planner| -> Landing {
+        let plan = planner.plan(&then.settings);
+        Box::new(move |app, _| match plan {
+            Ok(plan) => {
+                app.overlays.push(Overlay::Diff(DiffPage::new(app, against, &then, &plan)));
+                aside::discard(app, plan);
+            }
+            Err(e) => app.complain(e.to_string()),
+        })
+    };
+    aside::run(app, Meanwhile::Wait, work, fx);
 }
 
 /// A key on the page of differences.
-pub fn diff_key(app: &mut App, key: Key) {
+pub fn diff_key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
     let Some(Overlay::Diff(page)) = app.overlays.last_mut() else { return };
     let last = page.changes.len().saturating_sub(1);
     let at = match (key.code, key.text()) {
@@ -118,7 +127,7 @@ pub fn diff_key(app: &mut App, key: Key) {
                 Against::Pinned => Against::Saved,
             };
             app.overlays.pop();
-            return show_diff(app, other);
+            return show_diff(app, other, fx);
         }
         (Code::Named(Named::Enter), _) => {
             let ids = page.changes.get(page.at).map(|c| c.ids.clone()).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Keys in popups. The topmost gets them; Esc closes it.
 use super::{moves, pages, recipe, rules, run, select, work};
 use crate::core::TensorId;
+use crate::session::Session;
 use crate::tui::action::Action;
 use crate::tui::app::App;
 use crate::tui::filter::{Finder, Query};
@@ -74,25 +75,17 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
             Some('K') => rules::shift(app, false, fx),
             Some('e') => rules::edit(app, false),
             Some('n') => rules::edit(app, true),
-            Some('u') => {
-                super::history(app, crate::session::Session::undo, "undid");
-                rules::refresh(app);
-            }
-            Some('U') => {
-                super::history(app, crate::session::Session::redo, "did again");
-                rules::refresh(app);
-            }
+            Some('u') => super::history(app, Session::undo, "undid", rules::refresh, fx),
+            Some('U') => super::history(app, Session::redo, "did again", rules::refresh, fx),
             Some('q' | 'P' | 'E') => {
                 app.overlays.pop();
             }
             _ if key.is(Named::Delete) => rules::remove(app, fx),
             _ if key.is(Named::Enter) => rules::show(app),
-            _ => {
-                page.key(key);
-            }
+            _ => page.key(key),
         },
         Overlay::Map(_) => pages::map_key(app, key),
-        Overlay::Diff(_) => pages::diff_key(app, key),
+        Overlay::Diff(_) => pages::diff_key(app, key, fx),
         Overlay::Command(line, scroll) => match key.text() {
             Some('y' | 'Y') => fx.push(Effect::Copy(line.clone())),
             Some('j') => *scroll = scroll.saturating_add(1),
@@ -177,9 +170,7 @@ pub fn scroll(overlay: &mut Overlay, keymap: &Keymap, notches: i32) {
             let len = picker.shown().len();
             picker.list.key(key, len);
         }
-        Overlay::Rules(page) => {
-            page.key(key);
-        }
+        Overlay::Rules(page) => page.key(key),
         Overlay::Map(map) => map.go(notches as isize, 0),
         Overlay::Diff(page) => {
             let last = page.changes.len().saturating_sub(1);
@@ -252,7 +243,7 @@ fn answer(app: &mut App, asked: Asked, text: &str, fx: &mut Vec<Effect>) {
         Asked::Imatrix => recipe::imatrix(app, if text.is_empty() { text } else { &path }, fx),
         Asked::MarkRegex => select::mark_regex(app, text),
         Asked::MarkWorst => select::mark_worst(app, text),
-        Asked::Output => work::set_output(app, &path),
+        Asked::Output => work::set_output(app, &path, fx),
         Asked::Profile => fx.push(Effect::Save(path)),
     }
 }

@@ -6,10 +6,12 @@ use super::trials;
 use crate::core::plan::Action;
 use crate::core::recipe::group_size;
 use crate::core::rules::hadamard;
-use crate::core::{Dtype, Family, Patch, Recipe, TensorId};
+use crate::core::{Dtype, Family, Patch, Recipe, Result, TensorId};
 use crate::session::Edit;
 use crate::tui::app::App;
+use crate::tui::aside;
 use crate::tui::backend::{DtypeChoice, Form, Priority};
+use crate::tui::board::Board;
 use crate::tui::msg::Effect;
 use crate::tui::overlay::{Choice, Item, Overlay, Picker};
 use crate::tui::text::tensors;
@@ -17,32 +19,87 @@ use crate::tui::text::tensors;
 /// Up to so many tensors are measured anew without being asked for.
 const AT_ONCE: usize = 64;
 
-/// Makes a change that can be undone, and has measured what it touched. `title` says what, without how many.
-fn change(app: &mut App, title: String, edit: Edit, ids: &[TensorId], more: &str, fx: &mut Vec<Effect>) {
-    let known: Vec<bool> =
-        ids.iter().map(|id| app.board.index(*id).is_some_and(|i| app.losses.of_row(i).is_some())).collect();
-    app.session.edit(title.clone(), edit);
-    if let Err(e) = app.plan() {
-        app.session.undo();
-        return app.complain(e.to_string());
-    }
-    let again: Vec<TensorId> =
-        ids.iter().zip(&known).filter(|(_, known)| ids.len() <= AT_ONCE || **known).map(|(id, _)| *id).collect();
-    trials::ask_all(app, &again, |_| Priority::Marked, fx);
-    app.say(format!("{title}{more}"));
+/// Makes a change that can be undone, and then what follows from it; one that makes no plan is taken back.
+fn edit(
+    app: &mut App,
+    title: String,
+    edit: Edit,
+    then: impl FnOnce(&mut App, &mut Vec<Effect>) + Send + 'static,
+    fx: &mut Vec<Effect>,
+) {
+    app.session.edit(title, edit);
+    let landed = |app: &mut App, planned: Result<()>, fx: &mut Vec<Effect>| match planned {
+        Ok(()) => then(app, fx),
+        Err(e) => {
+            app.session.undo();
+            app.complain(e.to_string());
+        }
+    };
+    aside::replan(app, landed, fx);
 }
 
-/// Makes a change of what is quantized at all, and says how many more or fewer tensors that is.
-pub fn change_all(app: &mut App, title: String, edit: Edit, fx: &mut Vec<Effect>) {
-    let quantized = |app: &App| app.session.model.ids().filter(|id| !is_kept(app, *id)).collect::<Vec<TensorId>>();
+/// Makes a change of some tensors, and has measured what it touched. `title` says what it does, and `said` what came of it.
+fn change(
+    app: &mut App,
+    title: String,
+    change: Edit,
+    ids: Vec<TensorId>,
+    said: impl FnOnce(&App, String) -> String + Send + 'static,
+    fx: &mut Vec<Effect>,
+) {
+    let known: HashSet<TensorId> = ids.iter().copied().filter(|id| is_known(app, *id)).collect();
+    let then = {
+        let title = title.clone();
+        move |app: &mut App, fx: &mut Vec<Effect>| {
+            let again: Vec<TensorId> =
+                ids.iter().copied().filter(|id| ids.len() <= AT_ONCE || known.contains(id)).collect();
+            trials::ask_all(app, &again, |_| Priority::Marked, fx);
+            let said = said(app, title);
+            app.say(said);
+        }
+    };
+    edit(app, title, change, then, fx);
+}
+
+fn is_known(app: &App, id: TensorId) -> bool {
+    app.board.index(id).is_some_and(|i| app.losses.of_row(i).is_some())
+}
+
+/// Makes a change of what is quantized at all, and says how many more or fewer tensors that is. `then` follows.
+pub fn change_all(
+    app: &mut App,
+    title: String,
+    change: Edit,
+    then: impl FnOnce(&mut App, &mut Vec<Effect>) + Send + 'static,
+    fx: &mut Vec<Effect>,
+) {
     let before = quantized(app);
+    let known: HashSet<TensorId> = before.iter().copied().filter(|id| is_known(app, *id)).collect();
     let plan = Arc::clone(&app.board);
-    let is_known = |id: &TensorId| app.board.index(*id).is_some_and(|i| app.losses.of_row(i).is_some());
-    let known: std::collections::HashSet<TensorId> = before.iter().copied().filter(is_known).collect();
-    change(app, title.clone(), edit, &[], "", fx);
-    if Arc::ptr_eq(&plan, &app.board) {
-        return;
-    }
+    let landed = {
+        let title = title.clone();
+        move |app: &mut App, fx: &mut Vec<Effect>| {
+            changed_all(app, &title, &plan, &before, &known, fx);
+            then(app, fx);
+        }
+    };
+    edit(app, title, change, landed, fx);
+}
+
+/// Those that are not kept.
+fn quantized(app: &App) -> Vec<TensorId> {
+    app.session.model.ids().filter(|id| !is_kept(app, *id)).collect()
+}
+
+/// What follows from another choice of what is quantized.
+fn changed_all(
+    app: &mut App,
+    title: &str,
+    plan: &Board,
+    before: &[TensorId],
+    known: &HashSet<TensorId>,
+    fx: &mut Vec<Effect>,
+) {
     let after = quantized(app);
     // What was measured is measured again where something else is done with it now.
     let other = |id: &TensorId| match (plan.row(*id), app.board.row(*id)) {
@@ -108,6 +165,7 @@ fn stuck(app: &App, ids: &[TensorId]) -> Option<String> {
 /// Overrides by which tensors are kept or not, and that say no more than they must.
 fn set_keep(app: &App, ids: &[TensorId], keep: bool) -> Edit {
     let mut bare = app.session.settings().clone();
+    let search = bare.search();
     let mut list = Vec::new();
     for id in &together(app, ids) {
         let name = app.session.model.tensor(*id).name.clone();
@@ -116,7 +174,7 @@ fn set_keep(app: &App, ids: &[TensorId], keep: bool) -> Edit {
         if !patch.is_empty() {
             bare.overrides.insert(name.clone(), patch.clone());
         }
-        if bare.decide(&names(app, *id)).keeps() != keep {
+        if bare.decide_found(&search, &names(app, *id)).keeps() != keep {
             patch.keep = Some(keep);
         }
         list.push((name, (!patch.is_empty()).then_some(patch)));
@@ -130,19 +188,23 @@ pub fn exclude(app: &mut App, fx: &mut Vec<Effect>) {
     let free: Vec<TensorId> = all.iter().copied().filter(|id| !is_kept(app, *id)).collect();
     if !free.is_empty() {
         let edit = set_keep(app, &free, true);
-        return change(app, format!("exclude {}", whose(app, &free)), edit, &free, "", fx);
+        return change(app, format!("exclude {}", whose(app, &free)), edit, free, |_, title| title, fx);
     }
-    let settings = app.session.settings();
-    let said: Vec<TensorId> = all.iter().copied().filter(|id| settings.decide(&names(app, *id)).keeps()).collect();
+    let said: Vec<TensorId> = {
+        let decide = app.session.settings().decider();
+        all.iter().copied().filter(|id| decide(&names(app, *id)).keeps()).collect()
+    };
     if said.is_empty() {
         let why = stuck(app, &all).unwrap_or_default();
         return app.complain(format!("{}: {why}", whose(app, &all)));
     }
     let edit = set_keep(app, &said, false);
-    change(app, format!("include {}", whose(app, &said)), edit, &said, "", fx);
-    if let Some(why) = stuck(app, &said) {
-        app.say(format!("{} · {why}", whose(app, &said)));
-    }
+    let ids = said.clone();
+    let whether = move |app: &App, title| match stuck(app, &ids) {
+        Some(why) => format!("{} · {why}", whose(app, &ids)),
+        None => title,
+    };
+    change(app, format!("include {}", whose(app, &said)), edit, said, whether, fx);
 }
 
 /// The tensors that a recipe is set on: of several, those that are not kept; the kept ones when there are no others.
@@ -156,8 +218,8 @@ pub fn reach(app: &App) -> (Vec<TensorId>, usize) {
 /// Sets what was chosen.
 pub fn set(app: &mut App, choice: &Choice, fx: &mut Vec<Effect>) {
     let (word, patch) = match choice {
-        Choice::Target(form) => return target(app, *form),
-        Choice::State(n) => return go_to_state(app, *n),
+        Choice::Target(form) => return target(app, *form, fx),
+        Choice::State(n) => return go_to_state(app, *n, fx),
         Choice::Default(dtype) => return default_dtype(app, dtype, fx),
         Choice::Dtype(dtype) => (dtype.to_string(), Patch { dtype: Some(dtype.clone()), ..Patch::default() }),
         Choice::GroupSize(n) => {
@@ -186,16 +248,18 @@ fn put(app: &mut App, word: &str, patch: &Patch, fx: &mut Vec<Effect>) {
         return for_all(app, word, patch, None, fx);
     }
     let more = if kept > 0 { format!(" · {} left as kept", tensors(kept)) } else { String::new() };
-    lay(app, word, &ids, patch, &more, fx);
-    // The target may do without where it cannot; its reason stands in the row.
+    lay(app, word, ids, patch, more, fx);
+}
+
+/// Where the target does without what was asked for, because it cannot; its reason stands in the row.
+fn without(app: &App, ids: &[TensorId], patch: &Patch) -> Option<String> {
     let missing = |r: &Recipe| {
         (patch.hadamard.is_some_and(|n| n > 0) && r.hadamard == 0) || (patch.codebook == Some(true) && !r.codebook)
     };
     let without: Vec<TensorId> = ids.iter().copied().filter(|id| recipe_of(app, *id).is_some_and(missing)).collect();
-    if let Some(first) = without.first() {
-        let why = app.board.row(*first).and_then(|r| r.reason.clone()).unwrap_or_else(|| "not possible there".into());
-        app.say(format!("{word} on {} · {} without: {why}", whose(app, &ids), tensors(without.len())));
-    }
+    let reason = app.board.row(*without.first()?).and_then(|r| r.reason.clone());
+    let why = reason.unwrap_or_else(|| "not possible there".into());
+    Some(format!("{} without: {why}", tensors(without.len())))
 }
 
 /// Whether what a patch says can only be said of a whole file.
@@ -207,9 +271,8 @@ pub fn is_for_all(app: &App, patch: &Patch) -> bool {
 pub fn for_all(app: &mut App, word: &str, patch: &Patch, more: Option<Edit>, fx: &mut Vec<Effect>) {
     let mut defaults = app.session.settings().defaults.clone();
     defaults.apply(&Patch { keep: None, ..patch.clone() });
-    let ids: Vec<TensorId> = app.session.model.ids().filter(|id| !is_kept(app, *id)).collect();
     let edit = std::iter::once(Edit::Defaults(defaults)).chain(more).collect();
-    change(app, format!("{word} for the whole file"), Edit::All(edit), &ids, "", fx);
+    change(app, format!("{word} for the whole file"), Edit::All(edit), quantized(app), |_, title| title, fx);
 }
 
 /// `b`: finds levels, or, where all have them, no longer.
@@ -233,49 +296,52 @@ pub fn imatrix(app: &mut App, file: &str, fx: &mut Vec<Effect>) {
             Err(e) => return app.complain(e.to_string()),
         },
     };
-    let known: Vec<TensorId> = app.session.model.ids().filter(|id| !is_kept(app, *id)).collect();
-    change(app, title, edit, &known, "", fx);
+    change(app, title, edit, quantized(app), |_, title| title, fx);
 }
 
 /// Whether convolutions are quantized too.
 pub fn quant_conv(app: &mut App, fx: &mut Vec<Effect>) {
     let on = !app.session.settings().quant_conv;
     let title = if on { "quantize convolutions" } else { "leave convolutions" };
-    change_all(app, title.into(), Edit::QuantConv(on), fx);
+    change_all(app, title.into(), Edit::QuantConv(on), |_, _| (), fx);
 }
 
 /// Whether embedding tables are quantized too.
 pub fn quant_embedding(app: &mut App, fx: &mut Vec<Effect>) {
     let on = !app.session.settings().quant_embedding;
     let title = if on { "quantize embedding tables" } else { "leave embedding tables" };
-    change_all(app, title.into(), Edit::QuantEmbedding(on), fx);
+    change_all(app, title.into(), Edit::QuantEmbedding(on), |_, _| (), fx);
 }
 
 /// Lays a patch over the overrides of tensors; one that names a dtype means to quantize.
-pub fn lay(app: &mut App, word: &str, ids: &[TensorId], patch: &Patch, more: &str, fx: &mut Vec<Effect>) {
-    let all = together(app, ids);
+pub fn lay(app: &mut App, word: &str, ids: Vec<TensorId>, patch: &Patch, more: String, fx: &mut Vec<Effect>) {
+    let all = together(app, &ids);
     let mut edit = app.session.patch(all.iter().copied(), patch);
     if patch.dtype.is_some() && patch.keep.is_none() {
         let mut after = app.session.settings().clone();
         edit.clone().apply(&mut after);
+        let decide = after.decider();
         if let Edit::Overrides(list) = &mut edit {
             for ((_, patch), id) in list.iter_mut().zip(&all) {
-                if after.decide(&names(app, *id)).keeps() {
+                if decide(&names(app, *id)).keeps() {
                     patch.get_or_insert_with(Patch::default).keep = Some(false);
                 }
             }
         }
     }
-    let title = format!("{word} on {}", whose(app, ids));
-    change(app, title.clone(), edit, ids, more, fx);
-    if patch.keep != Some(true)
-        && let Some(why) = stuck(app, ids)
-    {
-        app.say(format!("{title} · {why}"));
-    }
+    let title = format!("{word} on {}", whose(app, &ids));
+    let (of, patch) = (ids.clone(), patch.clone());
+    let said = move |app: &App, title: String| {
+        let stuck = || stuck(app, &of).filter(|_| patch.keep != Some(true));
+        match without(app, &of, &patch).or_else(stuck) {
+            Some(why) => format!("{title} · {why}"),
+            None => format!("{title}{more}"),
+        }
+    };
+    change(app, title, edit, ids, said, fx);
 }
 
-fn target(app: &mut App, form: Form) {
+fn target(app: &mut App, form: Form, fx: &mut Vec<Effect>) {
     let family = form.name();
     if form == Form::of(app.session.settings()) {
         return app.say(format!("{family} is the target already"));
@@ -283,30 +349,25 @@ fn target(app: &mut App, form: Form) {
     let choice = app.backend.settings_for(form, app.session.settings());
     let now = app.session.settings();
     let dropped = (now.rules.len() + now.overrides.len()).saturating_sub(choice.rules.len() + choice.overrides.len());
-    app.session.edit(format!("target {family}"), Edit::Target(Box::new(choice)));
-    match app.plan() {
-        Ok(()) => {
+    let title = format!("target {family}");
+    let then = {
+        let title = title.clone();
+        move |app: &mut App, _: &mut Vec<Effect>| {
             app.output = None;
             let undo = app.keymap.keys_of(crate::tui::action::Action::Undo).unwrap_or_default();
             app.say(match dropped {
-                0 => format!("target {family}"),
-                n => {
-                    format!("target {family} · {n} settings in the other's dtypes are dropped: {undo} brings them back")
-                }
+                0 => title,
+                n => format!("{title} · {n} settings in the other's dtypes are dropped: {undo} brings them back"),
             });
         }
-        Err(e) => {
-            app.session.undo();
-            app.complain(e.to_string());
-        }
-    }
+    };
+    edit(app, title, Edit::Target(Box::new(choice)), then, fx);
 }
 
 /// The dtype of all that nothing else is said of.
 fn default_dtype(app: &mut App, dtype: &Dtype, fx: &mut Vec<Effect>) {
     let defaults = Patch { dtype: Some(dtype.clone()), ..app.session.settings().defaults.clone() };
-    let ids: Vec<TensorId> = app.session.model.ids().filter(|id| !is_kept(app, *id)).collect();
-    change(app, format!("{dtype} by default"), Edit::Defaults(defaults), &ids, "", fx);
+    change(app, format!("{dtype} by default"), Edit::Defaults(defaults), quantized(app), |_, title| title, fx);
 }
 
 /// `R`: back to what the rules say.
@@ -314,7 +375,7 @@ pub fn reset(app: &mut App, fx: &mut Vec<Effect>) {
     let ids: Vec<TensorId> = app.targets().into_iter().filter(|id| app.override_of(*id).is_some()).collect();
     let all = together(app, &ids);
     let list = all.iter().map(|id| (app.session.model.tensor(*id).name.clone(), None)).collect();
-    change(app, format!("back to the rules on {}", whose(app, &ids)), Edit::Overrides(list), &ids, "", fx);
+    change(app, format!("back to the rules on {}", whose(app, &ids)), Edit::Overrides(list), ids, |_, title| title, fx);
 }
 
 /// `y`: copies what was asked for of this tensor, by whatever rule.
@@ -330,7 +391,7 @@ pub fn copy(app: &mut App) {
 pub fn paste(app: &mut App, fx: &mut Vec<Effect>) {
     let Some((_, patch)) = app.clipboard.clone() else { return };
     let ids = app.targets();
-    lay(app, &patch.to_string(), &ids, &patch, "", fx);
+    lay(app, &patch.to_string(), ids, &patch, String::new(), fx);
 }
 
 fn item(label: String, figure: String, about: &str, choice: Choice) -> Item {
@@ -459,16 +520,17 @@ pub fn pick_state(app: &mut App) {
 }
 
 /// Takes changes back, or makes them again, until so many hold.
-fn go_to_state(app: &mut App, n: usize) {
+fn go_to_state(app: &mut App, n: usize, fx: &mut Vec<Effect>) {
     while app.session.history().at() > n && app.session.undo().is_some() {}
     while app.session.history().at() < n && app.session.redo().is_some() {}
-    match app.plan() {
+    let then = move |app: &mut App, planned: Result<()>, _: &mut Vec<Effect>| match planned {
         Ok(()) => {
             let title = n.checked_sub(1).and_then(|i| app.session.history().titles().nth(i).map(str::to_owned));
             app.say(title.map_or("back at the beginning".to_owned(), |t| format!("as after: {t}")));
         }
         Err(e) => app.complain(e.to_string()),
-    }
+    };
+    aside::replan(app, then, fx);
 }
 
 fn about(form: Form) -> &'static str {

@@ -1,12 +1,16 @@
 //! The rules: in which order they speak, what each of them matches and decides, and changing them.
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::{popup, recipe, select};
 use crate::core::rules::{Cause, Pattern, TensorType};
-use crate::core::{Patch, Rule, Settings};
+use crate::core::{Model, Patch, Rule, Settings};
 use crate::session::{Edit, kinds};
 use crate::tui::app::App;
-use crate::tui::backend::Knob;
+use crate::tui::aside::{self, Landing, Meanwhile};
+use crate::tui::backend::{Knob, Planner};
+use crate::tui::board::Board;
 use crate::tui::msg::Effect;
 use crate::tui::overlay::{Asked, Line, Overlay, RulesPage};
 use crate::tui::text::tensors;
@@ -71,8 +75,7 @@ pub fn read(app: &App, text: &str) -> Result<(Pattern, Patch), String> {
 }
 
 /// The lines of the page, in the order in which they speak.
-pub fn lines(app: &App) -> Vec<Line> {
-    let s = app.session.settings();
+pub fn lines(s: &Settings) -> Vec<Line> {
     let preset = (0..s.preset.len()).map(Line::Preset);
     let include = (0..s.include.len()).map(Line::Include);
     let exclude = (0..s.exclude.len()).map(Line::Exclude);
@@ -82,8 +85,7 @@ pub fn lines(app: &App) -> Vec<Line> {
 }
 
 /// The pattern of a line.
-pub fn pattern(app: &App, line: Line) -> Option<&Pattern> {
-    let s = app.session.settings();
+pub fn pattern(s: &Settings, line: Line) -> Option<&Pattern> {
     match line {
         Line::Preset(i) => s.preset.get(i).map(|r| &r.pattern),
         Line::Include(i) => s.include.get(i),
@@ -95,7 +97,7 @@ pub fn pattern(app: &App, line: Line) -> Option<&Pattern> {
 
 fn pattern_of(app: &App, line: Line) -> Option<&str> {
     let own = matches!(line, Line::Rule(_) | Line::Exclude(_));
-    pattern(app, line).filter(|_| own).map(Pattern::as_str)
+    pattern(app.session.settings(), line).filter(|_| own).map(Pattern::as_str)
 }
 
 fn cause(line: Line) -> Cause {
@@ -109,13 +111,13 @@ fn cause(line: Line) -> Cause {
 }
 
 /// What each line matches, and of how many tensors it has the last word.
-fn count(app: &App) -> Vec<(usize, usize)> {
-    let tensors = &app.session.model.tensors;
-    let overrides = app.session.settings().overrides.len();
-    lines(app)
+fn count(model: &Model, settings: &Settings, board: &Board) -> Vec<(usize, usize)> {
+    let tensors = &model.tensors;
+    let overrides = settings.overrides.len();
+    lines(settings)
         .into_iter()
         .map(|line| {
-            let matched = match pattern(app, line) {
+            let matched = match pattern(settings, line) {
                 Some(p) => tensors.par_iter().filter(|t| p.hits(&[&t.name])).count(),
                 None => overrides,
             };
@@ -124,30 +126,55 @@ fn count(app: &App) -> Vec<(usize, usize)> {
                 // It keeps what none of them matches; of what one matches it decides nothing.
                 return (matched, 0);
             }
-            (matched, app.board.plan.rows.iter().filter(|r| r.cause == cause).count())
+            (matched, board.plan.rows.iter().filter(|r| r.cause == cause).count())
         })
         .collect()
 }
 
-/// Opens the page, at a line.
-pub fn open(app: &mut App, at: impl Fn(&App, Line, usize) -> bool) {
-    let counts = count(app);
-    let at = lines(app).into_iter().zip(&counts).position(|(line, (matched, _))| at(app, line, *matched)).unwrap_or(0);
-    app.overlays.push(Overlay::Rules(RulesPage { counts, at }));
+/// Counts, and then what is done with the counts.
+fn counted(
+    app: &mut App,
+    meanwhile: Meanwhile,
+    then: impl FnOnce(&mut App, Vec<(usize, usize)>) + Send + 'static,
+    fx: &mut Vec<Effect>,
+) {
+    let (model, board) = (Arc::clone(&app.session.model), Arc::clone(&app.board));
+    let settings = app.session.settings().clone();
+    let work = move |_: &dyn Planner| -> Landing {
+        let counts = count(&model, &settings, &board);
+        Box::new(move |app, _| then(app, counts))
+    };
+    aside::run(app, meanwhile, work, fx);
+}
+
+/// Opens the page, at the first line that is such.
+pub fn open(app: &mut App, is_such: impl Fn(&App, Line, usize) -> bool + Send + 'static, fx: &mut Vec<Effect>) {
+    let then = move |app: &mut App, counts: Vec<(usize, usize)>| {
+        let mut lines = lines(app.session.settings()).into_iter().zip(&counts);
+        let at = lines.position(|(line, (matched, _))| is_such(app, line, *matched)).unwrap_or(0);
+        app.overlays.push(Overlay::Rules(RulesPage { counts, at }));
+    };
+    counted(app, Meanwhile::Wait, then, fx);
 }
 
 /// Counts anew and keeps the cursor inside.
-pub fn refresh(app: &mut App) {
-    let counts = count(app);
-    if let Some(Overlay::Rules(page)) = app.overlays.iter_mut().find(|o| matches!(o, Overlay::Rules(_))) {
-        page.at = page.at.min(counts.len().saturating_sub(1));
-        page.counts = counts;
+pub fn refresh(app: &mut App, fx: &mut Vec<Effect>) {
+    let page = |app: &mut App| app.overlays.iter().position(|o| matches!(o, Overlay::Rules(_)));
+    if page(app).is_none() {
+        return;
     }
+    let then = move |app: &mut App, counts: Vec<(usize, usize)>| {
+        if let Some(Overlay::Rules(page)) = page(app).and_then(|i| app.overlays.get_mut(i)) {
+            page.at = page.at.min(counts.len().saturating_sub(1));
+            page.counts = counts;
+        }
+    };
+    counted(app, Meanwhile::LookAround, then, fx);
 }
 
 fn at(app: &App) -> Option<(Line, usize)> {
     let Some(Overlay::Rules(page)) = app.overlays.last() else { return None };
-    lines(app).get(page.at).map(|line| (*line, page.at))
+    lines(app.session.settings()).get(page.at).map(|line| (*line, page.at))
 }
 
 fn go(app: &mut App, to: usize) {
@@ -170,15 +197,15 @@ pub fn toggle(app: &mut App, fx: &mut Vec<Effect>) {
     rule.enabled = !rule.enabled;
     let word = if is_preset { "preset rule" } else { "rule" };
     let title = format!("{word} {} {}", rule.pattern, if rule.enabled { "on" } else { "off" });
-    recipe::change_all(app, title, if is_preset { Edit::Preset(rules) } else { Edit::Rules(rules) }, fx);
-    refresh(app);
+    let edit = if is_preset { Edit::Preset(rules) } else { Edit::Rules(rules) };
+    recipe::change_all(app, title, edit, refresh, fx);
 }
 
 /// Removes a line.
 pub fn remove(app: &mut App, fx: &mut Vec<Effect>) {
     let Some((line, _)) = at(app) else { return };
     let s = app.session.settings();
-    let name = pattern(app, line).map(ToString::to_string).unwrap_or_default();
+    let name = pattern(s, line).map(ToString::to_string).unwrap_or_default();
     let edit = match line {
         Line::Preset(_) => return app.complain("the preset's rules stay in the list: Space switches one off"),
         Line::Include(i) => Edit::Include(without(&s.include, i)),
@@ -190,8 +217,7 @@ pub fn remove(app: &mut App, fx: &mut Vec<Effect>) {
         Line::ByHand => "back to the rules everywhere".to_owned(),
         _ => format!("remove rule {name}"),
     };
-    recipe::change_all(app, title, edit, fx);
-    refresh(app);
+    recipe::change_all(app, title, edit, refresh, fx);
 }
 
 fn without<T: Clone>(list: &[T], i: usize) -> Vec<T> {
@@ -210,9 +236,12 @@ pub fn shift(app: &mut App, down: bool, fx: &mut Vec<Effect>) {
     }
     rules.swap(i, to);
     let title = format!("rule {} {}", rules[to].pattern, if down { "later" } else { "earlier" });
-    recipe::change_all(app, title, Edit::Rules(rules), fx);
-    go(app, if down { row + 1 } else { row - 1 });
-    refresh(app);
+    let to = if down { row + 1 } else { row - 1 };
+    let then = move |app: &mut App, fx: &mut Vec<Effect>| {
+        go(app, to);
+        refresh(app, fx);
+    };
+    recipe::change_all(app, title, Edit::Rules(rules), then, fx);
 }
 
 /// Opens a line's text to be changed, or a new one.
@@ -229,7 +258,7 @@ pub fn edit(app: &mut App, new: bool) {
             None => return,
         },
         Some(line @ Line::Exclude(_)) => {
-            let text = pattern(app, line).map(|p| format!("{p}={KEEP}")).unwrap_or_default();
+            let text = pattern(s, line).map(|p| format!("{p}={KEEP}")).unwrap_or_default();
             (Asked::Rule(Some(line)), text)
         }
         Some(Line::Preset(_)) => {
@@ -250,7 +279,7 @@ pub fn preview(app: &App, text: &str) -> Option<String> {
     }
     Some(match read(app, text) {
         Ok((pattern, patch)) => {
-            let n = app.session.model.tensors.iter().filter(|t| pattern.hits(&[&t.name])).count();
+            let n = app.session.model.tensors.par_iter().filter(|t| pattern.hits(&[&t.name])).count();
             format!("matches {}: {patch}", tensors(n))
         }
         Err(why) => why,
@@ -305,15 +334,18 @@ pub fn set(app: &mut App, place: Option<Line>, text: &str, fx: &mut Vec<Effect>)
     if !app.overlays.iter().any(|o| matches!(o, Overlay::Rules(_))) {
         app.session.marks.clear();
     }
-    recipe::change_all(app, title, Edit::All(edits), fx);
-    refresh(app);
-    // The cursor is at what was written.
-    let row = lines(app).iter().position(|line| pattern_of(app, *line) == Some(mine.as_str()));
-    if let (Some(row), Some(Overlay::Rules(page))) =
-        (row, app.overlays.iter_mut().rfind(|o| matches!(o, Overlay::Rules(_))))
-    {
-        page.at = row;
-    }
+    let then = move |app: &mut App, fx: &mut Vec<Effect>| {
+        // The cursor is at what was written.
+        let all = lines(app.session.settings());
+        let row = all.iter().position(|line| pattern_of(app, *line) == Some(mine.as_str()));
+        if let (Some(row), Some(Overlay::Rules(page))) =
+            (row, app.overlays.iter_mut().rfind(|o| matches!(o, Overlay::Rules(_))))
+        {
+            page.at = row;
+        }
+        refresh(app, fx);
+    };
+    recipe::change_all(app, title, Edit::All(edits), then, fx);
     true
 }
 
@@ -339,7 +371,7 @@ fn told(after: &Settings, pattern: &Pattern) -> Vec<(String, Option<Patch>)> {
 /// Enter: shows what a line matches.
 pub fn show(app: &mut App) {
     let Some((line, _)) = at(app) else { return };
-    let text = match pattern(app, line) {
+    let text = match pattern(app.session.settings(), line) {
         Some(pattern) => format!("re:{pattern}"),
         None => {
             let names: Vec<&str> = app.session.model.tensors.iter().map(|t| t.name.as_str()).collect();

@@ -27,7 +27,7 @@ pub fn rest_soon(app: &mut App) {
 
 /// Asks for the trial of the tensor where the cursor rests.
 pub fn rest(app: &mut App, fx: &mut Vec<Effect>) {
-    if app.rest_at.is_none_or(|t| t > app.now) {
+    if app.rest_at.is_none_or(|t| t > app.now) || app.aside.is_busy() {
         return;
     }
     app.rest_at = None;

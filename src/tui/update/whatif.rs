@@ -29,15 +29,15 @@ pub fn is_current(app: &App) -> bool {
 /// Makes the table anew where it is about something else by now, or was made for another plan.
 pub fn refresh(app: &mut App, fx: &mut Vec<Effect>) {
     let ids = subject(app);
-    if ids == app.what_if.ids && std::sync::Arc::ptr_eq(&app.board, &app.what_if_of) {
+    if ids == app.what_if.ids && std::ptr::eq(std::sync::Arc::as_ptr(&app.board), app.what_if_of.as_ptr()) {
         return;
     }
     let before = std::mem::take(&mut app.what_if);
-    app.what_if_of = std::sync::Arc::clone(&app.board);
+    app.what_if_of = std::sync::Arc::downgrade(&app.board);
     // An empty table is one too: it is not made again and again.
     let now: Vec<&Row> = ids.iter().filter_map(|id| app.board.row(*id)).collect();
     let whole = now.len() == ids.len() && (1..=MOST).contains(&ids.len());
-    let made = match whole.then(|| app.backend.alternatives(app.session.settings(), &ids)) {
+    let made = match whole.then(|| app.planner.alternatives(app.session.settings(), &ids)) {
         Some(Ok(alternatives)) => Ok(WhatIf::new(ids.clone(), &now, alternatives)),
         Some(Err(e)) => Err(e.to_string()),
         None => Ok(WhatIf::new(ids.clone(), &[], Vec::new())),
@@ -85,5 +85,5 @@ pub fn take(app: &mut App, fx: &mut Vec<Effect>) {
         let include = kept.then(|| app.session.patch(ids.iter().copied(), &included));
         return recipe::for_all(app, &word, &patch, include, fx);
     }
-    recipe::lay(app, &word, &ids, &patch, "", fx);
+    recipe::lay(app, &word, ids, &patch, String::new(), fx);
 }

@@ -6,34 +6,53 @@ use crate::core::Result;
 use crate::core::plan::Action as What;
 use crate::tui::action::Action;
 use crate::tui::app::{App, Conversion};
-use crate::tui::backend::{Job, JobState};
+use crate::tui::aside::{self, Landing, Meanwhile};
+use crate::tui::backend::{ConvertPage, Job, JobState, Planner};
 use crate::tui::msg::{Effect, Msg};
 use crate::tui::overlay::{Asked, Confirm, Overlay, Page, Prompt};
 
 /// `c`: what would be done, before it is.
-pub fn open_page(app: &mut App) {
+pub fn open_page(app: &mut App, fx: &mut Vec<Effect>) {
     let output = app.output.clone().unwrap_or_else(|| app.backend.default_output(app.session.settings()));
-    let page = Page { output, force: false, page: Err(String::new()), error: None, scroll: 0 };
-    app.overlays.push(Overlay::Page(page));
-    refresh_page(app);
+    look_up(
+        app,
+        output.clone(),
+        move |app, page| {
+            app.overlays.push(Overlay::Page(Page { output, force: false, page, error: None, scroll: 0 }));
+        },
+        fx,
+    );
 }
 
-/// Asks anew what would be done.
-pub fn refresh_page(app: &mut App) {
-    if let Some(Overlay::Page(page)) = app.overlays.last_mut() {
-        page.page = app.backend.page(app.session.settings(), &page.output).map_err(|e| e.to_string());
-    }
+/// Asks what would be done.
+fn look_up(
+    app: &mut App,
+    output: PathBuf,
+    then: impl FnOnce(&mut App, std::result::Result<ConvertPage, String>) + Send + 'static,
+    fx: &mut Vec<Effect>,
+) {
+    let settings = app.session.settings().clone();
+    let work = move |planner: &dyn Planner| -> Landing {
+        let page = planner.page(&settings, &output).map_err(|e| e.to_string());
+        Box::new(move |app, _| then(app, page))
+    };
+    aside::run(app, Meanwhile::Wait, work, fx);
 }
 
 /// The page's path was given.
-pub fn set_output(app: &mut App, text: &str) {
-    if let Some(Overlay::Page(page)) = app.overlays.last_mut() {
-        page.output = PathBuf::from(text);
-        page.force = false;
-        page.error = None;
-        app.output = Some(page.output.clone());
-    }
-    refresh_page(app);
+pub fn set_output(app: &mut App, text: &str, fx: &mut Vec<Effect>) {
+    let output = PathBuf::from(text);
+    app.output = Some(output.clone());
+    look_up(
+        app,
+        output.clone(),
+        move |app, found| {
+            if let Some(Overlay::Page(page)) = app.overlays.last_mut() {
+                *page = Page { output, force: false, page: found, error: None, scroll: page.scroll };
+            }
+        },
+        fx,
+    );
 }
 
 /// A conversion was started, or not.

@@ -13,7 +13,7 @@ pub fn draw(app: &App, pen: &mut Pen) {
         None => String::new(),
     };
     let star = if app.session.is_dirty() { " *" } else { "" };
-    let planning = if app.is_planned() { "" } else { "planning… · " };
+    let planning = if app.is_planned() && !app.aside.is_seen(app.now) { "" } else { "planning… · " };
     let right = format!("{planning}{}{profile}{star} ", app.session.settings().target);
     let room = usize::from(pen.width()).saturating_sub(text::width(&right) + 2);
     let facts = [format!("{} parameters", units::count(app.parameters)), text::tensors(model.tensors.len())];

@@ -25,7 +25,8 @@ struct Row<'a> {
 
 fn row(app: &App, line: Line) -> Row<'_> {
     let s = app.session.settings();
-    let pattern = rules::pattern(app, line).map(|p| clean(p.as_str()).into_owned()).unwrap_or_default();
+    let pattern =
+        rules::pattern(app.session.settings(), line).map(|p| clean(p.as_str()).into_owned()).unwrap_or_default();
     let of = |whose, rule: Option<&'_ Rule>| (whose, rule.map_or(String::new(), |r| rules::write(&r.patch)));
     let (whose, says) = match line {
         Line::Preset(i) => of("preset", s.preset.get(i)),
@@ -45,7 +46,7 @@ fn row(app: &App, line: Line) -> Row<'_> {
 
 /// Draws it.
 pub fn draw(app: &App, page: &RulesPage, screen: &mut Screen, pen: &mut Pen) -> Cursor {
-    let lines = rules::lines(app);
+    let lines = rules::lines(app.session.settings());
     let rows: Vec<Row> = lines.iter().map(|line| row(app, *line)).collect();
     let width = pen.width().saturating_sub(4).clamp(20, 116);
     let height = (rows.len().max(1).min(usize::from(u16::MAX) / 2) as u16) + 1 + BELOW + 2;

@@ -1,0 +1,184 @@
+//! Work beside the desk: what takes long for a large model is done on a thread of its own, and keys that only move about are
+//! answered meanwhile. One work at a time; what would change something waits for it, in its order.
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Select, TryRecvError, bounded};
+
+use super::app::App;
+use super::backend::Planner;
+use super::board::Board;
+use super::msg::{Effect, Msg};
+use crate::core::{Error, Model, Result, Settings};
+use crate::engine::panic_message;
+
+/// What is done at the desk with what was found out.
+pub type Landing = Box<dyn FnOnce(&mut App, &mut Vec<Effect>) + Send>;
+
+/// A model of more tensors is large: a plan of so many takes about half of the 16 ms that a key may wait for its frame.
+const LARGE: usize = 4096;
+/// Work that takes longer is said to be under way.
+const SAID_AFTER: Duration = Duration::from_millis(100);
+
+/// What keys do while work is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// Those that only move about are answered: what they are about stays as it is.
+    LookAround,
+    /// They wait: something is about to open that they are meant for.
+    Wait,
+}
+
+/// Work that is under way.
+struct Work {
+    meanwhile: Meanwhile,
+    landing: Receiver<Landing>,
+    since: Instant,
+}
+
+/// The one place for it.
+#[derive(Default)]
+pub struct Aside {
+    /// Whether work is done on a thread of its own; else it is done at once.
+    pub apart: bool,
+    work: Option<Work>,
+    /// What came meanwhile and waits.
+    held: VecDeque<Msg>,
+}
+
+impl Aside {
+    /// Of a model of so many tensors.
+    pub fn new(tensors: usize) -> Self {
+        Self { apart: tensors > LARGE, ..Self::default() }
+    }
+    /// Whether work is under way.
+    pub fn is_busy(&self) -> bool {
+        self.work.is_some()
+    }
+    /// Waits until it is done; the next tick takes it.
+    pub fn wait(&self) {
+        if let Some(work) = &self.work {
+            let mut select = Select::new();
+            select.recv(&work.landing);
+            select.ready();
+        }
+    }
+    /// Whether messages wait for it.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+    /// Whether keys that only move about are answered: else they would come before what was pressed earlier.
+    pub fn lets_look_around(&self) -> bool {
+        self.held.is_empty() && self.work.as_ref().is_none_or(|w| w.meanwhile == Meanwhile::LookAround)
+    }
+    /// Keeps a message until the work is done.
+    pub fn hold(&mut self, msg: Msg) {
+        self.held.push_back(msg);
+    }
+    /// Whether it takes so long that it is to be seen.
+    pub fn is_seen(&self, now: Instant) -> bool {
+        self.seen_at().is_some_and(|at| at <= now)
+    }
+    /// When it will be.
+    pub fn seen_at(&self) -> Option<Instant> {
+        self.work.as_ref().map(|w| w.since + SAID_AFTER)
+    }
+}
+
+/// Does work, of a large model beside the desk, and then what it says.
+pub fn run(
+    app: &mut App,
+    meanwhile: Meanwhile,
+    work: impl FnOnce(&dyn Planner) -> Landing + Send + 'static,
+    fx: &mut Vec<Effect>,
+) {
+    let planner = Arc::clone(&app.planner);
+    if !app.aside.apart {
+        return work(planner.as_ref())(app, fx);
+    }
+    let (sender, landing) = bounded(1);
+    let doing = move || {
+        let landing = catch_unwind(AssertUnwindSafe(|| work(planner.as_ref()))).unwrap_or_else(|panic| -> Landing {
+            let why = panic_message(panic.as_ref());
+            // Where the desk can be left in order.
+            Box::new(move |_, _| panic!("{why}"))
+        });
+        // A desk that was left does not wait for it.
+        let _ = sender.send(landing);
+        planner.wake();
+    };
+    match std::thread::Builder::new().name("aside".into()).spawn(doing) {
+        Ok(_) => app.aside.work = Some(Work { meanwhile, landing, since: app.now }),
+        Err(e) => app.complain(format!("cannot start a thread: {e}")),
+    }
+}
+
+/// Takes what has been done, where it has, and then what waited for it.
+pub fn land(app: &mut App, fx: &mut Vec<Effect>) {
+    let Some(work) = &app.aside.work else { return };
+    let landing = match work.landing.try_recv() {
+        Err(TryRecvError::Empty) => return,
+        landing => landing.ok(),
+    };
+    app.aside.work = None;
+    if let Some(landing) = landing {
+        landing(app, fx);
+    }
+    while !app.aside.is_busy()
+        && let Some(msg) = app.aside.held.pop_front()
+    {
+        fx.extend(super::update::update(app, msg));
+    }
+}
+
+/// Lets go of a plan. Of a large model that takes a while too.
+pub fn discard(app: &App, old: impl Send + 'static) {
+    if app.aside.apart {
+        // Where no thread can be had, it is let go here.
+        let _ = std::thread::Builder::new().name("aside".into()).spawn(move || drop(old));
+    }
+}
+
+/// A plan, ready for the desk.
+pub struct Planned {
+    pub(super) board: Board,
+    /// Rows with which something else is done than before; `None`: everything may be another.
+    pub(super) changed: Option<Vec<u32>>,
+    /// The first plan brings it along.
+    pub(super) prior: Option<super::backend::Prior>,
+}
+
+impl Planned {
+    /// Resolves settings over a model. `before` is the plan that it replaces, empty where there was none.
+    pub fn new(planner: &dyn Planner, model: &Model, settings: &Settings, before: &Board) -> Result<Self> {
+        let plan = Arc::new(planner.plan(settings)?);
+        let totals = planner.totals(&plan);
+        let board = Board::new(model, plan, totals, Some(before));
+        let changed = board.changed_since(before);
+        let prior = before.is_empty().then(|| planner.prior());
+        Ok(Self { board, changed, prior })
+    }
+}
+
+/// Resolves the settings anew, and then does what follows from it.
+pub fn replan(
+    app: &mut App,
+    then: impl FnOnce(&mut App, Result<(), Error>, &mut Vec<Effect>) + Send + 'static,
+    fx: &mut Vec<Effect>,
+) {
+    let settings = app.session.settings().clone();
+    let model = Arc::clone(&app.session.model);
+    let before = Arc::clone(&app.board);
+    let work = move |planner: &dyn Planner| -> Landing {
+        let planned = Planned::new(planner, &model, &settings, &before);
+        Box::new(move |app, fx| {
+            let old = Arc::clone(&app.board);
+            let result = planned.map(|planned| app.take_plan(planned));
+            then(app, result, fx);
+            discard(app, old);
+        })
+    };
+    run(app, Meanwhile::LookAround, work, fx);
+}

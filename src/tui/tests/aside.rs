@@ -1,0 +1,100 @@
+//! A large model's desk: plans are made aside, and what is typed meanwhile is neither lost nor done out of order.
+use super::*;
+
+/// What was chosen, what is marked, where the cursor is, what the last line says.
+fn state(driver: &mut Driver) -> (String, Vec<u32>, usize, String) {
+    let says = driver.screen().lines().nth(29).unwrap_or_default().to_owned();
+    let app = &driver.app;
+    (app.session.profile.to_text(), app.session.marks.iter().map(|id| id.0).collect(), app.cursor, says)
+}
+
+#[test]
+fn keys_typed_ahead_do_what_they_do_one_by_one() {
+    fn check(keys: &str) {
+        let (mut at_once, _) = desk_with(SMALL, preset::by_name("common"), (120, 30));
+        at_once.keys(keys).settle();
+        let (mut ahead, _) = desk_with(SMALL, preset::by_name("common"), (120, 30));
+        ahead.app.aside.apart = true;
+        ahead.press(keys);
+        ahead.land();
+        ahead.settle();
+        assert_eq!(state(&mut ahead), state(&mut at_once), "{keys}");
+    }
+    check("G x");
+    check("G x k x j x u u U");
+    check("G x k l x j x");
+    check("= j j j Space j Space x t u 4 Enter u R");
+    check("G x g g x");
+    check("P Space j Space u u Esc G x");
+    check("E n a t t n = k e e p Enter J x Esc x");
+    check("T f l o a t Enter u G x");
+    check("D u i n t 4 Enter G x c Esc x");
+    check("G x / f f Enter x Esc Esc Z Enter");
+    check("G x B x d Esc x");
+    check("G r 1 6 Enter H 6 4 Enter b y k p");
+}
+
+#[test]
+fn a_look_around_does_not_wait_for_the_plan() {
+    let (mut driver, _) = desk(SMALL, (120, 30));
+    driver.app.aside.apart = true;
+    let check = |driver: &mut Driver, keys: &str, waits: bool, cursor: usize| {
+        driver.press(keys);
+        assert!(driver.app.aside.is_busy());
+        assert_eq!((driver.app.aside.holds(), driver.app.cursor), (waits, cursor), "{keys}");
+    };
+    check(&mut driver, "G x", false, 3);
+    check(&mut driver, "k", false, 2);
+    check(&mut driver, "g g", false, 0);
+    check(&mut driver, "Enter G", false, 1);
+    // What is pressed after a change comes after it.
+    check(&mut driver, "x", true, 1);
+    check(&mut driver, "k", true, 1);
+    driver.land();
+    assert_eq!(driver.app.cursor, 0);
+    // The second x took the first back.
+    let set = |driver: &Driver| driver.app.session.settings().overrides.keys().cloned().collect::<Vec<_>>();
+    assert!(set(&driver).is_empty());
+    driver.keys("u");
+    assert_eq!(set(&driver), ["embed.weight"]);
+}
+
+#[test]
+fn what_takes_longer_than_a_moment_is_said() {
+    let (mut driver, _) = desk(SMALL, (120, 30));
+    driver.app.aside.apart = true;
+    let header = |driver: &mut Driver| driver.screen().lines().next().unwrap_or_default().contains("planning…");
+    driver.press("G x");
+    assert!(!header(&mut driver));
+    driver.app.now += std::time::Duration::from_millis(100);
+    assert!(header(&mut driver));
+    driver.land();
+    assert!(!header(&mut driver));
+}
+
+#[test]
+fn a_large_model_is_seen_before_its_plan() {
+    let (session, fake, _) = opened(SMALL, None);
+    let mut driver = Driver::unplanned(session, fake, (120, 30));
+    let screen = driver.screen();
+    assert!(screen.contains("planning…") && screen.contains("embed.weight"), "{screen}");
+    // Before it, too, one can look around, and what is more than that waits.
+    driver.press("= j G x");
+    assert!(driver.app.aside.holds());
+    driver.land();
+    driver.pass(100);
+    driver.settle();
+    let screen = driver.screen();
+    assert!(!screen.contains("planning…") && screen.contains("exclude embed.weight"), "{screen}");
+    assert!(screen.contains("mean MSE"), "{screen}");
+}
+
+#[test]
+fn a_plan_that_cannot_be_made_ends_the_desk_with_its_reason() {
+    let (session, mut fake, _) = opened(SMALL, None);
+    fake.refuses = true;
+    let mut driver = Driver::unplanned(session, fake, (120, 30));
+    driver.land();
+    let why = driver.app.failed.take().map(|e| e.to_string());
+    assert_eq!(why.as_deref(), Some("these settings make no plan"));
+}
