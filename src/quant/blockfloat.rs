@@ -23,6 +23,7 @@ mod tests;
 use super::Blocks;
 use super::lanes::Level;
 use super::minifloat::{self, FloatCode};
+use super::simd;
 use crate::core::ScaleSearch;
 use kernels::{DecodeFours, EncodeFours};
 
@@ -73,8 +74,8 @@ fn encode_nvfp4_at(
 ) {
     check(values.len(), NVFP4_BLOCK, codes.len() * 2, scales.len());
     match search {
-        ScaleSearch::Absmax => level.run(EncodeFours::<false> { tensor, values, codes, scales }),
-        ScaleSearch::Mse => level.run(EncodeFours::<true> { tensor, values, codes, scales }),
+        ScaleSearch::Absmax => simd::run(level, EncodeFours::<false> { tensor, values, codes, scales }),
+        ScaleSearch::Mse => simd::run(level, EncodeFours::<true> { tensor, values, codes, scales }),
     }
 }
 

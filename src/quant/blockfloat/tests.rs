@@ -32,12 +32,18 @@ fn reference(tensor: f32, values: &[f32]) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_magnitude_is_rounded_to_what_its_code_stands_for() {
+fn values_between_two_codes_take_the_nearer_or_the_even_one() {
     let ties = E2M1.windows(2).map(|two| (two[0] + two[1]) / 2.0);
-    for near in ties.chain(E2M1).chain([7.0, 1e30, f32::INFINITY, f32::MIN_POSITIVE]) {
-        for quotient in [near.next_down(), near, near.next_up(), -near] {
-            let expected = E2M1[kernels::e2m1(quotient) as usize & 7];
-            assert_eq!(kernels::e2m1_nearest(quotient), expected, "{quotient}");
+    let near: Vec<f32> = ties.chain(E2M1[..7].iter().copied()).collect();
+    for value in near.iter().flat_map(|v| [v.next_down(), *v, v.next_up()]) {
+        // The six makes both scales 1.
+        let mut values = [0.0; NVFP4_BLOCK];
+        (values[0], values[1], values[2]) = (6.0, value, -value);
+        let code = nearest(&E2M1, f64::from(value.abs())) as u8 | u8::from(value.is_sign_negative()) << 3;
+        for level in Level::available() {
+            let (mut codes, mut scales) = ([0; 8], [0; 1]);
+            encode_nvfp4_at(level, ScaleSearch::Absmax, 1.0, &values, &mut codes, &mut scales);
+            assert_eq!(codes[..2], [0x70 | code, (code ^ 8) << 4], "{value}");
         }
     }
 }
@@ -50,7 +56,8 @@ fn blocks(block: usize) -> impl Strategy<Value = Vec<f32>> {
         1 => -1e-6f32..1e-6,
         1 => (0u32..8, 0u32..8).prop_map(|(a, b)| E2M1[a as usize] * 0.25 * (1 << b) as f32),
     ];
-    (1usize..6).prop_flat_map(move |n| prop::collection::vec(value.clone(), n * block))
+    // More than are encoded at once.
+    (1usize..40).prop_flat_map(move |n| prop::collection::vec(value.clone(), n * block))
 }
 
 fn amax(values: &[f32]) -> f32 {
@@ -120,6 +127,15 @@ proptest! {
             decode_nvfp4(tensor, &codes, &scales, &mut back);
             values.iter().zip(back).map(|(v, b)| f64::from(v - b).powi(2)).sum::<f64>()
         };
+        // Every level finds the same.
+        let found = |level| {
+            let (mut codes, mut scales) = (vec![0; values.len() / 2], vec![0; values.len() / NVFP4_BLOCK]);
+            encode_nvfp4_at(level, ScaleSearch::Mse, tensor, &values, &mut codes, &mut scales);
+            (codes, scales)
+        };
+        for level in Level::available() {
+            prop_assert_eq!(found(level), found(Level::best()));
+        }
         // The search adds sixteen squares in F32.
         prop_assert!(error(ScaleSearch::Mse) <= error(ScaleSearch::Absmax) * (1.0 + 32.0 * f64::from(f32::EPSILON)));
     }
