@@ -142,7 +142,7 @@ pub trait Target: Sync {
     /// What becomes of every tensor, in output order, and what a person should know of it.
     fn rows(&self, model: &Model, settings: &Settings) -> Result<(Vec<Row>, Vec<String>)> {
         let (items, warnings) = items::items(model, self.names(settings));
-        let search = settings.search();
+        let search = settings.search(model.tensors.len());
         let rows: Result<Vec<Row>> = match items {
             Some(items) => {
                 let decide = |item: &Item| items::decide(model, settings, &search, item);
@@ -178,7 +178,7 @@ pub trait Target: Sync {
         settings: &Settings,
         patches: &[Patch],
     ) -> Result<Vec<Vec<Row>>> {
-        let search = settings.search();
+        let search = settings.search(ids.len());
         if let (Some(items), _) = items::items(model, self.names(settings)) {
             // Of what is fused, the first says what becomes of it; of what is split, its first part.
             let of = |id: &TensorId| {

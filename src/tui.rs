@@ -141,7 +141,7 @@ fn turn(
             },
         };
         let due = deadline.is_some_and(|at| at <= Instant::now());
-        let mut messages = vec![Msg::Tick(Instant::now())];
+        let mut messages = VecDeque::from([Msg::Tick(Instant::now())]);
         let mut at_once = false;
         for event in first.into_iter().chain(events.try_iter().take(512)) {
             match event {
@@ -151,7 +151,7 @@ fn turn(
                         if let Msg::Resize(..) = msg {
                             screen.forget()?;
                         }
-                        messages.push(msg);
+                        messages.push_back(msg);
                         at_once = true;
                     }
                 }
@@ -174,13 +174,13 @@ fn turn(
             waker.take();
             backlog.extend(app.backend.drain());
             let some = backlog.drain(..backlog.len().min(AT_A_TIME)).collect();
-            messages.push(Msg::Answers(some));
+            messages.push_back(Msg::Answers(some));
             stale = !backlog.is_empty();
             looked = Instant::now();
         }
-        for msg in messages {
+        // What waited for a plan comes before what has come since.
+        while let Some(msg) = app.aside.next().or_else(|| messages.pop_front()) {
             let effects = update::update(app, msg);
-
             for effect in update::perform(app, effects) {
                 match effect {
                     Effect::Redraw => screen.forget()?,

@@ -139,13 +139,18 @@ impl Settings {
     }
 
     /// The same of each of many tensors, whose names are searched for all patterns at once.
-    pub fn decider(&self) -> impl Fn(&[&str]) -> Decision + Sync + '_ {
-        let search = self.search();
+    pub fn decider(&self, tensors: usize) -> impl Fn(&[&str]) -> Decision + Sync + '_ {
+        let search = self.search(tensors);
         move |names| self.decide_found(&search, names)
     }
 
-    /// All patterns together, for [`Self::decide_found`].
-    pub fn search(&self) -> Search {
+    /// All patterns together, for [`Self::decide_found`] of so many tensors.
+    pub fn search(&self, tensors: usize) -> Search {
+        /// Making it takes as long as searching the names of some tens of tensors for one pattern after another.
+        const WORTH_IT: usize = 64;
+        if tensors < WORTH_IT {
+            return Search(None);
+        }
         let texts: Vec<&str> = self.patterns().map(Pattern::as_str).collect();
         // A few are found faster one by one.
         let set = (texts.len() > 3).then(|| regex::RegexSetBuilder::new(&texts).size_limit(1 << 24).build());
@@ -421,7 +426,7 @@ mod tests {
         let names =
             ["blocks.0.mlp", "blocks.0.attn.to_q", "blocks.0.attn.to_v", "blocks.0.norm", "blocks.1.norm", "lm_head"];
         for settings in [settings(), off, included, few] {
-            let decide = settings.decider();
+            let decide = settings.decider(1000);
             for (a, b) in names.iter().zip(names.iter().rev()) {
                 for names in [&[*a][..], &[*a, *b]] {
                     assert_eq!(decide(names), settings.decide(names), "{names:?}");

@@ -125,9 +125,13 @@ struct Task {
 
 impl State {
     /// The next thing to do: what is under the cursor, then its alternatives, then the rest.
-    fn take(&mut self) -> Option<Task> {
+    /// `urgent`: nothing but what is under the cursor.
+    fn take(&mut self, urgent: bool) -> Option<Task> {
         // Never two of one row at once: the second would answer for the first.
         let best = self.queue.iter().find(|(_, name)| !self.running.contains_key(*name)).map(|(rank, _)| *rank);
+        if urgent && best.is_none_or(|rank| rank.0.0 < Priority::Cursor) {
+            return None;
+        }
         let cancel = Cancel::new();
         self.order += 1;
         let id = self.order;
@@ -216,7 +220,8 @@ impl Trials {
     /// Starts the workers. `wake` is called when there is something new to [`drain`](Self::drain).
     pub fn new(opened: Arc<Opened>, limits: Limits, wake: impl Fn() + Send + Sync + 'static) -> Result<Self> {
         // Half of the memory; the other half is a conversion's, which may run beside. Each pool has a half of that.
-        let threads = Limits { memory: limits.memory / 4, ..limits }.workers(1 << 18, 0, 0)?;
+        let each = |memory| Limits { memory, ..limits }.workers(1 << 18, 0, 0);
+        let threads = each(limits.memory / 4).or_else(|_| each(limits.memory / 2).map(|_| 1))?;
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -225,8 +230,9 @@ impl Trials {
             idle: idle_pool(threads, "trial-idle")?,
             wake: Box::new(wake),
         });
-        // Two of them keep the pool busy while one is between tensors.
-        let workers = (0..limits.threads.min(2))
+        // Two of them keep the pool busy while one is between tensors; the last is for the cursor alone.
+        let all = limits.threads.min(2);
+        let workers = (0..=all)
             .map(|i| {
                 let shared = Arc::clone(&shared);
                 std::thread::Builder::new()
@@ -234,7 +240,7 @@ impl Trials {
                     .spawn(move || {
                         // Between small tensors they have as much to do as the pool.
                         give_way();
-                        work(&shared);
+                        work(&shared, i == all);
                     })
                     .map_err(|e| Error::failed(format!("cannot start a thread: {e}")).because(e))
             })
@@ -318,21 +324,22 @@ impl Drop for Trials {
     }
 }
 
-fn work(shared: &Shared) {
+/// `urgent`: only what is under the cursor, which never waits for what is measured when nothing else is to be done.
+fn work(shared: &Shared, urgent: bool) {
     loop {
         let mut state = shared.state();
         let task = loop {
             if state.stopping {
                 return;
             }
-            match state.take() {
+            match state.take(urgent) {
                 Some(task) => break task,
                 None => state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         };
         drop(state);
-        let Task { row, cancel, detail, urgent, what_if, .. } = &task;
-        let pool = if *urgent { &shared.pool } else { &shared.idle };
+        let Task { row, cancel, detail, urgent: now, what_if, .. } = &task;
+        let pool = if *now { &shared.pool } else { &shared.idle };
         let answer = |outcome: Option<Outcome>, last: bool| {
             shared.state().file(&task, outcome, last);
             (shared.wake)();

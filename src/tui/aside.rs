@@ -2,7 +2,7 @@
 //! answered meanwhile. One work at a time; what would change something waits for it, in its order.
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, TryRecvError, bounded};
@@ -73,13 +73,23 @@ impl Aside {
     pub fn lets_look_around(&self) -> bool {
         self.held.is_empty() && self.work.as_ref().is_none_or(|w| w.meanwhile == Meanwhile::LookAround)
     }
+    /// The next message that waited, where nothing is to be waited for any more. It is to be taken as any other is, and what
+    /// follows from it done, before the one after it.
+    pub fn next(&mut self) -> Option<Msg> {
+        if self.is_busy() { None } else { self.held.pop_front() }
+    }
+    /// Lets go of what waits: there will be no plan.
+    pub fn forget(&mut self) {
+        self.held.clear();
+    }
     /// Keeps a message until the work is done.
     pub fn hold(&mut self, msg: Msg) {
         self.held.push_back(msg);
     }
-    /// Whether it takes so long that it is to be seen.
-    pub fn is_seen(&self, now: Instant) -> bool {
-        self.seen_at().is_some_and(|at| at <= now)
+    /// What is said of it, where it takes so long that it is to be seen.
+    pub fn says(&self, now: Instant) -> Option<&'static str> {
+        let work = self.work.as_ref().filter(|w| w.since + SAID_AFTER <= now)?;
+        Some(if work.meanwhile == Meanwhile::LookAround { "planning…" } else { "working…" })
     }
     /// When it will be.
     pub fn seen_at(&self) -> Option<Instant> {
@@ -99,7 +109,7 @@ pub fn run(
         return work(planner.as_ref())(app, fx);
     }
     let (sender, landing) = bounded(1);
-    let doing = move || {
+    let doing: Box<dyn FnOnce() + Send> = Box::new(move || {
         let landing = catch_unwind(AssertUnwindSafe(|| work(planner.as_ref()))).unwrap_or_else(|panic| -> Landing {
             let why = panic_message(panic.as_ref());
             // Where the desk can be left in order.
@@ -108,14 +118,24 @@ pub fn run(
         // A desk that was left does not wait for it.
         let _ = sender.send(landing);
         planner.wake();
+    });
+    app.aside.work = Some(Work { meanwhile, landing, since: app.now });
+    let held = Arc::new(Mutex::new(Some(doing)));
+    let take =
+        |held: &Mutex<Option<Box<dyn FnOnce() + Send>>>| held.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let apart = {
+        let held = Arc::clone(&held);
+        move || take(&held).into_iter().for_each(|doing| doing())
     };
-    match std::thread::Builder::new().name("aside".into()).spawn(doing) {
-        Ok(_) => app.aside.work = Some(Work { meanwhile, landing, since: app.now }),
-        Err(e) => app.complain(format!("cannot start a thread: {e}")),
+    // Where no thread can be had it is done here.
+    if std::thread::Builder::new().name("aside".into()).spawn(apart).is_err()
+        && let Some(doing) = take(&held)
+    {
+        doing();
     }
 }
 
-/// Takes what has been done, where it has, and then what waited for it.
+/// Takes what has been done, where it has. What waited for it comes next: see [`Aside::next`].
 pub fn land(app: &mut App, fx: &mut Vec<Effect>) {
     let Some(work) = &app.aside.work else { return };
     let landing = match work.landing.try_recv() {
@@ -125,11 +145,6 @@ pub fn land(app: &mut App, fx: &mut Vec<Effect>) {
     app.aside.work = None;
     if let Some(landing) = landing {
         landing(app, fx);
-    }
-    while !app.aside.is_busy()
-        && let Some(msg) = app.aside.held.pop_front()
-    {
-        fx.extend(super::update::update(app, msg));
     }
 }
 
@@ -177,6 +192,10 @@ pub fn replan(
             let old = Arc::clone(&app.board);
             let result = planned.map(|planned| app.take_plan(planned));
             then(app, result, fx);
+            // What is said of a group was said of the plan before.
+            if app.facts.is_some() {
+                app.rest_at = Some(app.now);
+            }
             discard(app, old);
         })
     };

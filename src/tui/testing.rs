@@ -46,9 +46,13 @@ impl Driver {
     }
     /// Takes a message and carries out what follows from it.
     pub fn send(&mut self, msg: Msg) {
-        let effects = update::update(&mut self.app, msg);
-        let left = update::perform(&mut self.app, effects);
-        self.left.extend(left);
+        let mut next = Some(msg);
+        while let Some(msg) = next {
+            let effects = update::update(&mut self.app, msg);
+            let left = update::perform(&mut self.app, effects);
+            self.left.extend(left);
+            next = self.app.aside.next();
+        }
     }
     /// Presses keys at once, one after another.
     pub fn press(&mut self, keys: &str) {

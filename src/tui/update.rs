@@ -1,6 +1,6 @@
 //! What happens to the desk: `update` takes a message, changes the state, and says what is to be done outside.
 //!
-//! Queries of the backend are made here; whatever acts on the outside is an [`Effect`].
+//! Short queries of the backend are made here, long ones aside; whatever acts on the outside is an [`Effect`].
 mod arrange;
 mod mouse;
 mod moves;
@@ -95,7 +95,10 @@ fn opened(app: &mut App, fx: &mut Vec<Effect>) {
     }
     let then = |app: &mut App, planned: crate::core::Result<()>, fx: &mut Vec<Effect>| match planned {
         Ok(()) => trials::opening(app, fx),
-        Err(e) => app.failed = Some(e),
+        Err(e) => {
+            app.aside.forget();
+            app.failed = Some(e);
+        }
     };
     aside::replan(app, then, fx);
 }
@@ -105,6 +108,8 @@ fn waits(app: &App, msg: &Msg) -> bool {
     match msg {
         Msg::Key(key) => !app.aside.lets_look_around() || !looks_around(app, *key),
         Msg::Wheel(..) => !app.aside.lets_look_around(),
+        // They belong to a click that may wait.
+        Msg::Drag(..) | Msg::Release => app.aside.holds(),
         Msg::Paste(_) | Msg::Click(..) => true,
         _ => false,
     }
@@ -118,9 +123,9 @@ fn looks_around(app: &App, key: Key) -> bool {
     let keys: Vec<Key> = app.chord.iter().copied().chain([key]).collect();
     match app.keymap.find(&keys) {
         Found::Prefix | Found::Nothing => true,
-        // In the inspector it takes what is under the cursor.
-        Found::Action(Action::Enter) => app.focus == Focus::Tree,
-        Found::Action(action) => action.looks_around(),
+        // The what-if table is made anew with the plan.
+        Found::Action(_) if app.focus == Focus::Inspector => false,
+        Found::Action(action) => action == Action::Enter || action.looks_around(),
     }
 }
 

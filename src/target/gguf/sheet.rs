@@ -105,7 +105,7 @@ impl<'a> Sheet<'a> {
         let (cells, sources): (Vec<Cell>, Vec<Source>) = all.into_iter().unzip();
         // What is said of every tensor is the mixture; what remains was said of single ones.
         let own = Settings { defaults: Patch { dtype: None, ..settings.defaults.clone() }, ..settings.clone() };
-        let search = own.search();
+        let search = own.search(cells.len());
         let decide = |(cell, source)| own.decide_found(&search, &names(model, &own, cell, source));
         let decisions: Vec<Decision> = cells.iter().zip(&sources).map(decide).collect();
         let mut named: HashMap<&str, Named> = HashMap::new();

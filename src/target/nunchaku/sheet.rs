@@ -49,7 +49,7 @@ pub fn class(model: &Model) -> Option<&'static str> {
 impl<'a> Sheet<'a> {
     /// Finds the layers, and what is said of each.
     pub fn new(model: &'a Model, settings: &'a Settings) -> Result<Self> {
-        let search = settings.search();
+        let search = settings.search(model.tensors.len());
         let decide = |mades: &[Made]| -> Vec<Decision> {
             mades.iter().map(|made| items::decide(model, settings, &search, &made.item)).collect()
         };

@@ -1,11 +1,12 @@
 //! A large model's desk: plans are made aside, and what is typed meanwhile is neither lost nor done out of order.
 use super::*;
 
-/// What was chosen, what is marked, where the cursor is, what the last line says.
-fn state(driver: &mut Driver) -> (String, Vec<u32>, usize, String) {
+/// What was chosen, what is marked, where the cursor is, what the last line says, and how large what is converted becomes.
+fn state(driver: &mut Driver) -> (String, Vec<u32>, usize, String, Vec<u64>) {
     let says = driver.screen().lines().nth(29).unwrap_or_default().to_owned();
     let app = &driver.app;
-    (app.session.profile.to_text(), app.session.marks.iter().map(|id| id.0).collect(), app.cursor, says)
+    let jobs = app.jobs.iter().map(|j| j.board.totals.bytes_after).collect();
+    (app.session.profile.to_text(), app.session.marks.iter().map(|id| id.0).collect(), app.cursor, says, jobs)
 }
 
 #[test]
@@ -32,6 +33,16 @@ fn keys_typed_ahead_do_what_they_do_one_by_one() {
     check("G x / f f Enter x Esc Esc Z Enter");
     check("G x B x d Esc x");
     check("G r 1 6 Enter H 6 4 Enter b y k p");
+    // The table that Enter takes from is of the tensor that the cursor has come to.
+    check("= j j j x j Tab j Enter");
+    check("= j j j Tab j Enter j j Enter u");
+    // What is converted is what was chosen then.
+    check("G x c Enter Esc x");
+    check("G x c Enter q");
+    check("G x Ctrl-s n Enter x");
+    // The rule that is removed is the one that the cursor has come to.
+    check("E n q = k e e p Enter n k = k e e p Enter n f = k e e p Enter k k J j x Esc");
+    check("E n q = k e e p Enter n k = k e e p Enter x k x Esc");
 }
 
 #[test]

@@ -53,7 +53,10 @@ fn change(
         move |app: &mut App, fx: &mut Vec<Effect>| {
             let again: Vec<TensorId> =
                 ids.iter().copied().filter(|id| ids.len() <= AT_ONCE || known.contains(id)).collect();
-            trials::ask_all(app, &again, |_| Priority::Marked, fx);
+            // What is looked at comes first.
+            let here = app.tensor();
+            let priority = |id| if Some(id) == here { Priority::Cursor } else { Priority::Marked };
+            trials::ask_all(app, &again, priority, fx);
             let said = said(app, title);
             app.say(said);
         }
@@ -165,7 +168,7 @@ fn stuck(app: &App, ids: &[TensorId]) -> Option<String> {
 /// Overrides by which tensors are kept or not, and that say no more than they must.
 fn set_keep(app: &App, ids: &[TensorId], keep: bool) -> Edit {
     let mut bare = app.session.settings().clone();
-    let search = bare.search();
+    let search = bare.search(ids.len());
     let mut list = Vec::new();
     for id in &together(app, ids) {
         let name = app.session.model.tensor(*id).name.clone();
@@ -191,7 +194,7 @@ pub fn exclude(app: &mut App, fx: &mut Vec<Effect>) {
         return change(app, format!("exclude {}", whose(app, &free)), edit, free, |_, title| title, fx);
     }
     let said: Vec<TensorId> = {
-        let decide = app.session.settings().decider();
+        let decide = app.session.settings().decider(all.len());
         all.iter().copied().filter(|id| decide(&names(app, *id)).keeps()).collect()
     };
     if said.is_empty() {
@@ -277,8 +280,11 @@ pub fn for_all(app: &mut App, word: &str, patch: &Patch, more: Option<Edit>, fx:
 
 /// `b`: finds levels, or, where all have them, no longer.
 pub fn codebook(app: &mut App, fx: &mut Vec<Effect>) {
-    let said = |id: &TensorId| app.session.settings().decide(&names(app, *id)).patch.codebook == Some(true);
-    let on = !reach(app).0.iter().all(said);
+    let ids = reach(app).0;
+    let on = {
+        let decide = app.session.settings().decider(ids.len());
+        !ids.iter().all(|id| decide(&names(app, *id)).patch.codebook == Some(true))
+    };
     let patch = Patch { codebook: Some(on), ..Patch::default() };
     put(app, &patch.to_string(), &patch, fx);
 }
@@ -320,7 +326,7 @@ pub fn lay(app: &mut App, word: &str, ids: Vec<TensorId>, patch: &Patch, more: S
     if patch.dtype.is_some() && patch.keep.is_none() {
         let mut after = app.session.settings().clone();
         edit.clone().apply(&mut after);
-        let decide = after.decider();
+        let decide = after.decider(all.len());
         if let Edit::Overrides(list) = &mut edit {
             for ((_, patch), id) in list.iter_mut().zip(&all) {
                 if decide(&names(app, *id)).keeps() {
@@ -398,10 +404,15 @@ fn item(label: String, figure: String, about: &str, choice: Choice) -> Item {
     Item { label, figure, about: about.into(), choice }
 }
 
-fn open(app: &mut App, title: &str, items: Vec<Item>, current: impl Fn(&App, TensorId) -> Option<Choice>) {
+fn open(app: &mut App, title: &str, items: Vec<Item>, current: impl Fn(&App, TensorId, Patch) -> Option<Choice>) {
     let (ids, _) = reach(app);
-    let first = ids.first().and_then(|id| current(app, *id));
-    let same = ids.iter().all(|id| current(app, *id) == first);
+    let (first, same) = {
+        let decide = app.session.settings().decider(ids.len());
+        let mut all = ids.iter().map(|id| current(app, *id, decide(&names(app, *id)).patch));
+        let first = all.next().flatten();
+        let same = all.all(|choice| choice == first);
+        (first, same)
+    };
     let picker = Picker::new(title, whose(app, &ids), items, first.filter(|_| same));
     app.overlays.push(Overlay::Picker(picker));
 }
@@ -421,12 +432,12 @@ pub fn pick_dtype(app: &mut App) {
         .into_iter()
         .map(|d| item(d.name.to_string(), format!("{} bit", d.bits), d.about, Choice::Dtype(d.name.clone())))
         .collect();
-    open(app, "Dtype", items, |app, id| match recipe_of(app, id) {
+    open(app, "Dtype", items, |app, id, said| match recipe_of(app, id) {
         // What a mixture gives a tensor is a dtype of another name than the mixture's.
         Some(recipe) if recipe.family == Family::Gguf => Some(Choice::Dtype(recipe.dtype.clone())),
         // What is kept has none of these.
         None if is_kept(app, id) => None,
-        _ => app.session.settings().decide(&names(app, id)).patch.dtype.map(Choice::Dtype),
+        _ => said.dtype.map(Choice::Dtype),
     });
 }
 
@@ -461,10 +472,7 @@ pub fn pick_group_size(app: &mut App) {
         .chain([16, 32, 64, 128, 256, 512].map(|n| (n, "")))
         .map(|(n, about)| item(group_size::name(n), String::new(), about, Choice::GroupSize(n)))
         .collect();
-    open(app, "Group size", items, |app, id| {
-        let said = app.session.settings().decide(&names(app, id)).patch.group_size;
-        Some(Choice::GroupSize(said.unwrap_or(group_size::AUTO)))
-    });
+    open(app, "Group size", items, |_, _, said| Some(Choice::GroupSize(said.group_size.unwrap_or(group_size::AUTO))));
 }
 
 /// `r`
@@ -479,9 +487,8 @@ pub fn pick_rank(app: &mut App) {
             item(n.to_string(), String::new(), if n == 0 { "no low-rank branch" } else { "" }, Choice::SvdRank(n))
         })
         .collect();
-    open(app, "SVD rank", items, |app, id| {
-        let said = app.session.settings().decide(&names(app, id)).patch.svd_rank;
-        Some(Choice::SvdRank(said.or_else(|| Some(recipe_of(app, id)?.svd_rank)).unwrap_or(0)))
+    open(app, "SVD rank", items, |app, id, said| {
+        Some(Choice::SvdRank(said.svd_rank.or_else(|| Some(recipe_of(app, id)?.svd_rank)).unwrap_or(0)))
     });
 }
 
@@ -498,10 +505,7 @@ pub fn pick_hadamard(app: &mut App) {
             item(n.to_string(), String::new(), about, Choice::Hadamard(n))
         })
         .collect();
-    open(app, "Hadamard rotation", items, |app, id| {
-        let said = app.session.settings().decide(&names(app, id)).patch.hadamard;
-        Some(Choice::Hadamard(said.unwrap_or(0)))
-    });
+    open(app, "Hadamard rotation", items, |_, _, said| Some(Choice::Hadamard(said.hadamard.unwrap_or(0))));
 }
 
 /// `Z`: every state since the beginning.

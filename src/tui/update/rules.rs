@@ -218,6 +218,10 @@ pub fn remove(app: &mut App, fx: &mut Vec<Effect>) {
         _ => format!("remove rule {name}"),
     };
     recipe::change_all(app, title, edit, refresh, fx);
+    let last = lines(app.session.settings()).len().saturating_sub(1);
+    if let Some(Overlay::Rules(page)) = app.overlays.last_mut() {
+        page.at = page.at.min(last);
+    }
 }
 
 fn without<T: Clone>(list: &[T], i: usize) -> Vec<T> {
@@ -236,12 +240,8 @@ pub fn shift(app: &mut App, down: bool, fx: &mut Vec<Effect>) {
     }
     rules.swap(i, to);
     let title = format!("rule {} {}", rules[to].pattern, if down { "later" } else { "earlier" });
-    let to = if down { row + 1 } else { row - 1 };
-    let then = move |app: &mut App, fx: &mut Vec<Effect>| {
-        go(app, to);
-        refresh(app, fx);
-    };
-    recipe::change_all(app, title, Edit::Rules(rules), then, fx);
+    go(app, if down { row + 1 } else { row - 1 });
+    recipe::change_all(app, title, Edit::Rules(rules), refresh, fx);
 }
 
 /// Opens a line's text to be changed, or a new one.
@@ -334,18 +334,15 @@ pub fn set(app: &mut App, place: Option<Line>, text: &str, fx: &mut Vec<Effect>)
     if !app.overlays.iter().any(|o| matches!(o, Overlay::Rules(_))) {
         app.session.marks.clear();
     }
-    let then = move |app: &mut App, fx: &mut Vec<Effect>| {
-        // The cursor is at what was written.
-        let all = lines(app.session.settings());
-        let row = all.iter().position(|line| pattern_of(app, *line) == Some(mine.as_str()));
-        if let (Some(row), Some(Overlay::Rules(page))) =
-            (row, app.overlays.iter_mut().rfind(|o| matches!(o, Overlay::Rules(_))))
-        {
-            page.at = row;
-        }
-        refresh(app, fx);
-    };
-    recipe::change_all(app, title, Edit::All(edits), then, fx);
+    recipe::change_all(app, title, Edit::All(edits), refresh, fx);
+    // The cursor is at what was written, before anything moves it.
+    let all = lines(app.session.settings());
+    let row = all.iter().position(|line| pattern_of(app, *line) == Some(mine.as_str()));
+    if let (Some(row), Some(Overlay::Rules(page))) =
+        (row, app.overlays.iter_mut().rfind(|o| matches!(o, Overlay::Rules(_))))
+    {
+        page.at = row;
+    }
     true
 }
 

@@ -13,8 +13,9 @@ pub fn draw(app: &App, pen: &mut Pen) {
         None => String::new(),
     };
     let star = if app.session.is_dirty() { " *" } else { "" };
-    let planning = if app.is_planned() && !app.aside.is_seen(app.now) { "" } else { "planning… · " };
-    let right = format!("{planning}{}{profile}{star} ", app.session.settings().target);
+    let doing = app.aside.says(app.now).or((!app.is_planned()).then_some("planning…"));
+    let doing = doing.map_or(String::new(), |doing| format!("{doing} · "));
+    let right = format!("{doing}{}{profile}{star} ", app.session.settings().target);
     let room = usize::from(pen.width()).saturating_sub(text::width(&right) + 2);
     let facts = [format!("{} parameters", units::count(app.parameters)), text::tensors(model.tensors.len())];
     let mut left = clean(&model.title).into_owned();
