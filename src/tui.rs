@@ -179,7 +179,7 @@ fn turn(
             looked = Instant::now();
         }
         // What waited for a plan comes before what has come since.
-        while let Some(msg) = app.aside.next().or_else(|| messages.pop_front()) {
+        while let Some(msg) = app.aside.take_held().or_else(|| messages.pop_front()) {
             let effects = update::update(app, msg);
             for effect in update::perform(app, effects) {
                 match effect {

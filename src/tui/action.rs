@@ -152,12 +152,27 @@ impl Action {
     /// Whether it only moves about in the tree and the inspector, and rests on no plan.
     pub fn looks_around(self) -> bool {
         use Action::*;
-        match self {
-            Down | Up | HalfDown | HalfUp | PageDown | PageUp | Top | Bottom | Open | Close => true,
-            CollapseAll | ExpandAll | CollapseBelow | ExpandBelow | Focus | Inspector => true,
-            Scale | Redraw | Suspend => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Down | Up
+                | HalfDown
+                | HalfUp
+                | PageDown
+                | PageUp
+                | Top
+                | Bottom
+                | Open
+                | Close
+                | CollapseAll
+                | ExpandAll
+                | CollapseBelow
+                | ExpandBelow
+                | Focus
+                | Inspector
+                | Scale
+                | Redraw
+                | Suspend
+        )
     }
 }
 

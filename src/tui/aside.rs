@@ -75,7 +75,7 @@ impl Aside {
     }
     /// The next message that waited, where nothing is to be waited for any more. It is to be taken as any other is, and what
     /// follows from it done, before the one after it.
-    pub fn next(&mut self) -> Option<Msg> {
+    pub fn take_held(&mut self) -> Option<Msg> {
         if self.is_busy() { None } else { self.held.pop_front() }
     }
     /// Lets go of what waits: there will be no plan.
@@ -135,7 +135,7 @@ pub fn run(
     }
 }
 
-/// Takes what has been done, where it has. What waited for it comes next: see [`Aside::next`].
+/// Takes what has been done, where it has. What waited for it comes next: see [`Aside::take_held`].
 pub fn land(app: &mut App, fx: &mut Vec<Effect>) {
     let Some(work) = &app.aside.work else { return };
     let landing = match work.landing.try_recv() {

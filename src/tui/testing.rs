@@ -51,7 +51,7 @@ impl Driver {
             let effects = update::update(&mut self.app, msg);
             let left = update::perform(&mut self.app, effects);
             self.left.extend(left);
-            next = self.app.aside.next();
+            next = self.app.aside.take_held();
         }
     }
     /// Presses keys at once, one after another.
