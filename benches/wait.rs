@@ -222,7 +222,8 @@ mod unix {
         let mut looks = Vec::new();
         let planned = loop {
             let was = cursor(desk.parser.screen());
-            let sent = desk.send("j");
+            // There and back: at the end of a page rows move and the cursor does not.
+            let sent = desk.send(if looks.len() % 2 == 0 { "j" } else { "k" });
             let at = desk.until(|s| cursor(s) != was);
             looks.push(at.saturating_duration_since(sent));
             std::thread::sleep(Duration::from_millis(15));

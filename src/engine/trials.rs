@@ -125,11 +125,11 @@ struct Task {
 
 impl State {
     /// The next thing to do: what is under the cursor, then its alternatives, then the rest.
-    /// `urgent`: nothing but what is under the cursor.
-    fn take(&mut self, urgent: bool) -> Option<Task> {
+    /// `cursor_only`: nothing but the first of these.
+    fn take(&mut self, cursor_only: bool) -> Option<Task> {
         // Never two of one row at once: the second would answer for the first.
         let best = self.queue.iter().find(|(_, name)| !self.running.contains_key(*name)).map(|(rank, _)| *rank);
-        if urgent && best.is_none_or(|rank| rank.0.0 < Priority::Cursor) {
+        if cursor_only && best.is_none_or(|rank| rank.0.0 < Priority::Cursor) {
             return None;
         }
         let cancel = Cancel::new();
@@ -189,6 +189,8 @@ impl State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Something was asked for; the end of a trial is nothing to who waits for the cursor alone.
+    asked: Condvar,
     opened: Arc<Opened>,
     /// For what is under the cursor.
     pool: ThreadPool,
@@ -225,6 +227,7 @@ impl Trials {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
+            asked: Condvar::new(),
             opened,
             pool: quiet_pool(threads, "trial")?,
             idle: idle_pool(threads, "trial-idle")?,
@@ -261,6 +264,7 @@ impl Trials {
         }
         drop(state);
         self.shared.changed.notify_all();
+        self.shared.asked.notify_all();
     }
 
     /// Asks for the losses of other actions than the rows have, in that order. They replace those that were asked for
@@ -317,6 +321,7 @@ impl Drop for Trials {
         self.shared.state().stopping = true;
         self.cancel_all();
         self.shared.changed.notify_all();
+        self.shared.asked.notify_all();
         for worker in self.workers.drain(..) {
             // A worker catches its panics; there is nothing to learn from joining it.
             let _ = worker.join();
@@ -324,22 +329,26 @@ impl Drop for Trials {
     }
 }
 
-/// `urgent`: only what is under the cursor, which never waits for what is measured when nothing else is to be done.
-fn work(shared: &Shared, urgent: bool) {
+/// `cursor_only`: it takes nothing else, so that what is under the cursor never waits for what runs when nobody wants the
+/// processor.
+fn work(shared: &Shared, cursor_only: bool) {
     loop {
         let mut state = shared.state();
         let task = loop {
             if state.stopping {
                 return;
             }
-            match state.take(urgent) {
+            match state.take(cursor_only) {
                 Some(task) => break task,
-                None => state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    let signal = if cursor_only { &shared.asked } else { &shared.changed };
+                    state = signal.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
             }
         };
         drop(state);
-        let Task { row, cancel, detail, urgent: now, what_if, .. } = &task;
-        let pool = if *now { &shared.pool } else { &shared.idle };
+        let Task { row, cancel, detail, urgent, what_if, .. } = &task;
+        let pool = if *urgent { &shared.pool } else { &shared.idle };
         let answer = |outcome: Option<Outcome>, last: bool| {
             shared.state().file(&task, outcome, last);
             (shared.wake)();
