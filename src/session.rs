@@ -135,13 +135,25 @@ pub struct Session {
     pub marks: Marks,
     history: History,
     saved: Profile,
+    /// Whether `saved` is what the profile's file has.
+    is_filed: bool,
+    /// Whether the choices are others than those of `saved`: an edit may lead back to them.
+    differs: bool,
 }
 
 impl Session {
     /// A session without history.
     pub fn new(model: Arc<Model>, profile: Profile) -> Self {
         let saved = profile.clone();
-        Self { model, profile, marks: Marks::default(), history: History::default(), saved }
+        Self {
+            model,
+            profile,
+            marks: Marks::default(),
+            history: History::default(),
+            saved,
+            is_filed: true,
+            differs: false,
+        }
     }
     /// The choices.
     pub fn settings(&self) -> &Settings {
@@ -151,14 +163,32 @@ impl Session {
     pub fn edit(&mut self, title: impl Into<String>, edit: Edit) {
         let inverse = edit.apply(&mut self.profile.settings);
         self.history.push(title.into(), inverse);
+        self.compare();
+    }
+    fn compare(&mut self) {
+        self.differs = self.history.is_dirty() && self.profile.settings != self.saved.settings;
+    }
+    /// Says better what the last change did, now that it is known.
+    pub fn retitle(&mut self, title: &str) {
+        self.history.retitle(title);
     }
     /// Takes the last change back; its title, or `None` when there is none.
     pub fn undo(&mut self) -> Option<String> {
-        self.history.undo(&mut self.profile.settings)
+        let title = self.history.undo(&mut self.profile.settings);
+        self.compare();
+        title
     }
     /// Makes the change again that was taken back last.
     pub fn redo(&mut self) -> Option<String> {
-        self.history.redo(&mut self.profile.settings)
+        let title = self.history.redo(&mut self.profile.settings);
+        self.compare();
+        title
+    }
+    /// Takes changes back, or makes them again, until so many hold.
+    pub fn go_to(&mut self, n: usize) {
+        while self.history.at() > n && self.history.undo(&mut self.profile.settings).is_some() {}
+        while self.history.at() < n && self.history.redo(&mut self.profile.settings).is_some() {}
+        self.compare();
     }
     /// What was changed, and how much of it holds now.
     pub fn history(&self) -> &History {
@@ -174,7 +204,7 @@ impl Session {
     }
     /// Whether the choices differ from what was last saved or loaded.
     pub fn is_dirty(&self) -> bool {
-        self.history.is_dirty()
+        self.history.is_dirty() && (self.differs || !self.is_filed)
     }
     /// The choices as they were last saved, loaded, or begun with.
     pub fn saved(&self) -> &Profile {
@@ -183,10 +213,13 @@ impl Session {
     /// Says that what stands now was saved.
     pub fn mark_saved(&mut self) {
         self.saved = self.profile.clone();
+        self.is_filed = true;
+        self.differs = false;
         self.history.mark_saved();
     }
     /// Says that what stands now differs from the profile's file.
     pub fn mark_unsaved(&mut self) {
+        self.is_filed = false;
         self.history.mark_unsaved();
     }
 
@@ -228,6 +261,22 @@ mod tests {
         assert_eq!(s.undo(), None);
         assert_eq!(s.redo().as_deref(), Some("exclude a"));
         assert!(s.settings().overrides.contains_key("a.weight"));
+    }
+
+    #[test]
+    fn what_leads_back_is_no_difference() {
+        let mut s = session();
+        s.edit("quantize convolutions", Edit::QuantConv(true));
+        s.edit("leave convolutions", Edit::QuantConv(false));
+        assert!(!s.is_dirty() && s.can_undo());
+        s.undo();
+        assert!(s.is_dirty());
+        // What never was in a file differs from it, whatever is done.
+        s.mark_unsaved();
+        s.redo();
+        assert!(s.is_dirty());
+        s.mark_saved();
+        assert!(!s.is_dirty());
     }
 
     #[test]

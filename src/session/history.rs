@@ -29,6 +29,12 @@ impl History {
         self.future.clear();
         self.past.push(Step { title, edit: inverse });
     }
+    /// Another title for the last change.
+    pub fn retitle(&mut self, title: &str) {
+        if let Some(step) = self.past.last_mut().filter(|step| step.title != title) {
+            step.title = title.to_owned();
+        }
+    }
     /// Takes the last change back.
     pub fn undo(&mut self, s: &mut Settings) -> Option<String> {
         let step = self.past.pop()?;

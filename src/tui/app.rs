@@ -1,7 +1,7 @@
 //! The state of the desk. What was chosen lies in the session; here is what is on the screen and how it came there.
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::aside::{Aside, Planned};
@@ -13,11 +13,11 @@ use super::keymap::Keymap;
 use super::losses::{Losses, Quality, Sums};
 use super::overlay::Overlay;
 use super::theme::Look;
-use super::update::{Range, Sort};
+use super::update::{Range, Sort, Stamp};
 use super::whatif::WhatIf;
 use crate::core::plan::{Action, Totals};
 use crate::core::tree::{NodeId, Tree};
-use crate::core::{Error, Family, Loss, Patch, Plan, Result, Row, TensorId};
+use crate::core::{Error, Family, Loss, Patch, Plan, Result, Row, Settings, TensorId};
 use crate::session::{Profile, Session};
 
 /// Which pane the keys go to.
@@ -203,20 +203,22 @@ pub struct App {
     pub tree: Tree,
     /// The plan.
     pub board: Arc<Board>,
+    /// The settings that it was made of; while none is being made, those of the session.
+    pub settings: Arc<Settings>,
     /// What is known of losses.
     pub losses: Losses,
     /// The model's parameters.
     pub parameters: u64,
     /// What is known of a large group that the cursor rests at.
     pub facts: Option<Facts>,
-    /// The tensor that the last step to the next worst led to.
-    pub worst_at: Option<TensorId>,
+    /// Where the last step to the next worst led: the tensor, its place among them, and its damage.
+    pub worst_at: Option<(TensorId, usize, f64)>,
     /// What the estimate of damage rests on, in words.
     pub basis: &'static str,
     /// The what-if table of what is acted on.
     pub what_if: WhatIf,
-    /// The plan that it was made for.
-    pub what_if_of: Weak<Board>,
+    /// What it was made for; `None` where it is still to be made.
+    pub what_if_of: Option<Stamp>,
     /// Row of the cursor among the tree's visible rows.
     pub cursor: usize,
     /// Which pane the keys go to.
@@ -287,7 +289,8 @@ impl App {
 
     /// Resolves the settings anew.
     pub fn plan(&mut self) -> Result<()> {
-        let planned = Planned::new(self.planner.as_ref(), &self.session.model, self.session.settings(), &self.board)?;
+        let settings = Arc::new(self.session.settings().clone());
+        let planned = Planned::new(self.planner.as_ref(), &self.session.model, settings, &self.board)?;
         self.take_plan(planned);
         Ok(())
     }
@@ -299,6 +302,7 @@ impl App {
             self.basis = prior.basis.about();
         }
         self.board = Arc::new(planned.board);
+        self.settings = planned.settings;
         self.losses.refresh(&self.board, self.session.model.tensors.len(), planned.changed);
     }
 
@@ -322,11 +326,12 @@ impl App {
             worst_at: None,
             basis: "",
             what_if: WhatIf::default(),
-            what_if_of: Weak::new(),
+            what_if_of: None,
             aside: Aside::new(session.model.tensors.len()),
             failed: None,
             board,
             planner: backend.planner(),
+            settings: Arc::new(session.settings().clone()),
             session,
             backend,
             cursor: 0,

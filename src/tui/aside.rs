@@ -44,6 +44,8 @@ pub struct Aside {
     /// Whether work is done on a thread of its own; else it is done at once.
     pub apart: bool,
     work: Option<Work>,
+    /// Work that nothing waits for.
+    look: Option<Receiver<Landing>>,
     /// What came meanwhile and waits.
     held: VecDeque<Msg>,
 }
@@ -57,17 +59,30 @@ impl Aside {
     pub fn is_busy(&self) -> bool {
         self.work.is_some()
     }
-    /// Waits until it is done; the next tick takes it.
+    /// Whether something is looked up that nothing waits for.
+    pub fn is_looking(&self) -> bool {
+        self.look.is_some()
+    }
+    /// Waits until something is done; the next tick takes it.
     pub fn wait(&self) {
-        if let Some(work) = &self.work {
-            let mut select = Select::new();
-            select.recv(&work.landing);
+        let all = self.work.iter().map(|w| &w.landing).chain(&self.look);
+        let mut select = Select::new();
+        let mut any = false;
+        for landing in all {
+            select.recv(landing);
+            any = true;
+        }
+        if any {
             select.ready();
         }
     }
     /// Whether messages wait for it.
     pub fn holds(&self) -> bool {
         !self.held.is_empty()
+    }
+    /// How many keys do.
+    fn waiting(&self) -> usize {
+        self.held.iter().filter(|msg| matches!(msg, Msg::Key(_))).count()
     }
     /// Whether keys that only move about are answered: else they would come before what was pressed earlier.
     pub fn lets_look_around(&self) -> bool {
@@ -87,9 +102,14 @@ impl Aside {
         self.held.push_back(msg);
     }
     /// What is said of it, where it takes so long that it is to be seen.
-    pub fn says(&self, now: Instant) -> Option<&'static str> {
+    pub fn says(&self, now: Instant) -> Option<String> {
         let work = self.work.as_ref().filter(|w| w.since + SAID_AFTER <= now)?;
-        Some(if work.meanwhile == Meanwhile::LookAround { "planning…" } else { "working…" })
+        let word = if work.meanwhile == Meanwhile::LookAround { "planning…" } else { "working…" };
+        Some(match self.waiting() {
+            0 => word.to_owned(),
+            1 => format!("{word} 1 key waits"),
+            n => format!("{word} {n} keys wait"),
+        })
     }
     /// When it will be.
     pub fn seen_at(&self) -> Option<Instant> {
@@ -104,10 +124,24 @@ pub fn run(
     work: impl FnOnce(&dyn Planner) -> Landing + Send + 'static,
     fx: &mut Vec<Effect>,
 ) {
-    let planner = Arc::clone(&app.planner);
     if !app.aside.apart {
-        return work(planner.as_ref())(app, fx);
+        return work(Arc::clone(&app.planner).as_ref())(app, fx);
     }
+    let landing = start(app, work);
+    app.aside.work = Some(Work { meanwhile, landing, since: app.now });
+}
+
+/// The same of work that nothing waits for. One at a time: see [`Aside::is_looking`].
+pub fn look(app: &mut App, work: impl FnOnce(&dyn Planner) -> Landing + Send + 'static, fx: &mut Vec<Effect>) {
+    if !app.aside.apart {
+        return work(Arc::clone(&app.planner).as_ref())(app, fx);
+    }
+    app.aside.look = Some(start(app, work));
+}
+
+/// Starts work on a thread of its own; where none can be had it is done here.
+fn start(app: &App, work: impl FnOnce(&dyn Planner) -> Landing + Send + 'static) -> Receiver<Landing> {
+    let planner = Arc::clone(&app.planner);
     let (sender, landing) = bounded(1);
     let doing: Box<dyn FnOnce() + Send> = Box::new(move || {
         let landing = catch_unwind(AssertUnwindSafe(|| work(planner.as_ref()))).unwrap_or_else(|panic| -> Landing {
@@ -119,7 +153,6 @@ pub fn run(
         let _ = sender.send(landing);
         planner.wake();
     });
-    app.aside.work = Some(Work { meanwhile, landing, since: app.now });
     let held = Arc::new(Mutex::new(Some(doing)));
     let take =
         |held: &Mutex<Option<Box<dyn FnOnce() + Send>>>| held.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -127,24 +160,27 @@ pub fn run(
         let held = Arc::clone(&held);
         move || take(&held).into_iter().for_each(|doing| doing())
     };
-    // Where no thread can be had it is done here.
     if std::thread::Builder::new().name("aside".into()).spawn(apart).is_err()
         && let Some(doing) = take(&held)
     {
         doing();
     }
+    landing
 }
 
 /// Takes what has been done, where it has. What waited for it comes next: see [`Aside::take_held`].
 pub fn land(app: &mut App, fx: &mut Vec<Effect>) {
-    let Some(work) = &app.aside.work else { return };
-    let landing = match work.landing.try_recv() {
-        Err(TryRecvError::Empty) => return,
-        landing => landing.ok(),
+    let done = |landing: &Receiver<Landing>| match landing.try_recv() {
+        Err(TryRecvError::Empty) => None,
+        landing => Some(landing.ok()),
     };
-    app.aside.work = None;
-    if let Some(landing) = landing {
-        landing(app, fx);
+    if let Some(landing) = app.aside.work.as_ref().and_then(|w| done(&w.landing)) {
+        app.aside.work = None;
+        landing.into_iter().for_each(|landing| landing(app, fx));
+    }
+    if let Some(landing) = app.aside.look.as_ref().and_then(done) {
+        app.aside.look = None;
+        landing.into_iter().for_each(|landing| landing(app, fx));
     }
 }
 
@@ -159,6 +195,8 @@ pub fn discard(app: &App, old: impl Send + 'static) {
 /// A plan, ready for the desk.
 pub struct Planned {
     pub(super) board: Board,
+    /// What it was made of.
+    pub(super) settings: Arc<Settings>,
     /// Rows with which something else is done than before; `None`: everything may be another.
     pub(super) changed: Option<Vec<u32>>,
     /// The first plan brings it along.
@@ -167,13 +205,13 @@ pub struct Planned {
 
 impl Planned {
     /// Resolves settings over a model. `before` is the plan that it replaces, empty where there was none.
-    pub fn new(planner: &dyn Planner, model: &Model, settings: &Settings, before: &Board) -> Result<Self> {
-        let plan = Arc::new(planner.plan(settings)?);
+    pub fn new(planner: &dyn Planner, model: &Model, settings: Arc<Settings>, before: &Board) -> Result<Self> {
+        let plan = Arc::new(planner.plan(&settings)?);
         let totals = planner.totals(&plan);
         let board = Board::new(model, plan, totals, Some(before));
         let changed = board.changed_since(before);
         let prior = before.is_empty().then(|| planner.prior());
-        Ok(Self { board, changed, prior })
+        Ok(Self { board, settings, changed, prior })
     }
 }
 
@@ -183,13 +221,13 @@ pub fn replan(
     then: impl FnOnce(&mut App, Result<(), Error>, &mut Vec<Effect>) + Send + 'static,
     fx: &mut Vec<Effect>,
 ) {
-    let settings = app.session.settings().clone();
+    let settings = Arc::new(app.session.settings().clone());
     let model = Arc::clone(&app.session.model);
     let before = Arc::clone(&app.board);
     let work = move |planner: &dyn Planner| -> Landing {
-        let planned = Planned::new(planner, &model, &settings, &before);
+        let planned = Planned::new(planner, &model, settings, &before);
         Box::new(move |app, fx| {
-            let old = Arc::clone(&app.board);
+            let old = (Arc::clone(&app.board), Arc::clone(&app.settings));
             let result = planned.map(|planned| app.take_plan(planned));
             then(app, result, fx);
             // What is said of a group was said of the plan before.

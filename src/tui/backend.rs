@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::core::imatrix::Imatrix;
-use crate::core::plan::Totals;
+use crate::core::plan::{Action, Totals};
 use crate::core::{Dtype, Family, Loss, Patch, Plan, Result, Row, Settings, TensorId};
 use crate::session::{Profile, TargetChoice};
 
@@ -45,8 +45,8 @@ pub trait Planner: Send + Sync {
     fn totals(&self, plan: &Plan) -> Totals;
     /// What an error in each tensor is estimated to cost.
     fn prior(&self) -> Prior;
-    /// Other ways to treat some tensors.
-    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>>;
+    /// Other ways to treat some tensors; `now` is what is done with the first of them.
+    fn alternatives(&self, settings: &Settings, ids: &[TensorId], now: &Action) -> Result<Vec<Alternative>>;
     /// What is shown before a conversion is started.
     fn page(&self, settings: &Settings, output: &Path) -> Result<ConvertPage>;
     /// Tells the desk that something was found out.
@@ -91,8 +91,8 @@ pub trait Backend {
     fn at_home(&self, typed: &str) -> PathBuf;
     /// The model as words of a command line.
     fn model_words(&self) -> Vec<String>;
-    /// Where a conversion would go if nobody said.
-    fn default_output(&self, settings: &Settings) -> PathBuf;
+    /// Where a conversion would go if nobody said; called after what most of it becomes.
+    fn default_output(&self, settings: &Settings, plan: &Plan) -> PathBuf;
 }
 
 /// Another way to treat some tensors.

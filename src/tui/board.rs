@@ -27,6 +27,7 @@ pub struct Board {
     before: Vec<u64>,
     after: Vec<u64>,
     quantized: Vec<u32>,
+    dropped: Vec<u32>,
     /// Rows that lose something, each counted with its first tensor.
     lossy: Vec<u32>,
     elements: Vec<u64>,
@@ -85,6 +86,7 @@ impl Board {
             before: Vec::with_capacity(n + 1),
             after: Vec::with_capacity(n + 1),
             quantized: Vec::with_capacity(n + 1),
+            dropped: Vec::with_capacity(n + 1),
             elements: Vec::with_capacity(n + 1),
             same_to: Vec::with_capacity(n),
             same_from: Vec::with_capacity(n),
@@ -115,22 +117,25 @@ impl Board {
                 lossy[id.index()] += u32::from(k == 0 && row.is_lossy());
             }
         }
-        let (mut b, mut a, mut q, mut e, mut l) = (0, 0, 0, 0, 0);
+        let (mut b, mut a, mut q, mut d, mut e, mut l) = (0, 0, 0, 0, 0, 0);
         board.before.push(0);
         board.after.push(0);
         board.quantized.push(0);
+        board.dropped.push(0);
         board.elements.push(0);
         board.lossy.push(0);
         for (i, tensor) in model.tensors.iter().enumerate() {
             b += tensor.bytes;
             a += after[i];
             q += u32::from(board.row(TensorId(i as u32)).is_some_and(|r| !r.excluded));
+            d += u32::from(board.row(TensorId(i as u32)).is_none_or(|r| label(r) == DROP));
             e += tensor.elements();
             l += lossy[i];
             board.lossy.push(l);
             board.before.push(b);
             board.after.push(a);
             board.quantized.push(q);
+            board.dropped.push(d);
             board.elements.push(e);
             let to = match board.same_to.last() {
                 Some(first) if board.to(i) == board.to(i - 1) => *first,
@@ -217,6 +222,10 @@ impl Board {
     pub fn quantized(&self, r: &Range<usize>) -> usize {
         (self.quantized[r.end] - self.quantized[r.start]) as usize
     }
+    /// How many of them are not written at all.
+    pub fn dropped(&self, r: &Range<usize>) -> usize {
+        (self.dropped[r.end] - self.dropped[r.start]) as usize
+    }
     /// Their elements.
     pub fn elements(&self, r: &Range<usize>) -> u64 {
         self.elements[r.end] - self.elements[r.start]
@@ -284,5 +293,25 @@ mod tests {
         check(1, 30, &[]);
         check(2, 30, &[1, 2]);
         assert_eq!(board.after(&(0..3)), 71);
+        assert_eq!((board.quantized(&(0..3)), board.dropped(&(0..3))), (3, 0));
+    }
+
+    #[test]
+    fn what_is_not_written_is_not_counted_as_kept() {
+        let model = model_of(&["a", "b", "c"]);
+        let left = |name: &str, id, parts: Vec<Part>| Row {
+            excluded: true,
+            action: Action::Copy,
+            parts,
+            ..row(name, &[id], 0)
+        };
+        let part = Part { name: "b".into(), storage: Storage::BF16, shape: vec![1] };
+        // Of c there is no row at all.
+        let rows = vec![left("a", 0, Vec::new()), left("b", 1, vec![part])];
+        let plan = Plan { family: Family::Sdnq, rows, warnings: Vec::new() };
+        let board = Board::new(&model, Arc::new(plan), Totals::default(), None);
+        let dropped: Vec<usize> = (0..3).map(|i| board.dropped(&(i..i + 1))).collect();
+        assert_eq!(dropped, [1, 0, 1]);
+        assert_eq!((board.quantized(&(0..3)), board.dropped(&(0..3))), (0, 2));
     }
 }

@@ -38,6 +38,17 @@ pub struct Change {
     pub sums: (Sums, Sums),
 }
 
+/// What becomes of a line of the profile's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// It is lost.
+    Lost,
+    /// It is new.
+    New,
+    /// It stays, and says what the lines below it belong to.
+    Heading,
+}
+
 /// The page.
 #[derive(Clone, Debug)]
 pub struct DiffPage {
@@ -47,8 +58,8 @@ pub struct DiffPage {
     pub sides: (Side, Side),
     /// What changes, the most bytes first.
     pub changes: Vec<Change>,
-    /// Lines that the profile's text loses (`false`) and gains (`true`).
-    pub text: Vec<(bool, String)>,
+    /// Lines that the profile's text loses and gains, under the headings of their tables.
+    pub text: Vec<(Line, String)>,
     /// The one under the cursor.
     pub at: usize,
 }
@@ -108,22 +119,50 @@ impl DiffPage {
         changes.sort_by_key(|c| std::cmp::Reverse(c.bytes.0.max(c.bytes.1)));
         let side = |plan: &Plan| Side { totals: app.planner.totals(plan), sums: sums(app, plan) };
         let sides = (side(plan), side(now));
-        let text = lines(&then.to_text(), &app.session.profile.to_text());
+        let text = under_headings(&then.to_text(), &app.session.profile.to_text());
         Self { against, sides, changes, text, at: 0 }
     }
 }
 
-/// What one text has and the other has not, in the order of the texts: the longest common run of lines stays out.
-fn lines(before: &str, after: &str) -> Vec<(bool, String)> {
+/// What one text has and the other has not, under the headings of the tables that they stand in.
+fn under_headings(before: &str, after: &str) -> Vec<(Line, String)> {
     let (a, b): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
-    let head = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
+    let heading = |of: &[&str], at: usize| {
+        let above = of.get(..=at)?.iter().rposition(|l| l.starts_with('['))?;
+        Some((above != at).then(|| of[above].to_owned()))
+    };
+    let mut out = Vec::new();
+    let mut last: Option<String> = None;
+    for (new, at) in differences(&a, &b) {
+        let of = if new { &b } else { &a };
+        if of[at].is_empty() {
+            continue;
+        }
+        match heading(of, at) {
+            // It is a heading itself, and what follows it is under it.
+            Some(None) => last = Some(of[at].to_owned()),
+            Some(heading) if heading != last => {
+                out.extend(heading.clone().map(|text| (Line::Heading, text)));
+                last = heading;
+            }
+            _ => {}
+        }
+        out.push((if new { Line::New } else { Line::Lost }, of[at].to_owned()));
+    }
+    out
+}
+
+/// Lines that one text has and the other has not, by their places, in the order of the texts: the longest common run of
+/// lines stays out.
+fn differences(a: &[&str], b: &[&str]) -> Vec<(bool, usize)> {
+    let head = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let tail = a[head..].iter().rev().zip(b[head..].iter().rev()).take_while(|(x, y)| x == y).count();
     let (a, b) = (&a[head..a.len() - tail], &b[head..b.len() - tail]);
     let mut out = Vec::new();
     // A table of all pairs would be too much of a profile with a line for each of thousands of tensors.
     if a.len().saturating_mul(b.len()) > 1 << 22 {
-        out.extend(a.iter().map(|l| (false, (*l).to_owned())));
-        out.extend(b.iter().map(|l| (true, (*l).to_owned())));
+        out.extend((0..a.len()).map(|i| (false, head + i)));
+        out.extend((0..b.len()).map(|j| (true, head + j)));
         return out;
     }
     let width = b.len() + 1;
@@ -142,10 +181,10 @@ fn lines(before: &str, after: &str) -> Vec<(bool, String)> {
         if i < a.len() && j < b.len() && a[i] == b[j] {
             (i, j) = (i + 1, j + 1);
         } else if j == b.len() || i < a.len() && longest[(i + 1) * width + j] >= longest[i * width + j + 1] {
-            out.push((false, a[i].to_owned()));
+            out.push((false, head + i));
             i += 1;
         } else {
-            out.push((true, b[j].to_owned()));
+            out.push((true, head + j));
             j += 1;
         }
     }
@@ -159,8 +198,13 @@ mod tests {
     #[test]
     fn lines_that_come_and_go() {
         fn check(before: &str, after: &str, expected: &str) {
+            let sign = |line: &Line| match line {
+                Line::Lost => '-',
+                Line::New => '+',
+                Line::Heading => '=',
+            };
             let got: Vec<String> =
-                lines(before, after).iter().map(|(new, l)| format!("{}{l}", if *new { '+' } else { '-' })).collect();
+                under_headings(before, after).iter().map(|(line, l)| format!("{}{l}", sign(line))).collect();
             assert_eq!(got.join(" "), expected);
         }
         check("a\nb\nc", "a\nb\nc", "");
@@ -168,5 +212,9 @@ mod tests {
         check("a\nc", "a\nb\nc", "+b");
         check("a\nb\nc\nd", "a\nx\nc\ny", "-b +x -d +y");
         check("", "a", "+a");
+        // Under the heading of its table, unless that is new too.
+        check("[t]\na\nb", "[t]\na\nc", "=[t] -b +c");
+        check("[t]\na\n[u]\nb", "[t]\nx\n[u]\ny", "=[t] -a +x =[u] -b +y");
+        check("[t]\na", "[t]\na\n[u]\nb\nc", "+[u] +b +c");
     }
 }

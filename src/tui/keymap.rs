@@ -128,6 +128,31 @@ impl Keymap {
     pub fn name(&self, action: Action) -> String {
         self.keys_of(action).unwrap_or_else(|| action.spec().name.into())
     }
+    /// A reason with the desk's keys for the command line's flags.
+    pub fn for_flags(&self, reason: &str) -> String {
+        let flags = [
+            ("--quant-embedding", Action::QuantEmbedding),
+            ("--quant-conv", Action::QuantConv),
+            ("`--imatrix`", Action::Imatrix),
+            ("--imatrix", Action::Imatrix),
+        ];
+        let mut said = reason.to_owned();
+        for (flag, action) in flags {
+            if said.contains(flag) {
+                said = said.replace(flag, &self.command(action));
+            }
+        }
+        said
+    }
+    /// The keys of an action or, where it has none, what is typed to find it.
+    pub fn command(&self, action: Action) -> String {
+        self.keys_of(action).unwrap_or_else(|| {
+            let name = action.spec().name;
+            let palette = self.name(Action::Palette);
+            let gap = if palette.chars().count() > 1 { " " } else { "" };
+            format!("`{palette}{gap}{}`", name.rsplit('.').next().unwrap_or(name))
+        })
+    }
     /// Bindings of which one hides another.
     pub fn conflicts(&self) -> Vec<(Action, Action)> {
         let mut out = Vec::new();
@@ -221,6 +246,24 @@ mod tests {
         let (map, _) = Keymap::with(&[bind(Action::Dtype, &["q"]), bind(Action::Jobs, &["t"])]);
         assert_eq!(map.keys_of(Action::Dtype), None, "somebody else has them");
         assert_eq!(map.name(Action::Dtype), "recipe.dtype");
+    }
+
+    #[test]
+    fn reasons_name_keys_not_flags() {
+        fn check(map: &Keymap, reason: &str, expected: &str) {
+            assert_eq!(map.for_flags(reason), expected);
+        }
+        let own = Keymap::default();
+        check(
+            &own,
+            "an embedding: quantized with --quant-embedding",
+            "an embedding: quantized with `:quant_embedding`",
+        );
+        check(&own, "IQ2_S needs one; give `--imatrix`", "IQ2_S needs one; give I");
+        check(&own, "it has one dimension", "it has one dimension");
+        let (bound, _) = Keymap::with(&[bind(Action::QuantConv, &["F3"]), bind(Action::Palette, &["Ctrl-p"])]);
+        check(&bound, "a convolution: quantized with --quant-conv", "a convolution: quantized with F3");
+        check(&bound, "quantized with --quant-embedding", "quantized with `Ctrl-p quant_embedding`");
     }
 
     #[test]

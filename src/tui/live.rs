@@ -64,15 +64,13 @@ impl Planner for Headers {
         Prior::of(&self.opened.model)
     }
 
-    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>> {
+    fn alternatives(&self, settings: &Settings, ids: &[TensorId], now: &Action) -> Result<Vec<Alternative>> {
         let target = target::get(settings.target);
         let model = &self.opened.model;
-        let first = ids.first().map_or(&[][..], std::slice::from_ref);
-        let now = target.variants(model, first, settings, &[Patch::default()])?;
-        let recipe = now.iter().flatten().next().and_then(|r| match &r.action {
+        let recipe = match now {
             Action::Quantize(recipe) => Some(recipe),
             _ => None,
-        });
+        };
         let mut list = target.alternatives(recipe);
         if ids.len() > 1 {
             // Of many tensors what a person would think of first; of one, everything.
@@ -250,11 +248,14 @@ impl Backend for Live {
         words
     }
 
-    fn default_output(&self, settings: &Settings) -> PathBuf {
+    fn default_output(&self, settings: &Settings, plan: &Plan) -> PathBuf {
         let model = &self.opened.model;
         let stem = model.root.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-        let dtype = settings.defaults.dtype.clone().unwrap_or_else(|| target::get(settings.target).default_dtype());
+        let default = || settings.defaults.dtype.clone();
         let is_gguf = settings.target == Family::Gguf;
+        // A mixture has tensors of several types, and its own name.
+        let most = if is_gguf { default() } else { most_of(plan).or_else(default) };
+        let dtype = most.unwrap_or_else(|| target::get(settings.target).default_dtype());
         let (name, ending) = match is_gguf {
             true => (gguf_name(&stem, dtype.as_str()), "gguf"),
             false => (format!("{stem}-{}-{dtype}", settings.target).to_lowercase(), "safetensors"),
@@ -268,6 +269,19 @@ impl Backend for Live {
 
 fn choices(all: Vec<target::DtypeInfo>) -> Vec<DtypeChoice> {
     all.into_iter().map(|d| DtypeChoice { name: d.name, bits: d.bits, about: d.about }).collect()
+}
+
+/// The dtype of the most bytes that are quantized; of equals the first.
+fn most_of(plan: &Plan) -> Option<Dtype> {
+    let mut bytes = Vec::<(&Dtype, u64)>::new();
+    for row in &plan.rows {
+        let Action::Quantize(recipe) = &row.action else { continue };
+        match bytes.iter_mut().find(|(dtype, _)| **dtype == recipe.dtype) {
+            Some((_, sum)) => *sum += row.bytes_before,
+            None => bytes.push((&recipe.dtype, row.bytes_before)),
+        }
+    }
+    bytes.into_iter().rev().max_by_key(|(_, sum)| *sum).map(|(dtype, _)| dtype.clone())
 }
 
 /// `model-BF16-00001-of-00002` and `Q4_K_M`: `model-Q4_K_M`, as such files are called.
@@ -360,6 +374,34 @@ impl Job for Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_called_after_what_most_of_them_becomes() {
+        let row = |dtype: &str, bytes_before: u64| Row {
+            name: "a.weight".into(),
+            change: Default::default(),
+            sources: Vec::new(),
+            shape: vec![1, 1],
+            from: "BF16".into(),
+            to: dtype.into(),
+            action: Action::Quantize(crate::core::Recipe::plain(Family::Sdnq, Dtype::new(dtype), 64)),
+            excluded: false,
+            reason: None,
+            cause: crate::core::rules::Cause::Defaults,
+            parts: Vec::new(),
+            slices: Vec::new(),
+            bias: Vec::new(),
+            bytes_before,
+        };
+        let check = |rows: &[(&str, u64)], expected: Option<&str>| {
+            let rows = rows.iter().map(|(dtype, bytes)| row(dtype, *bytes)).collect();
+            let plan = Plan { family: Family::Sdnq, rows, warnings: Vec::new() };
+            assert_eq!(most_of(&plan).as_ref().map(Dtype::as_str), expected);
+        };
+        check(&[], None);
+        check(&[("int8", 10), ("uint4", 6), ("uint4", 6)], Some("uint4"));
+        check(&[("int8", 10), ("uint4", 10)], Some("int8"));
+    }
 
     #[test]
     fn gguf_files_are_called_after_their_mixture() {

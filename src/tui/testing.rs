@@ -72,7 +72,7 @@ impl Driver {
     }
     /// Waits for what is done aside.
     pub fn land(&mut self) {
-        while self.app.aside.is_busy() {
+        while self.app.aside.is_busy() || self.app.aside.is_looking() {
             self.app.aside.wait();
             self.pass(0);
         }

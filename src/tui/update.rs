@@ -5,6 +5,7 @@ mod arrange;
 mod mouse;
 mod moves;
 mod pages;
+mod pick;
 pub(crate) mod popup;
 mod recipe;
 pub(crate) mod rules;
@@ -15,6 +16,7 @@ mod work;
 
 pub use arrange::Sort;
 pub use select::Range;
+pub use whatif::Stamp;
 pub use work::perform;
 
 use super::action::{self, Action};
@@ -25,7 +27,6 @@ use super::keymap::Found;
 use super::msg::{Effect, Msg};
 use super::overlay::{Asked, Line, List, Overlay};
 use super::whatif::WhatIf;
-use crate::session::Session;
 
 /// Takes a message.
 pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
@@ -224,13 +225,13 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         }
         Action::Filter => app.overlays.push(Overlay::Filter(app.filter.clone().into())),
         Action::Exclude => recipe::exclude(app, fx),
-        Action::Dtype => recipe::pick_dtype(app),
-        Action::GroupSize => recipe::pick_group_size(app),
-        Action::SvdRank => recipe::pick_rank(app),
-        Action::Hadamard => recipe::pick_hadamard(app),
-        Action::DefaultDtype => recipe::pick_default(app),
+        Action::Dtype => pick::dtype(app),
+        Action::GroupSize => pick::group_size(app),
+        Action::SvdRank => pick::rank(app),
+        Action::Hadamard => pick::hadamard(app),
+        Action::DefaultDtype => pick::default(app),
         Action::Codebook => recipe::codebook(app, fx),
-        Action::Target => recipe::pick_target(app),
+        Action::Target => pick::target(app),
         Action::Preset => rules::open(app, |_, line, hits| hits > 0 && matches!(line, Line::Preset(_)), fx),
         Action::Imatrix => {
             let file = app.session.settings().imatrix.clone().unwrap_or_default();
@@ -241,10 +242,10 @@ pub fn run(app: &mut App, action: Action, fx: &mut Vec<Effect>) {
         Action::Reset => recipe::reset(app, fx),
         Action::Copy => recipe::copy(app),
         Action::Paste => recipe::paste(app, fx),
-        Action::Undo => history(app, Session::undo, "undid", |_, _| (), fx),
-        Action::Redo => history(app, Session::redo, "did again", |_, _| (), fx),
+        Action::Undo => history(app, Step::Undo, |_, _| (), fx),
+        Action::Redo => history(app, Step::Redo, |_, _| (), fx),
         Action::WhatIf => whatif::open(app, fx),
-        Action::History => recipe::pick_state(app),
+        Action::History => pick::state(app),
         Action::Trial => trials::targets(app, fx),
         Action::TrialShown => trials::shown(app, fx),
         Action::Convert => work::open_page(app, fx),
@@ -301,19 +302,35 @@ fn back(app: &mut App) {
     }
 }
 
-/// A step in the history, and then whatever follows from it.
+/// A step in the history.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Undo,
+    Redo,
+}
+
+/// A step in the history, and then whatever follows from it; one that makes no plan is taken back.
 fn history(
     app: &mut App,
-    step: impl Fn(&mut Session) -> Option<String>,
-    word: &'static str,
+    step: Step,
     then: impl FnOnce(&mut App, &mut Vec<Effect>) + Send + 'static,
     fx: &mut Vec<Effect>,
 ) {
-    let Some(title) = step(&mut app.session) else { return };
+    let (title, word) = match step {
+        Step::Undo => (app.session.undo(), "undid"),
+        Step::Redo => (app.session.redo(), "did again"),
+    };
+    let Some(title) = title else { return };
     let landed = move |app: &mut App, planned: crate::core::Result<()>, fx: &mut Vec<Effect>| {
         match planned {
             Ok(()) => app.say(format!("{word}: {title}")),
-            Err(e) => app.complain(e.to_string()),
+            Err(e) => {
+                match step {
+                    Step::Undo => app.session.redo(),
+                    Step::Redo => app.session.undo(),
+                };
+                app.complain(e.to_string());
+            }
         }
         then(app, fx);
     };

@@ -71,6 +71,32 @@ fn a_look_around_does_not_wait_for_the_plan() {
 }
 
 #[test]
+fn the_what_if_table_of_a_large_model_comes_later() {
+    let (mut driver, _) = desk(SMALL, (120, 40));
+    driver.app.aside.apart = true;
+    let lines = |driver: &Driver| driver.app.what_if.shown().count();
+    driver.press("G");
+    driver.pass(100);
+    assert!(driver.app.aside.is_looking() && !driver.app.aside.is_busy());
+    assert_eq!(lines(&driver), 0);
+    // Nothing waits for it, and what it was about may be left meanwhile.
+    driver.press("g g = j j j");
+    assert!(!driver.app.aside.holds());
+    driver.pass(100);
+    driver.land();
+    driver.pass(100);
+    driver.land();
+    let id = driver.app.tensor().expect("a tensor");
+    assert_eq!(driver.app.what_if.ids, [id]);
+    assert!(lines(&driver) > 3);
+    // Keys that are meant for it wait.
+    driver.press("k W j Enter");
+    assert!(driver.app.aside.is_busy() && driver.app.aside.holds());
+    driver.land();
+    assert!(!driver.app.session.settings().overrides.is_empty());
+}
+
+#[test]
 fn what_takes_longer_than_a_moment_is_said() {
     let (mut driver, _) = desk(SMALL, (120, 30));
     driver.app.aside.apart = true;
@@ -79,6 +105,9 @@ fn what_takes_longer_than_a_moment_is_said() {
     assert!(!header(&mut driver));
     driver.app.now += std::time::Duration::from_millis(100);
     assert!(header(&mut driver));
+    driver.press("x j");
+    let screen = driver.screen();
+    assert!(screen.contains("planning… 2 keys wait"), "{screen}");
     driver.land();
     assert!(!header(&mut driver));
 }

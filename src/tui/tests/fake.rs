@@ -115,7 +115,9 @@ impl Planner for Headers {
                 [] | [_] => Some("it has one dimension"),
                 _ if s.target == Family::Float => None,
                 [_, _, _, ..] if !s.quant_conv => Some("a convolution"),
-                _ if tensor.name.starts_with("tables.") && !s.quant_embedding => Some("an embedding"),
+                _ if tensor.name.starts_with("tables.") && !s.quant_embedding => {
+                    Some("an embedding: quantized with --quant-embedding")
+                }
                 _ => None,
             };
             let elements = tensor.elements();
@@ -162,7 +164,7 @@ impl Planner for Headers {
     fn totals(&self, plan: &Plan) -> Totals {
         plan.totals(|_| true)
     }
-    fn alternatives(&self, settings: &Settings, ids: &[TensorId]) -> Result<Vec<Alternative>> {
+    fn alternatives(&self, settings: &Settings, ids: &[TensorId], _: &Action) -> Result<Vec<Alternative>> {
         let dtypes = dtypes(settings.target).into_iter().map(|d| Patch { dtype: Some(d.name), ..Patch::default() });
         let groups = [32, 128].map(|n| Patch { group_size: Some(n), ..Patch::default() });
         let included = |patch: Patch| Patch { keep: Some(false), ..patch };
@@ -202,7 +204,7 @@ impl Planner for Headers {
             loads_with: "sdnq ≥ 0.2.2".into(),
             file_bytes: plan.rows.iter().map(Row::bytes_after).sum::<u64>() + 512,
             free_bytes: Some(81 << 30),
-            occupied: false,
+            occupied: output.ends_with("taken"),
             warnings: vec!["2 layers stay BF16: 1155 elements do not fit int6's units of 4".into()],
             groups: vec![group("quantized", false), group("kept", true)],
         })
@@ -338,7 +340,7 @@ impl Backend for Fake {
     fn model_words(&self) -> Vec<String> {
         vec!["test.safetensors".into()]
     }
-    fn default_output(&self, s: &Settings) -> PathBuf {
+    fn default_output(&self, s: &Settings, _: &Plan) -> PathBuf {
         PathBuf::from(format!("./test-{}.safetensors", s.target))
     }
 }

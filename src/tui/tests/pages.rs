@@ -66,8 +66,9 @@ fn what_differs_from_the_beginning() {
     driver.keys("G t u 4 Enter / t o _ q Enter x Esc").settle();
     driver.keys("d");
     assert_snapshot!(driver.screen(), @r#"
-     ┌ What differs from the beginning ─────────────────────────────────────────────────────────────────────────┐
-    ┌│           size        bits      error       damage, estimated                                            │┐
+     mixdown  test · 82.0 K parameters · 9 tensors                                                         sdnq *
+    ┌┌ What differs from the beginning ─────────────────────────────────────────────────────────────────────────┐┐
+    ││           size        bits      error       damage, estimated                                            ││
     ││ then      85.2 KiB    8.51      0.0015 %    3.05e-4                                                      ││
     ││ now       73.0 KiB    7.29      0.17 %      3.14e-2                                                      ││
     ││                                                                                                          ││
@@ -76,17 +77,16 @@ fn what_differs_from_the_beginning() {
     ││   int8 g64 → keep                    1 tensor   4.25K →  8.00K  0.0015 % →      0 %   1.53e-5 →        0 ││
     ││                                                                                                          ││
     ││ the profile's text                                                                                       ││
-    ││   +                                                                                                      ││
     ││   + [tensor."blocks.0.attn.to_q.weight"]                                                                 ││
     ││   + keep = true                                                                                          ││
-    ││   +                                                                                                      ││
     ││   + [tensor."embed.weight"]                                                                              ││
     ││   + dtype = "uint4"                                                                                      ││
     ││                                                                                                          ││
-    └└───────────────────────────────────────────────────────── Enter marks these · Tab other side · Esc closes ┘┘
+    │└───────────────────────────────────────────────────────── Enter marks these · Tab other side · Esc closes ┘│
+    └─────────────────────────────────────────────────────────── 9/9 ┘└───────────────────────────────── 1–15/19 ┘
      160 KiB → 73.0 KiB · 7.29 bits/weight · mean MSE 1.65e-6
      x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
-    reversed: 7:3-106
+    reversed: 8:3-106
     "#);
 }
 

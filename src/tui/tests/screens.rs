@@ -120,6 +120,31 @@ fn before_it_writes() {
 }
 
 #[test]
+fn a_small_screen_has_what_matters_before_it_writes() {
+    let check = |size, expected: &[&str]| {
+        let screen = after(SMALL, size, "A c");
+        expected.iter().for_each(|text| assert!(screen.contains(text), "{size:?}: no {text} in {screen}"));
+    };
+    check((60, 12), &["→   ./test-sdnq", "total", "! 2 layers", "disk:", "f overwrite", "Esc"]);
+    check((40, 10), &["test   →", "total", "! 2 layers", "disk:", "Enter · p path · f force · Esc"]);
+    check((20, 5), &["! 5 more", "Enter p f Esc"]);
+}
+
+#[test]
+fn what_stands_in_the_way_is_said_and_again_on_enter() {
+    let (mut driver, state) = desk(SMALL, (80, 20));
+    *state.refuse.borrow_mut() = Some("taken: is there already".into());
+    let mut check = |keys: &str, expected: &str| {
+        driver.keys(keys);
+        let screen = driver.screen();
+        assert!(screen.contains(expected), "{keys}: no {expected} in {screen}");
+    };
+    check("c p Ctrl-u t a k e n Enter", "! something of that name is there already (f: overwrite it)");
+    check("Enter", "! not started: something of that name is there (f: overwrite it)");
+    check("f", "what is there is overwritten (f: do not)");
+}
+
+#[test]
 fn filtering_goes_to_the_best_hit() {
     assert_snapshot!(after(SMALL, (80, 13), "/ 1 Space q"), @"
      mixdown  test · 82.0 K parameters · 9 tensors                             sdnq
@@ -167,11 +192,11 @@ fn help_finds_and_says_what_is_not_possible() {
     │ │   Ctrl-z            Suspend                                              │ │
     │ │   =                 Open every group                                     │ │
     │ │   E                 The rules in their order: what each matches and dec… │ │
-    │ │                     Quantize embedding tables too; again: leave them     │ │
+    │ │   (no key)          Quantize embedding tables too; again: leave them     │ │
     │ │   Ctrl-g            Make a rule of the marks, or of what was set by han… │ │
     └─└──────────────────────── 1/12 · type to find · Enter does it · Esc closes ┘ ┘
      160 KiB → 85.2 KiB · 8.51 bits/weight · loss not measured
-     x exclude   t dtype   a measure   c convert   / filter   ? help   q quit
+     Undo (nothing to undo)
     reversed: 4:1-1 4:4-75 4:78-78
     ");
 }

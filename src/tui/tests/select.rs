@@ -64,6 +64,10 @@ fn from_the_worst_to_the_next() {
     // From elsewhere it begins anew; where a tensor is folded away, the groups above it open.
     check("g g ] e ] e k k ] e", "embed");
     check("- G ] e ] e", "blocks.0.ff");
+    // What was mended leaves its place to the next one, measured again or not.
+    check("g g ] e r 1 6 Enter ] e", "blocks.0.ff");
+    check("g g ] e ] e r 1 6 Enter ] e", "blocks.1.ff");
+    check("g g ] e ] e r 1 6 Enter [ e", "embed");
 }
 
 #[test]

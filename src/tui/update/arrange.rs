@@ -2,6 +2,7 @@
 use crate::core::TensorId;
 use crate::tui::app::App;
 use crate::tui::losses::Known;
+use crate::tui::text::tensors;
 
 /// What a list is ordered by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,22 +91,32 @@ pub fn toggle(app: &mut App) {
 }
 
 /// `] e`, `[ e`: the next tensor by estimated damage, down or up from where the last such step led; from elsewhere the worst.
+/// One whose recipe was changed since leaves its place to the one after it.
 pub fn next_worst(app: &mut App, down: bool) {
     let known = |id: &TensorId| figure(app, Sort::Damage, *id).is_some_and(|d| d > 0.0) && app.tree.shows(*id);
     let list: Vec<TensorId> = order(app, Sort::Damage).into_iter().filter(known).collect();
-    // From where the last step led the next one goes on; from elsewhere it begins at the worst.
-    let here = app.tensor().filter(|id| app.worst_at == Some(*id));
-    let to = match here.and_then(|id| list.iter().position(|i| *i == id)) {
-        Some(at) if down => list.get(at + 1),
-        Some(at) => at.checked_sub(1).and_then(|at| list.get(at)),
-        None => list.first(),
+    let to = match app.worst_at.filter(|(id, ..)| app.tensor() == Some(*id)) {
+        None => Some(0),
+        Some((id, before, damage)) => {
+            let at = list.iter().position(|i| *i == id);
+            match at.filter(|_| figure(app, Sort::Damage, id) == Some(damage)) {
+                Some(at) if down => Some(at + 1),
+                Some(at) => at.checked_sub(1),
+                None if down => Some(before + usize::from(at == Some(before))),
+                None => before.checked_sub(1),
+            }
+        }
     };
-    match to.copied() {
-        Some(id) => {
+    match to.and_then(|at| Some((at, *list.get(at)?))) {
+        Some((at, id)) => {
             go_to(app, id);
-            app.worst_at = Some(id);
-            let at = list.iter().position(|i| *i == id).unwrap_or(0) + 1;
-            app.say(format!("number {at} of {} by estimated damage", list.len()));
+            app.worst_at = Some((id, at, figure(app, Sort::Damage, id).unwrap_or(0.0)));
+            let key = app.keymap.keys_of(crate::tui::action::Action::Back).unwrap_or_default();
+            let marks = match app.session.marks.len() {
+                0 => String::new(),
+                n => format!(" · keys act on the {} marked: {key} unmarks", tensors(n)),
+            };
+            app.say(format!("number {} of {} by estimated damage{marks}", at + 1, list.len()));
         }
         None if list.is_empty() => {
             let key = app.keymap.keys_of(crate::tui::action::Action::TrialShown).unwrap_or_default();

@@ -145,7 +145,8 @@ pub fn diff_key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
 
 /// `Y`: the choices as a command line, shown and on the clipboard.
 pub fn command(app: &mut App, fx: &mut Vec<Effect>) {
-    let output = app.output.clone().unwrap_or_else(|| app.backend.default_output(app.session.settings()));
+    let output =
+        app.output.clone().unwrap_or_else(|| app.backend.default_output(app.session.settings(), &app.board.plan));
     let saved = app.session.profile.name.clone().filter(|_| !app.session.is_dirty());
     let line =
         command::line(&app.session.profile, &app.backend.model_words(), &output.to_string_lossy(), saved.as_deref());

@@ -1,7 +1,6 @@
 //! Keys in popups. The topmost gets them; Esc closes it.
-use super::{moves, pages, recipe, rules, run, select, work};
+use super::{Step, moves, pages, recipe, rules, run, select, work};
 use crate::core::TensorId;
-use crate::session::Session;
 use crate::tui::action::Action;
 use crate::tui::app::App;
 use crate::tui::filter::{Finder, Query};
@@ -75,8 +74,8 @@ pub fn key(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
             Some('K') => rules::shift(app, false, fx),
             Some('e') => rules::edit(app, false),
             Some('n') => rules::edit(app, true),
-            Some('u') => super::history(app, Session::undo, "undid", rules::refresh, fx),
-            Some('U') => super::history(app, Session::redo, "did again", rules::refresh, fx),
+            Some('u') => super::history(app, Step::Undo, rules::refresh, fx),
+            Some('U') => super::history(app, Step::Redo, rules::refresh, fx),
             Some('q' | 'P' | 'E') => {
                 app.overlays.pop();
             }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::trials;
 use crate::core::plan::Action;
 use crate::core::recipe::group_size;
-use crate::core::rules::hadamard;
-use crate::core::{Dtype, Family, Patch, Recipe, Result, TensorId};
+use crate::core::{Dtype, Patch, Recipe, Result, TensorId};
 use crate::session::Edit;
+use crate::tui::action::Action as Key;
 use crate::tui::app::App;
 use crate::tui::aside;
-use crate::tui::backend::{DtypeChoice, Form, Priority};
+use crate::tui::backend::{Form, Priority};
 use crate::tui::board::Board;
 use crate::tui::msg::Effect;
-use crate::tui::overlay::{Choice, Item, Overlay, Picker};
+use crate::tui::overlay::Choice;
 use crate::tui::text::tensors;
 
 /// Up to so many tensors are measured anew without being asked for.
@@ -38,13 +38,21 @@ fn edit(
     aside::replan(app, landed, fx);
 }
 
-/// Makes a change of some tensors, and has measured what it touched. `title` says what it does, and `said` what came of it.
+/// What came of a change: its title, and what is to be said besides.
+type Came = (String, Option<String>);
+
+/// What was to be done is what was done.
+fn as_meant(_: &App, title: String) -> Came {
+    (title, None)
+}
+
+/// Makes a change of some tensors, and has measured what it touched. `title` says what it is to do, and `came` what it did.
 fn change(
     app: &mut App,
     title: String,
     change: Edit,
     ids: Vec<TensorId>,
-    said: impl FnOnce(&App, String) -> String + Send + 'static,
+    came: impl FnOnce(&App, String) -> Came + Send + 'static,
     fx: &mut Vec<Effect>,
 ) {
     let known: HashSet<TensorId> = ids.iter().copied().filter(|id| is_known(app, *id)).collect();
@@ -57,8 +65,9 @@ fn change(
             let here = app.tensor();
             let priority = |id| if Some(id) == here { Priority::Cursor } else { Priority::Marked };
             trials::ask_all(app, &again, priority, fx);
-            let said = said(app, title);
-            app.say(said);
+            let (title, more) = came(app, title);
+            app.session.retitle(&title);
+            app.say(more.map_or(title.clone(), |more| format!("{title} · {more}")));
         }
     };
     edit(app, title, change, then, fx);
@@ -134,7 +143,7 @@ pub fn whose(app: &App, ids: &[TensorId]) -> String {
     }
 }
 
-fn names(app: &App, id: TensorId) -> Vec<&str> {
+pub(super) fn names(app: &App, id: TensorId) -> Vec<&str> {
     let source = app.session.model.tensor(id).name.as_str();
     let output = app.board.row(id).map(|r| r.name.as_str()).filter(|n| *n != source);
     std::iter::once(source).chain(output).collect()
@@ -150,19 +159,45 @@ fn together(app: &App, ids: &[TensorId]) -> Vec<TensorId> {
     ids.iter().flat_map(joined).filter(|id| seen.insert(*id)).collect()
 }
 
-fn is_kept(app: &App, id: TensorId) -> bool {
+pub(super) fn is_kept(app: &App, id: TensorId) -> bool {
     app.board.row(id).is_none_or(|r| r.excluded)
 }
 
-/// Why tensors are still kept after they were asked to be quantized.
-fn stuck(app: &App, ids: &[TensorId]) -> Option<String> {
-    let rows: Vec<_> = ids.iter().filter_map(|id| app.board.row(*id)).filter(|r| r.excluded).collect();
-    let reason = rows.iter().find_map(|r| r.reason.clone()).unwrap_or_else(|| "it cannot be quantized".into());
-    match (rows.len(), ids.len()) {
-        (0, _) => None,
-        (_, 1) => Some(format!("stays as it is: {reason}")),
-        (n, _) => Some(format!("{n} stay as they are: {reason}")),
+/// Why tensors are still kept after they were asked to be quantized: how many they are, and the reasons, the commonest
+/// first.
+fn reasons(app: &App, ids: &[TensorId]) -> Option<(usize, String)> {
+    let mut counts = Vec::<(&str, usize)>::new();
+    for row in ids.iter().filter_map(|id| app.board.row(*id)).filter(|r| r.excluded) {
+        let reason = row.reason.as_deref().unwrap_or("it cannot be quantized");
+        match counts.iter_mut().find(|(r, _)| *r == reason) {
+            Some((_, n)) => *n += 1,
+            None => counts.push((reason, 1)),
+        }
     }
+    counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let all = counts.iter().map(|(_, n)| n).sum();
+    let why = match &counts[..] {
+        [] => return None,
+        [(one, _)] => (*one).to_owned(),
+        [(a, n), (b, m)] => format!("{a} ({n}), {b} ({m})"),
+        [(a, n), rest @ ..] => format!("{a} ({n}), and {} other reasons", rest.len()),
+    };
+    Some((all, app.keymap.for_flags(&why)))
+}
+
+/// The same as a sentence's end.
+fn stuck(app: &App, ids: &[TensorId]) -> Option<String> {
+    let (n, why) = reasons(app, ids)?;
+    Some(match ids.len() {
+        1 => format!("stays as it is: {why}"),
+        _ => format!("{n} stay as they are: {why}"),
+    })
+}
+
+/// What of these is quantized now: what was done is told of them, unless of none.
+fn took(app: &App, ids: &[TensorId]) -> Vec<TensorId> {
+    let free: Vec<TensorId> = ids.iter().copied().filter(|id| !is_kept(app, *id)).collect();
+    if free.is_empty() { ids.to_vec() } else { free }
 }
 
 /// Overrides by which tensors are kept or not, and that say no more than they must.
@@ -190,32 +225,48 @@ pub fn exclude(app: &mut App, fx: &mut Vec<Effect>) {
     let all = app.targets();
     let free: Vec<TensorId> = all.iter().copied().filter(|id| !is_kept(app, *id)).collect();
     if !free.is_empty() {
-        let edit = set_keep(app, &free, true);
-        return change(app, format!("exclude {}", whose(app, &free)), edit, free, |_, title| title, fx);
+        return keep(app, free, fx);
     }
     let said: Vec<TensorId> = {
         let decide = app.session.settings().decider(all.len());
         all.iter().copied().filter(|id| decide(&names(app, *id)).keeps()).collect()
     };
     if said.is_empty() {
-        let why = stuck(app, &all).unwrap_or_default();
-        return app.complain(format!("{}: {why}", whose(app, &all)));
+        // Those that were included in vain.
+        let included = |id: &TensorId| app.override_of(*id).is_some_and(|patch| patch.keep == Some(false));
+        let vain: Vec<TensorId> = all.iter().copied().filter(included).collect();
+        if !vain.is_empty() {
+            return keep(app, vain, fx);
+        }
+        let (_, why) = reasons(app, &all).unwrap_or_default();
+        return app.say(format!("{}: kept already: {why}", whose(app, &all)));
     }
     let edit = set_keep(app, &said, false);
     let ids = said.clone();
-    let whether = move |app: &App, title| match stuck(app, &ids) {
-        Some(why) => format!("{} · {why}", whose(app, &ids)),
-        None => title,
-    };
-    change(app, format!("include {}", whose(app, &said)), edit, said, whether, fx);
+    let came = move |app: &App, _| (format!("include {}", whose(app, &took(app, &ids))), stuck(app, &ids));
+    change(app, format!("include {}", whose(app, &said)), edit, said, came, fx);
 }
 
-/// The tensors that a recipe is set on: of several, those that are not kept; the kept ones when there are no others.
+fn keep(app: &mut App, ids: Vec<TensorId>, fx: &mut Vec<Effect>) {
+    let edit = set_keep(app, &ids, true);
+    change(app, format!("exclude {}", whose(app, &ids)), edit, ids, as_meant, fx);
+}
+
+/// The tensors that a recipe is set on: of several, those that are not kept; where all are, those that a person excluded,
+/// else all. And how many others there are.
 pub fn reach(app: &App) -> (Vec<TensorId>, usize) {
+    use crate::core::rules::Cause;
     let all = app.targets();
-    let free: Vec<TensorId> = all.iter().copied().filter(|id| !is_kept(app, *id)).collect();
-    let kept = all.len() - free.len();
-    if free.is_empty() { (all, 0) } else { (free, kept) }
+    let by_person = |id: &TensorId| {
+        let cause = app.board.row(*id).map(|r| &r.cause);
+        matches!(cause, Some(Cause::Override | Cause::Rule(_) | Cause::Exclude(_) | Cause::NotIncluded))
+    };
+    let mut reached: Vec<TensorId> = all.iter().copied().filter(|id| !is_kept(app, *id)).collect();
+    if reached.is_empty() {
+        reached = all.iter().copied().filter(by_person).collect();
+    }
+    let others = all.len() - reached.len();
+    if reached.is_empty() { (all, 0) } else { (reached, others) }
 }
 
 /// Sets what was chosen.
@@ -239,19 +290,24 @@ pub fn set(app: &mut App, choice: &Choice, fx: &mut Vec<Effect>) {
 
 /// Lays a patch over what is acted on.
 fn put(app: &mut App, word: &str, patch: &Patch, fx: &mut Vec<Effect>) {
-    let (ids, kept) = reach(app);
+    let (ids, others) = reach(app);
     if ids.is_empty() {
         return;
     }
     if patch.dtype.is_none() && ids.iter().all(|id| is_kept(app, *id)) {
-        let key = app.keymap.keys_of(crate::tui::action::Action::Exclude).unwrap_or_default();
-        return app.complain(format!("{}: kept as it is; {key} includes it", whose(app, &ids)));
+        return app.complain(kept(app, &ids));
     }
     if is_for_all(app, patch) {
         return for_all(app, word, patch, None, fx);
     }
-    let more = if kept > 0 { format!(" · {} left as kept", tensors(kept)) } else { String::new() };
+    let more = (others > 0).then(|| format!("{} left as kept", tensors(others)));
     lay(app, word, ids, patch, more, fx);
+}
+
+/// Why nothing but a dtype can be set.
+pub(super) fn kept(app: &App, ids: &[TensorId]) -> String {
+    let (are, it) = if ids.len() == 1 { ("as it is", "it") } else { ("as they are", "them") };
+    format!("{}: kept {are}; {} includes {it}", whose(app, ids), app.keymap.command(Key::Exclude))
 }
 
 /// Where the target does without what was asked for, because it cannot; its reason stands in the row.
@@ -262,7 +318,7 @@ fn without(app: &App, ids: &[TensorId], patch: &Patch) -> Option<String> {
     let without: Vec<TensorId> = ids.iter().copied().filter(|id| recipe_of(app, *id).is_some_and(missing)).collect();
     let reason = app.board.row(*without.first()?).and_then(|r| r.reason.clone());
     let why = reason.unwrap_or_else(|| "not possible there".into());
-    Some(format!("{} without: {why}", tensors(without.len())))
+    Some(format!("{} without: {}", tensors(without.len()), app.keymap.for_flags(&why)))
 }
 
 /// Whether what a patch says can only be said of a whole file.
@@ -275,7 +331,7 @@ pub fn for_all(app: &mut App, word: &str, patch: &Patch, more: Option<Edit>, fx:
     let mut defaults = app.session.settings().defaults.clone();
     defaults.apply(&Patch { keep: None, ..patch.clone() });
     let edit = std::iter::once(Edit::Defaults(defaults)).chain(more).collect();
-    change(app, format!("{word} for the whole file"), Edit::All(edit), quantized(app), |_, title| title, fx);
+    change(app, format!("{word} for the whole file"), Edit::All(edit), quantized(app), as_meant, fx);
 }
 
 /// `b`: finds levels, or, where all have them, no longer.
@@ -302,7 +358,7 @@ pub fn imatrix(app: &mut App, file: &str, fx: &mut Vec<Effect>) {
             Err(e) => return app.complain(e.to_string()),
         },
     };
-    change(app, title, edit, quantized(app), |_, title| title, fx);
+    change(app, title, edit, quantized(app), as_meant, fx);
 }
 
 /// Whether convolutions are quantized too.
@@ -320,10 +376,14 @@ pub fn quant_embedding(app: &mut App, fx: &mut Vec<Effect>) {
 }
 
 /// Lays a patch over the overrides of tensors; one that names a dtype means to quantize.
-pub fn lay(app: &mut App, word: &str, ids: Vec<TensorId>, patch: &Patch, more: String, fx: &mut Vec<Effect>) {
+pub fn lay(app: &mut App, word: &str, ids: Vec<TensorId>, patch: &Patch, more: Option<String>, fx: &mut Vec<Effect>) {
     let all = together(app, &ids);
     let mut edit = app.session.patch(all.iter().copied(), patch);
     if patch.dtype.is_some() && patch.keep.is_none() {
+        // To include is only said where the rules would keep.
+        if let Edit::Overrides(list) = &mut edit {
+            list.iter_mut().flat_map(|(_, patch)| patch).for_each(|patch| patch.keep = None);
+        }
         let mut after = app.session.settings().clone();
         edit.clone().apply(&mut after);
         let decide = after.decider(all.len());
@@ -336,15 +396,15 @@ pub fn lay(app: &mut App, word: &str, ids: Vec<TensorId>, patch: &Patch, more: S
         }
     }
     let title = format!("{word} on {}", whose(app, &ids));
-    let (of, patch) = (ids.clone(), patch.clone());
-    let said = move |app: &App, title: String| {
-        let stuck = || stuck(app, &of).filter(|_| patch.keep != Some(true));
-        match without(app, &of, &patch).or_else(stuck) {
-            Some(why) => format!("{title} · {why}"),
-            None => format!("{title}{more}"),
+    let (of, patch, word) = (ids.clone(), patch.clone(), word.to_owned());
+    let came = move |app: &App, title: String| {
+        if patch.keep == Some(true) {
+            return (title, more);
         }
+        let title = format!("{word} on {}", whose(app, &took(app, &of)));
+        (title, without(app, &of, &patch).or_else(|| stuck(app, &of)).or(more))
     };
-    change(app, title, edit, ids, said, fx);
+    change(app, title, edit, ids, came, fx);
 }
 
 fn target(app: &mut App, form: Form, fx: &mut Vec<Effect>) {
@@ -360,7 +420,7 @@ fn target(app: &mut App, form: Form, fx: &mut Vec<Effect>) {
         let title = title.clone();
         move |app: &mut App, _: &mut Vec<Effect>| {
             app.output = None;
-            let undo = app.keymap.keys_of(crate::tui::action::Action::Undo).unwrap_or_default();
+            let undo = app.keymap.keys_of(Key::Undo).unwrap_or_default();
             app.say(match dropped {
                 0 => title,
                 n => format!("{title} · {n} settings in the other's dtypes are dropped: {undo} brings them back"),
@@ -373,7 +433,7 @@ fn target(app: &mut App, form: Form, fx: &mut Vec<Effect>) {
 /// The dtype of all that nothing else is said of.
 fn default_dtype(app: &mut App, dtype: &Dtype, fx: &mut Vec<Effect>) {
     let defaults = Patch { dtype: Some(dtype.clone()), ..app.session.settings().defaults.clone() };
-    change(app, format!("{dtype} by default"), Edit::Defaults(defaults), quantized(app), |_, title| title, fx);
+    change(app, format!("{dtype} by default"), Edit::Defaults(defaults), quantized(app), as_meant, fx);
 }
 
 /// `R`: back to what the rules say.
@@ -381,7 +441,7 @@ pub fn reset(app: &mut App, fx: &mut Vec<Effect>) {
     let ids: Vec<TensorId> = app.targets().into_iter().filter(|id| app.override_of(*id).is_some()).collect();
     let all = together(app, &ids);
     let list = all.iter().map(|id| (app.session.model.tensor(*id).name.clone(), None)).collect();
-    change(app, format!("back to the rules on {}", whose(app, &ids)), Edit::Overrides(list), ids, |_, title| title, fx);
+    change(app, format!("back to the rules on {}", whose(app, &ids)), Edit::Overrides(list), ids, as_meant, fx);
 }
 
 /// `y`: copies what was asked for of this tensor, by whatever rule.
@@ -397,161 +457,29 @@ pub fn copy(app: &mut App) {
 pub fn paste(app: &mut App, fx: &mut Vec<Effect>) {
     let Some((_, patch)) = app.clipboard.clone() else { return };
     let ids = app.targets();
-    lay(app, &patch.to_string(), ids, &patch, String::new(), fx);
+    lay(app, &patch.to_string(), ids, &patch, None, fx);
 }
 
-fn item(label: String, figure: String, about: &str, choice: Choice) -> Item {
-    Item { label, figure, about: about.into(), choice }
-}
-
-fn open(app: &mut App, title: &str, items: Vec<Item>, current: impl Fn(&App, TensorId, Patch) -> Option<Choice>) {
-    let (ids, _) = reach(app);
-    let (first, same) = {
-        let decide = app.session.settings().decider(ids.len());
-        let mut all = ids.iter().map(|id| current(app, *id, decide(&names(app, *id)).patch));
-        let first = all.next().flatten();
-        let same = all.all(|choice| choice == first);
-        (first, same)
-    };
-    let picker = Picker::new(title, whose(app, &ids), items, first.filter(|_| same));
-    app.overlays.push(Overlay::Picker(picker));
-}
-
-fn recipe_of(app: &App, id: TensorId) -> Option<&Recipe> {
+pub(super) fn recipe_of(app: &App, id: TensorId) -> Option<&Recipe> {
     match &app.board.row(id)?.action {
         Action::Quantize(recipe) => Some(recipe),
         _ => None,
     }
 }
 
-/// `t`
-pub fn pick_dtype(app: &mut App) {
-    let items = app
-        .backend
-        .dtypes(app.session.settings().target)
-        .into_iter()
-        .map(|d| item(d.name.to_string(), format!("{} bit", d.bits), d.about, Choice::Dtype(d.name.clone())))
-        .collect();
-    open(app, "Dtype", items, |app, id, said| match recipe_of(app, id) {
-        // What a mixture gives a tensor is a dtype of another name than the mixture's.
-        Some(recipe) if recipe.family == Family::Gguf => Some(Choice::Dtype(recipe.dtype.clone())),
-        // What is kept has none of these.
-        None if is_kept(app, id) => None,
-        _ => said.dtype.map(Choice::Dtype),
-    });
-}
-
-/// `D`
-pub fn pick_default(app: &mut App) {
-    let family = app.session.settings().target;
-    let all = app.backend.defaults(family).into_iter();
-    // Of a mixture the bits depend on the model.
-    let mixtures = family == Family::Gguf;
-    let bits = |d: &DtypeChoice| if mixtures { String::new() } else { format!("{} bit", d.bits) };
-    let items = all.map(|d| item(d.name.to_string(), bits(&d), d.about, Choice::Default(d.name.clone()))).collect();
-    let title = if mixtures { "Mixture" } else { "Default dtype" };
-    let settings = app.session.settings();
-    let current = settings
-        .defaults
-        .dtype
-        .clone()
-        .or_else(|| app.backend.settings_for(Form::of(settings), settings).defaults.dtype);
-    let whose = crate::core::name::clean(&app.session.model.title).into_owned();
-    app.overlays.push(Overlay::Picker(Picker::new(title, whose, items, current.map(Choice::Default))));
-}
-
-/// `s`
-pub fn pick_group_size(app: &mut App) {
-    let words = [
-        (group_size::AUTO, "what the target finds best"),
-        (group_size::ROW, "one scale a row"),
-        (group_size::TENSOR, "one scale for all"),
-    ];
-    let items = words
-        .into_iter()
-        .chain([16, 32, 64, 128, 256, 512].map(|n| (n, "")))
-        .map(|(n, about)| item(group_size::name(n), String::new(), about, Choice::GroupSize(n)))
-        .collect();
-    open(app, "Group size", items, |_, _, said| Some(Choice::GroupSize(said.group_size.unwrap_or(group_size::AUTO))));
-}
-
-/// `r`
-pub fn pick_rank(app: &mut App) {
-    // Where a file has one rank for all, its kernels have tiles of 16, and at least one.
-    let rank = |n: u32| Patch { svd_rank: Some(n), ..Patch::default() };
-    let least = if app.backend.is_for_all(app.session.settings().target, &rank(0)) { 16 } else { 0 };
-    let items = [0, 4, 8, 16, 32, 64, 128, 256]
-        .into_iter()
-        .filter(|n| *n >= least)
-        .map(|n: u32| {
-            item(n.to_string(), String::new(), if n == 0 { "no low-rank branch" } else { "" }, Choice::SvdRank(n))
-        })
-        .collect();
-    open(app, "SVD rank", items, |app, id, said| {
-        Some(Choice::SvdRank(said.svd_rank.or_else(|| Some(recipe_of(app, id)?.svd_rank)).unwrap_or(0)))
-    });
-}
-
-/// `H`
-pub fn pick_hadamard(app: &mut App) {
-    let items = [0, 16, 32, 64, 128, 256, 512, 1024]
-        .into_iter()
-        .map(|n: u32| {
-            let about = match n {
-                0 => "no rotation",
-                hadamard::DEFAULT => "the usual",
-                _ => "",
-            };
-            item(n.to_string(), String::new(), about, Choice::Hadamard(n))
-        })
-        .collect();
-    open(app, "Hadamard rotation", items, |_, _, said| Some(Choice::Hadamard(said.hadamard.unwrap_or(0))));
-}
-
-/// `Z`: every state since the beginning.
-pub fn pick_state(app: &mut App) {
-    let history = app.session.history();
-    let saved = |n: usize| if history.saved_at() == Some(n) { "saved" } else { "" };
-    let begin = item("the beginning".into(), String::new(), saved(0), Choice::State(0));
-    let states = history
-        .titles()
-        .enumerate()
-        .map(|(i, title)| item(title.to_owned(), format!("{}", i + 1), saved(i + 1), Choice::State(i + 1)));
-    let items = std::iter::once(begin).chain(states).collect();
-    let current = Some(Choice::State(history.at()));
-    let whose = crate::core::name::clean(&app.session.model.title).into_owned();
-    app.overlays.push(Overlay::Picker(Picker::new("History", whose, items, current)));
-}
-
 /// Takes changes back, or makes them again, until so many hold.
 fn go_to_state(app: &mut App, n: usize, fx: &mut Vec<Effect>) {
-    while app.session.history().at() > n && app.session.undo().is_some() {}
-    while app.session.history().at() < n && app.session.redo().is_some() {}
+    let before = app.session.history().at();
+    app.session.go_to(n);
     let then = move |app: &mut App, planned: Result<()>, _: &mut Vec<Effect>| match planned {
         Ok(()) => {
             let title = n.checked_sub(1).and_then(|i| app.session.history().titles().nth(i).map(str::to_owned));
             app.say(title.map_or("back at the beginning".to_owned(), |t| format!("as after: {t}")));
         }
-        Err(e) => app.complain(e.to_string()),
+        Err(e) => {
+            app.session.go_to(before);
+            app.complain(e.to_string());
+        }
     };
     aside::replan(app, then, fx);
-}
-
-fn about(form: Form) -> &'static str {
-    match form.family {
-        _ if form.lite => "the same of any diffusers model, a folder",
-        Family::Float => "plain floats; undoes quantization",
-        Family::Sdnq => "diffusers, transformers, SD.Next",
-        Family::Gguf => "llama.cpp and what is built on it",
-        Family::Comfy => "ComfyUI, in one file",
-        Family::Nunchaku => "Nunchaku's kernels: 4-bit weights and activations",
-    }
-}
-
-/// `T`
-pub fn pick_target(app: &mut App) {
-    let items = Form::all().map(|form| item(form.name(), String::new(), about(form), Choice::Target(form))).collect();
-    let current = Some(Choice::Target(Form::of(app.session.settings())));
-    let whose = crate::core::name::clean(&app.session.model.title).into_owned();
-    app.overlays.push(Overlay::Picker(Picker::new("Target", whose, items, current)));
 }

@@ -139,7 +139,7 @@ fn counted(
     fx: &mut Vec<Effect>,
 ) {
     let (model, board) = (Arc::clone(&app.session.model), Arc::clone(&app.board));
-    let settings = app.session.settings().clone();
+    let settings = Arc::clone(&app.settings);
     let work = move |_: &dyn Planner| -> Landing {
         let counts = count(&model, &settings, &board);
         Box::new(move |app, _| then(app, counts))

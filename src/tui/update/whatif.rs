@@ -1,7 +1,14 @@
 //! The what-if table: when it is made, and what taking a line of it does.
+use std::sync::{Arc, Weak};
+
 use super::recipe;
+use super::trials::rest_soon;
+use crate::core::tree::NodeId;
 use crate::core::{Patch, Row, TensorId};
 use crate::tui::app::{App, Focus};
+use crate::tui::aside::{self, Landing, Meanwhile};
+use crate::tui::backend::Planner;
+use crate::tui::board::Board;
 use crate::tui::msg::Effect;
 use crate::tui::text::tensors;
 use crate::tui::whatif::WhatIf;
@@ -26,30 +33,92 @@ pub fn is_current(app: &App) -> bool {
     }
 }
 
-/// Makes the table anew where it is about something else by now, or was made for another plan.
+/// What the table is about, without going through it: while this is the same, so is that.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    board: Weak<Board>,
+    focus: Focus,
+    node: Option<NodeId>,
+    marks: u64,
+    filter: String,
+}
+
+impl Stamp {
+    fn of(app: &App) -> Self {
+        Self {
+            board: Arc::downgrade(&app.board),
+            focus: app.focus,
+            node: app.node(),
+            marks: app.session.marks.stamp(),
+            filter: app.filter.clone(),
+        }
+    }
+    fn holds(&self, app: &App) -> bool {
+        std::ptr::eq(self.board.as_ptr(), Arc::as_ptr(&app.board))
+            && (self.focus, self.node, self.marks) == (app.focus, app.node(), app.session.marks.stamp())
+            && self.filter == app.filter
+    }
+}
+
+/// Makes the table anew where it is about something else by now, or was made for another plan. Of a large model it comes
+/// later: keys that are meant for it wait, and nothing else does.
 pub fn refresh(app: &mut App, fx: &mut Vec<Effect>) {
-    let ids = subject(app);
-    if ids == app.what_if.ids && std::ptr::eq(std::sync::Arc::as_ptr(&app.board), app.what_if_of.as_ptr()) {
+    if app.what_if_of.as_ref().is_some_and(|stamp| stamp.holds(app)) {
         return;
     }
-    let before = std::mem::take(&mut app.what_if);
-    app.what_if_of = std::sync::Arc::downgrade(&app.board);
-    // An empty table is one too: it is not made again and again.
-    let now: Vec<&Row> = ids.iter().filter_map(|id| app.board.row(*id)).collect();
-    let whole = now.len() == ids.len() && (1..=MOST).contains(&ids.len());
-    let made = match whole.then(|| app.planner.alternatives(app.session.settings(), &ids)) {
-        Some(Ok(alternatives)) => Ok(WhatIf::new(ids.clone(), &now, alternatives)),
-        Some(Err(e)) => Err(e.to_string()),
-        None => Ok(WhatIf::new(ids.clone(), &[], Vec::new())),
+    let same_plan = app.what_if_of.as_ref().is_some_and(|s| std::ptr::eq(s.board.as_ptr(), Arc::as_ptr(&app.board)));
+    let stamp = Stamp::of(app);
+    let ids = subject(app);
+    if ids == app.what_if.ids && same_plan {
+        app.what_if_of = Some(stamp);
+        return;
+    }
+    let now: Vec<Row> = match ids.len() {
+        1..=MOST => ids.iter().filter_map(|id| app.board.row(*id)).cloned().collect(),
+        _ => Vec::new(),
     };
     if ids.len() > MOST {
         app.say(format!("no what-if table of {}: mark at most {MOST}", tensors(ids.len())));
     }
-    let mut table = made.unwrap_or_else(|why| {
-        app.complain(why);
-        WhatIf::new(ids, &[], Vec::new())
-    });
+    if now.len() < ids.len() || ids.is_empty() {
+        app.what_if_of = Some(stamp);
+        return put(app, WhatIf::new(ids, &[], Vec::new()), fx);
+    }
+    let later = app.aside.apart && app.focus == Focus::Tree;
+    app.what_if_of = None;
+    if later && app.aside.is_looking() {
+        // What that is about is no longer looked at; when it is done this is called again.
+        return;
+    }
+    if later {
+        put(app, WhatIf::new(ids.clone(), &[], Vec::new()), fx);
+    }
+    let settings = Arc::clone(&app.settings);
+    let work = move |planner: &dyn Planner| -> Landing {
+        let made = planner.alternatives(&settings, &ids, &now[0].action);
+        let made = made.map(|all| WhatIf::new(ids.clone(), &now.iter().collect::<Vec<_>>(), all));
+        Box::new(move |app, fx| {
+            if !stamp.holds(app) {
+                return rest_soon(app);
+            }
+            app.what_if_of = Some(stamp);
+            let table = made.unwrap_or_else(|why| {
+                app.complain(why.to_string());
+                WhatIf::new(ids, &[], Vec::new())
+            });
+            put(app, table, fx);
+        })
+    };
+    match later {
+        true => aside::look(app, work, fx),
+        false => aside::run(app, Meanwhile::Wait, work, fx),
+    }
+}
+
+/// Shows a table, and has what it lacks measured.
+fn put(app: &mut App, mut table: WhatIf, fx: &mut Vec<Effect>) {
     table.refresh(&app.losses);
+    let before = std::mem::take(&mut app.what_if);
     if before.ids == table.ids {
         table.show_all(before.all);
         table.above = before.above;
@@ -85,5 +154,5 @@ pub fn take(app: &mut App, fx: &mut Vec<Effect>) {
         let include = kept.then(|| app.session.patch(ids.iter().copied(), &included));
         return recipe::for_all(app, &word, &patch, include, fx);
     }
-    recipe::lay(app, &word, ids, &patch, String::new(), fx);
+    recipe::lay(app, &word, ids, &patch, None, fx);
 }

@@ -13,7 +13,8 @@ use crate::tui::overlay::{Asked, Confirm, Overlay, Page, Prompt};
 
 /// `c`: what would be done, before it is.
 pub fn open_page(app: &mut App, fx: &mut Vec<Effect>) {
-    let output = app.output.clone().unwrap_or_else(|| app.backend.default_output(app.session.settings()));
+    let output =
+        app.output.clone().unwrap_or_else(|| app.backend.default_output(app.session.settings(), &app.board.plan));
     look_up(
         app,
         output.clone(),
@@ -31,7 +32,7 @@ fn look_up(
     then: impl FnOnce(&mut App, std::result::Result<ConvertPage, String>) + Send + 'static,
     fx: &mut Vec<Effect>,
 ) {
-    let settings = app.session.settings().clone();
+    let settings = Arc::clone(&app.settings);
     let work = move |planner: &dyn Planner| -> Landing {
         let page = planner.page(&settings, &output).map_err(|e| e.to_string());
         Box::new(move |app, _| then(app, page))

@@ -6,7 +6,7 @@ use super::popup::{Cursor, first, frame};
 use crate::core::name::clean;
 use crate::core::units;
 use crate::tui::app::{App, Screen};
-use crate::tui::diff::{Against, DiffPage, Side};
+use crate::tui::diff::{Against, DiffPage, Line, Side};
 use crate::tui::losses::Sums;
 use crate::tui::{text, theme};
 
@@ -69,9 +69,13 @@ pub fn draw(app: &App, page: &DiffPage, screen: &mut Screen, pen: &mut Pen) -> C
     if !page.text.is_empty() && y < h {
         pen.put(0, y, "the profile's text", theme::heading());
         // What lies below the frame is not drawn.
-        for (new, line) in page.text.iter().take(usize::from(h.saturating_sub(y + 1))) {
+        for (kind, line) in page.text.iter().take(usize::from(h.saturating_sub(y + 1))) {
             y += 1;
-            let (sign, style) = if *new { ("+ ", theme::good()) } else { ("- ", theme::bad()) };
+            let (sign, style) = match kind {
+                Line::New => ("+ ", theme::good()),
+                Line::Lost => ("- ", theme::bad()),
+                Line::Heading => ("  ", theme::dim()),
+            };
             let x = pen.put(2, y, sign, style);
             pen.put(x, y, &text::cut(&clean(line), usize::from(w.saturating_sub(x))), style);
         }

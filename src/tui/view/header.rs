@@ -13,7 +13,7 @@ pub fn draw(app: &App, pen: &mut Pen) {
         None => String::new(),
     };
     let star = if app.session.is_dirty() { " *" } else { "" };
-    let doing = app.aside.says(app.now).or((!app.is_planned()).then_some("planning…"));
+    let doing = app.aside.says(app.now).or((!app.is_planned()).then(|| "planning…".into()));
     let doing = doing.map_or(String::new(), |doing| format!("{doing} · "));
     let right = format!("{doing}{}{profile}{star} ", app.session.settings().target);
     let room = usize::from(pen.width()).saturating_sub(text::width(&right) + 2);

@@ -212,7 +212,7 @@ fn tensor<'a>(app: &'a App, id: TensorId, w: u16, h: u16) -> Vec<Line<'a>> {
     lines.extend(recipe(row, w).into_iter().map(|l| Line::Text(l, theme::accent())));
     let cause = app.session.settings().explain(&row.cause);
     let by = if matches!(row.cause, Cause::Defaults | Cause::Preset(_) | Cause::Rule(_)) { "by " } else { "" };
-    match &row.reason {
+    match &row.reason.as_deref().map(|reason| app.keymap.for_flags(reason)) {
         // Nobody chose it: the layer cannot be quantized, and the reason says why.
         Some(reason) if row.excluded && row.cause == Cause::Defaults => wrapped(&mut lines, reason, w, theme::dim()),
         Some(reason) if *reason == cause => wrapped(&mut lines, reason, w, theme::dim()),
@@ -357,10 +357,12 @@ fn group(app: &App, node: NodeId, w: u16) -> Vec<Line<'_>> {
     let range = app.tree.range(node);
     let quantized = app.board.quantized(&range);
     let (before, after) = (app.board.before(&range), app.board.after(&range));
-    let mut lines = vec![Line::Text(
-        format!("{} · {quantized} quantized, {} kept", text::tensors(range.len()), range.len() - quantized),
-        theme::accent(),
-    )];
+    let dropped = app.board.dropped(&range);
+    let more = if dropped > 0 { format!(", {dropped} left out") } else { String::new() };
+    let kept = range.len() - quantized - dropped;
+    let made = format!("{} · {quantized} quantized, {kept} kept{more}", text::tensors(range.len()));
+    let mut lines = Vec::new();
+    wrapped(&mut lines, &made, w, theme::accent());
     lines.push(Line::Text(sizes(before, after), Style::new()));
     let elements = app.board.elements(&range);
     lines.push(Line::Text(

@@ -121,7 +121,13 @@ fn written(app: &App, conversion: &Conversion, w: usize, room: usize) -> Vec<Lin
     let shown = all.iter().skip(all.len().saturating_sub(room - 1));
     let figures = format!("{:>12}  {:>9}  {:>8}", "to", "error", "damage");
     let gap = " ".repeat(w.saturating_sub(text::width(&figures) + 15));
-    let head = (format!("written so far {gap}{figures}"), theme::heading());
+    let title = match conversion.progress.state {
+        JobState::Running => "written so far",
+        JobState::Done(_) => "written last",
+        // Nothing of it is left.
+        JobState::Failed(_) | JobState::Cancelled => return Vec::new(),
+    };
+    let head = (format!("{title:<15}{gap}{figures}"), theme::heading());
     std::iter::once(head)
         .chain(shown.map(|(name, loss)| {
             let to = conversion.board.find(name).map_or("", |i| &conversion.board.plan.rows[i].to);

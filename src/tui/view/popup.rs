@@ -121,7 +121,7 @@ fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
         width,
         pen.height().saturating_sub(2).max(6),
         "Help",
-        &format!("{}/{} · type to find · Enter does it · Esc closes", list.at + 1, actions.len()),
+        &format!("{}/{} · type to find · Enter does it · Esc closes", (list.at + 1).min(actions.len()), actions.len()),
     );
     let cursor = field(&mut pen, 2, 0, &list.input);
     pen.put(0, 0, "›", theme::accent());
@@ -141,12 +141,11 @@ fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
             }
             Line::Item(item) => {
                 let Some(a) = actions.get(*item) else { continue };
-                let why = action::when(*a, app).err();
-                let style = if why.is_some() { theme::dim() } else { Style::new() };
-                pen.put(2, y, &app.keymap.all_keys_of(*a), theme::accent().patch(style));
-                let text = match why {
-                    Some(why) => format!("{} ({why})", a.spec().doc),
-                    None => a.spec().doc.to_owned(),
+                let (text, can) = about(app, *a);
+                let style = if can { Style::new() } else { theme::dim() };
+                match app.keymap.all_keys_of(*a) {
+                    keys if keys.is_empty() => pen.put(2, y, "(no key)", theme::dim()),
+                    keys => pen.put(2, y, &keys, theme::accent().patch(style)),
                 };
                 pen.put(20, y, &text::cut(&text, usize::from(w.saturating_sub(20))), style);
                 if *item == list.at {
@@ -160,6 +159,15 @@ fn help(app: &App, list: &List, screen: &mut Screen, pen: &mut Pen) -> Cursor {
         pen.put(2, 1, "nothing matches", theme::dim());
     }
     cursor
+}
+
+/// What an action does and, where it means nothing now, why; and whether it does.
+pub(super) fn about(app: &App, action: action::Action) -> (String, bool) {
+    let doc = action.spec().doc;
+    match action::when(action, app) {
+        Ok(()) => (doc.to_owned(), true),
+        Err(why) => (format!("{doc} ({why})"), false),
+    }
 }
 
 fn prompt(prompt: &Prompt, pen: &mut Pen) -> Cursor {
@@ -247,28 +255,52 @@ fn page(app: &App, page: &Page, pen: &mut Pen) -> Cursor {
             }
         }
     }
-    let mut tail: Vec<(String, Style)> = Vec::new();
+    let mut foot: Vec<(String, Style)> = Vec::new();
+    let occupied = page.page.as_ref().is_ok_and(|p| p.occupied);
+    match &page.error {
+        _ if page.force => foot.push(("what is there is overwritten (f: do not)".into(), theme::warn())),
+        Some(_) if occupied => {
+            foot.push(("! not started: something of that name is there (f: overwrite it)".into(), theme::bad()));
+        }
+        None if occupied => {
+            foot.push(("! something of that name is there already (f: overwrite it)".into(), theme::warn()));
+        }
+        _ => {}
+    }
+    if let Some(error) = page.error.as_ref().filter(|_| !occupied || page.force) {
+        foot.extend(text::wrap(&format!("! {}", clean(error)), inner).into_iter().map(|l| (l, theme::bad())));
+    }
     if let Ok(p) = &page.page {
         let free = p.free_bytes.map_or(String::new(), |f| format!(", {} free", units::size(f)));
         let short = p.free_bytes.is_some_and(|f| f < p.file_bytes);
         let style = if short { theme::bad() } else { Style::new() };
         let sign = if short { "! " } else { "" };
-        tail.push((format!("{sign}disk: {} needed{free}", units::size(p.file_bytes)), style));
+        foot.push((format!("{sign}disk: {} needed{free}", units::size(p.file_bytes)), style));
     }
-    let occupied = page.page.as_ref().is_ok_and(|p| p.occupied);
-    if page.force {
-        tail.push(("what is there is overwritten (f: do not)".into(), theme::warn()));
-    } else if occupied {
-        tail.push(("! something of that name is there already (f: overwrite it)".into(), theme::warn()));
-    }
-    if let Some(error) = page.error.as_ref().filter(|_| !occupied || page.force) {
-        tail.extend(text::wrap(&format!("! {}", clean(error)), inner).into_iter().map(|l| (l, theme::bad())));
-    }
-    tail.push((String::new(), Style::new()));
-    tail.push(("Enter  convert      p  change path      f  overwrite      Esc  back".into(), theme::accent()));
-    let wanted = lines.len() + warnings.len() + tail.len() + 2;
+    let wanted = lines.len() + warnings.len() + foot.len() + 4;
     let (mut pen, w, h) = frame(pen, width, wanted.min(usize::from(u16::MAX)) as u16, "Convert", "");
-    let room = usize::from(h).saturating_sub(lines.len() + tail.len());
+    let h = usize::from(h);
+    foot.push((String::new(), Style::new()));
+    if wanted > h + 2 {
+        lines.retain(|(text, _)| !text.is_empty());
+        foot.retain(|(text, _)| !text.is_empty());
+    }
+    let keys =
+        PAGE_KEYS.iter().find(|keys| text::width(keys) <= inner).or(PAGE_KEYS.last()).copied().unwrap_or_default();
+    // Where there is no room for all, the keys are what stays, then what stands in the way, then that there are warnings.
+    let room = h.saturating_sub(1);
+    let in_the_way = foot.iter().filter(|(text, _)| !text.is_empty()).count() - usize::from(page.page.is_ok());
+    foot.truncate(room.saturating_sub(usize::from(!warnings.is_empty())).max(in_the_way));
+    let room = room.saturating_sub(foot.len());
+    let head = room.saturating_sub(warnings.len().min((room / 2).max(1))).min(lines.len());
+    if let Some(last) = lines.pop().filter(|_| head > 0) {
+        // The total is the last to go, but for where it goes.
+        lines.truncate(if head > 1 { head - 1 } else { 1 });
+        lines.extend(Some(last).filter(|_| lines.len() < head));
+    } else {
+        lines.clear();
+    }
+    let room = room.saturating_sub(lines.len());
     let first = page.scroll.min(warnings.len().saturating_sub(room));
     let more = warnings.len().saturating_sub(first + room);
     let mut shown: Vec<(String, Style)> =
@@ -276,16 +308,22 @@ fn page(app: &App, page: &Page, pen: &mut Pen) -> Cursor {
     if more > 0
         && let Some(last) = shown.last_mut()
     {
-        *last = (format!("… {} more lines: j and k scroll", more + 1), theme::warn());
+        *last = (format!("! {} more lines: j and k scroll", more + 1), theme::warn());
     }
-    // Where there is no room for all, the keys and the errors are what stays.
-    let head = usize::from(h).saturating_sub(tail.len() + shown.len()).min(lines.len());
-    lines.truncate(head);
-    for (y, (text, style)) in lines.into_iter().chain(shown).chain(tail).take(usize::from(h)).enumerate() {
+    for (y, (text, style)) in lines.into_iter().chain(shown).chain(foot).take(h.saturating_sub(1)).enumerate() {
         pen.put(0, y as u16, &text::cut(&text, usize::from(w)), style);
     }
+    pen.put(0, h.saturating_sub(1) as u16, &text::cut(keys, usize::from(w)), theme::accent());
     None
 }
+
+/// The keys of that page, as fully as there is room.
+const PAGE_KEYS: [&str; 4] = [
+    "Enter  convert      p  change path      f  overwrite      Esc  back",
+    "Enter convert · p path · f overwrite · Esc",
+    "Enter · p path · f force · Esc",
+    "Enter p f Esc",
+];
 
 fn table(app: &App, p: &ConvertPage, inner: usize, lines: &mut Vec<(String, Style)>) {
     let what = p.groups.iter().map(|g| text::width(&g.what)).max().unwrap_or(0).clamp(5, 30);

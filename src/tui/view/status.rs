@@ -7,7 +7,7 @@ use crate::core::units;
 use crate::tui::action::Action;
 use crate::tui::app::{App, Focus, Level};
 use crate::tui::key;
-use crate::tui::overlay::Overlay;
+use crate::tui::overlay::{self, Overlay};
 use crate::tui::{text, theme};
 
 /// `converting 37 % ▕████▍     ▏ 1.9 GiB/s · 0:08 left · name`
@@ -111,6 +111,14 @@ pub fn line(app: &App, pen: &mut Pen) -> Option<(u16, u16)> {
         };
         let text = format!("{sign}{}", clean(&note.text));
         pen.put(1, 0, &text::cut(&text, usize::from(w.saturating_sub(1))), style);
+        return None;
+    }
+    if let Some(Overlay::Help(list)) = app.overlays.last() {
+        // Whole, where the list has not the room.
+        if let Some(action) = overlay::actions(list.input.value(), &app.keymap).get(list.at) {
+            let (text, _) = super::popup::about(app, *action);
+            pen.put(1, 0, &text::cut(&text, usize::from(w.saturating_sub(1))), theme::dim());
+        }
         return None;
     }
     hints(app, pen);
