@@ -87,8 +87,9 @@ pub fn ask_all(
     // All at once would hold up the keys of a large model's desk.
     let (ids, later) = ids.split_at(ids.len().min(AT_ONCE));
     if !later.is_empty() {
-        app.waiting = later.iter().copied().collect();
-        asked = later.iter().filter(|id| app.board.row(**id).is_some_and(|r| r.is_lossy())).count();
+        let lossy = |id: &TensorId| app.board.row(*id).is_some_and(|r| r.is_lossy());
+        app.waiting = later.iter().copied().filter(lossy).collect();
+        asked = app.waiting.len();
     }
     for id in ids {
         // Of what is fused from several tensors, one asks.
