@@ -178,6 +178,11 @@ impl Session {
         self.compare();
         title
     }
+    /// Takes the last change back as if it had never been made.
+    pub fn take_back(&mut self) {
+        self.history.take_back(&mut self.profile.settings);
+        self.compare();
+    }
     /// Makes the change again that was taken back last.
     pub fn redo(&mut self) -> Option<String> {
         let title = self.history.redo(&mut self.profile.settings);

@@ -42,6 +42,12 @@ impl History {
         self.future.push(Step { title: step.title.clone(), edit });
         Some(step.title)
     }
+    /// Takes the last change back for good.
+    pub fn take_back(&mut self, s: &mut Settings) {
+        if let Some(step) = self.past.pop() {
+            step.edit.apply(s);
+        }
+    }
     /// Makes it again.
     pub fn redo(&mut self, s: &mut Settings) -> Option<String> {
         let step = self.future.pop()?;

@@ -89,6 +89,8 @@ pub struct Conversion {
     pub board: Arc<Board>,
     /// How it stood when last looked at.
     pub progress: Progress,
+    /// When it was seen to have ended.
+    pub ended: Option<Instant>,
     /// Whether it was asked to stop.
     pub cancelling: bool,
     /// Losses that became final, the latest last.
@@ -114,6 +116,7 @@ impl Conversion {
             job: Some(job),
             board,
             progress,
+            ended: None,
             cancelling: false,
             written: VecDeque::new(),
             sums: Sums::default(),
@@ -211,8 +214,8 @@ pub struct App {
     pub parameters: u64,
     /// What is known of a large group that the cursor rests at.
     pub facts: Option<Facts>,
-    /// Where the last step to the next worst led: the tensor, its place among them, and its damage.
-    pub worst_at: Option<(TensorId, usize, f64)>,
+    /// Where the last step to the next worst led: the tensor, its place among them, and what was to become of it.
+    pub worst_at: Option<(TensorId, usize, Action)>,
     /// What the estimate of damage rests on, in words.
     pub basis: &'static str,
     /// The what-if table of what is acted on.
@@ -431,6 +434,15 @@ impl App {
     pub fn share_of(&self) -> &'static str {
         let measured = self.losses.sums(&(0..self.session.model.tensors.len())).measured;
         if u64::from(measured) < self.board.totals.quantized { "of measured" } else { "of all" }
+    }
+    /// Says why a change made no plan. What was typed ahead was meant for that plan, and is let go.
+    pub fn refuse(&mut self, error: &Error) {
+        let dropped = match self.aside.forget() {
+            0 => String::new(),
+            1 => "(and 1 key let go) ".into(),
+            n => format!("(and {n} keys let go) "),
+        };
+        self.complain(format!("{dropped}{error}"));
     }
     /// When something changes on the screen though nothing happens.
     pub fn next_deadline(&self) -> Option<Instant> {

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Select, TryRecvError, bounded};
 use super::app::App;
 use super::backend::Planner;
 use super::board::Board;
+use super::key::Named;
 use super::msg::{Effect, Msg};
 use crate::core::{Error, Model, Result, Settings};
 use crate::engine::panic_message;
@@ -93,9 +94,15 @@ impl Aside {
     pub fn take_held(&mut self) -> Option<Msg> {
         if self.is_busy() { None } else { self.held.pop_front() }
     }
-    /// Lets go of what waits: there will be no plan.
-    pub fn forget(&mut self) {
+    /// Lets go of what waits: it was meant for what did not come to be. How many keys that were.
+    pub fn forget(&mut self) -> usize {
+        let keys = self.waiting();
         self.held.clear();
+        keys
+    }
+    /// Whether this key is what waits first.
+    pub fn is_next(&self, key: Named) -> bool {
+        matches!(self.held.front(), Some(Msg::Key(k)) if k.is(key))
     }
     /// Keeps a message until the work is done.
     pub fn hold(&mut self, msg: Msg) {

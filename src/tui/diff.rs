@@ -127,25 +127,27 @@ impl DiffPage {
 /// What one text has and the other has not, under the headings of the tables that they stand in.
 fn under_headings(before: &str, after: &str) -> Vec<(Line, String)> {
     let (a, b): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    // Of tables that are called the same, which of them.
     let heading = |of: &[&str], at: usize| {
         let above = of.get(..=at)?.iter().rposition(|l| l.starts_with('['))?;
-        Some((above != at).then(|| of[above].to_owned()))
+        Some((above, of[..above].iter().filter(|l| **l == of[above]).count()))
     };
     let mut out = Vec::new();
-    let mut last: Option<String> = None;
+    let mut last: Option<(&str, usize)> = None;
     for (new, at) in differences(&a, &b) {
         let of = if new { &b } else { &a };
         if of[at].is_empty() {
             continue;
         }
-        match heading(of, at) {
-            // It is a heading itself, and what follows it is under it.
-            Some(None) => last = Some(of[at].to_owned()),
-            Some(heading) if heading != last => {
-                out.extend(heading.clone().map(|text| (Line::Heading, text)));
-                last = heading;
+        if let Some((above, nth)) = heading(of, at) {
+            let table = Some((of[above], nth));
+            if above != at && last != table {
+                // A rule is known by its pattern.
+                let rule = of[above..at].iter().find(|l| of[above].starts_with("[[") && l.starts_with("pattern"));
+                let rule = rule.map_or(String::new(), |l| format!("  {l}"));
+                out.push((Line::Heading, format!("{}{rule}", of[above])));
             }
-            _ => {}
+            last = table;
         }
         out.push((if new { Line::New } else { Line::Lost }, of[at].to_owned()));
     }
@@ -216,5 +218,11 @@ mod tests {
         check("[t]\na\nb", "[t]\na\nc", "=[t] -b +c");
         check("[t]\na\n[u]\nb", "[t]\nx\n[u]\ny", "=[t] -a +x =[u] -b +y");
         check("[t]\na", "[t]\na\n[u]\nb\nc", "+[u] +b +c");
+        // Of rules, which.
+        check(
+            "[[rule]]\npattern = 'x'\na\n[[rule]]\npattern = 'y'\na",
+            "[[rule]]\npattern = 'x'\nb\n[[rule]]\npattern = 'y'\nb",
+            "=[[rule]]  pattern = 'x' -a +b =[[rule]]  pattern = 'y' -a +b",
+        );
     }
 }

@@ -80,6 +80,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
     } else if !whatif::is_current(app) {
         if !app.what_if.ids.is_empty() {
             app.what_if = WhatIf::default();
+            app.what_if_of = None;
             fx.push(Effect::WhatIf(Vec::new()));
         }
         if app.rest_at.is_none() && app.node() == node {
@@ -329,7 +330,7 @@ fn history(
                     Step::Undo => app.session.redo(),
                     Step::Redo => app.session.undo(),
                 };
-                app.complain(e.to_string());
+                app.refuse(&e);
             }
         }
         then(app, fx);

@@ -37,12 +37,27 @@ fn keys_typed_ahead_do_what_they_do_one_by_one() {
     check("= j j j x j Tab j Enter");
     check("= j j j Tab j Enter j j Enter u");
     // What is converted is what was chosen then.
-    check("G x c Enter Esc x");
-    check("G x c Enter q");
+    check("G x c Esc x");
     check("G x Ctrl-s n Enter x");
     // The rule that is removed is the one that the cursor has come to.
     check("E n q = k e e p Enter n k = k e e p Enter n f = k e e p Enter k k J j x Esc");
     check("E n q = k e e p Enter n k = k e e p Enter x k x Esc");
+}
+
+#[test]
+fn a_plan_that_nobody_has_seen_is_not_agreed_to() {
+    let (mut driver, state) = desk(SMALL, (120, 30));
+    driver.app.aside.apart = true;
+    driver.press("G x c Enter x");
+    driver.land();
+    assert!(state.job.borrow().is_none());
+    let screen = driver.screen();
+    assert!(
+        screen.contains("┌ Convert") && screen.contains("what was typed ahead ends here: Enter converts"),
+        "{screen}"
+    );
+    driver.keys("Enter");
+    assert!(state.job.borrow().is_some());
 }
 
 #[test]

@@ -49,21 +49,15 @@ fn pickers_take_digits() {
 
 #[test]
 fn b_finds_levels_and_again_takes_equal_steps() {
-    check("G b", &["embed.weight: codebook"]);
-    check("G b b", &["embed.weight: no codebook"]);
+    check("G t u 4 Enter b", &["embed.weight: uint4 codebook"]);
+    check("G t u 4 Enter b b", &["embed.weight: uint4 no codebook"]);
+    // What the dtype cannot take is not kept for another one.
+    check("G b", &[]);
+    check("j b", &[]);
+    // Where some have levels, all get them; what one of them cannot take is told.
     check(
-        "j b",
-        &["blocks.0.attn.to_k.weight: codebook", "blocks.0.attn.to_q.weight: codebook", "blocks.0.ff.weight: codebook"],
-    );
-    // Where some have levels, all get them.
-    check(
-        "G b k k Space j j Space b",
-        &[
-            "blocks.0.attn.to_k.weight: codebook",
-            "blocks.0.attn.to_q.weight: codebook",
-            "blocks.0.ff.weight: codebook",
-            "embed.weight: codebook",
-        ],
+        "G t u 4 Enter Space g g = j j j Space b",
+        &["blocks.0.attn.to_k.weight: codebook", "embed.weight: uint4 codebook"],
     );
 }
 
@@ -146,7 +140,7 @@ fn every_edit_says_what_it_did() {
     check("T f Enter b", "! b: float has no codes");
     check("T f Enter P", "! P: float has no preset");
     check("G H 6 4 Enter", "hadamard 64 on embed.weight");
-    check("G b", "codebook on embed.weight · 1 tensor without: int8 takes no codebook");
+    check("G b", "! embed.weight: int8 takes no codebook");
     check("G t u 4 Enter b", "codebook on embed.weight");
     check("G x b", "! embed.weight: kept as it is; x includes it");
     check("G l r 8 Enter x r", "! embed.weight: kept as it is; x includes it");
@@ -204,6 +198,10 @@ fn what_was_included_in_vain_is_taken_back() {
     };
     check("x", &["tables.words.weight: quantize"]);
     check("x x", &[]);
+    // So it is where no rule keeps it, and nothing else that was set is lost.
+    check("k l x", &[]);
+    check("k k y j p", &["norm.weight: quantize int8"]);
+    check("k k y j p x", &["norm.weight: int8"]);
 }
 
 #[test]
@@ -213,6 +211,8 @@ fn what_is_kept_says_so_before_anything_is_chosen() {
         driver.keys("G x").keys(key);
         assert!(driver.app.overlays.is_empty(), "{key}");
         assert!(driver.screen().contains("! embed.weight: kept as it is; x includes it"), "{key}");
+        driver.keys("/ n o r m Enter").keys(key);
+        assert!(driver.screen().contains("norm.weight: it has one dimension"), "{key}");
     }
 }
 

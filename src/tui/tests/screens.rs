@@ -109,7 +109,7 @@ fn before_it_writes() {
     │ │ ! 2 layers stay BF16: 1155 elements do not fit int6's units of 4         │ │
     │ │ disk: 85.8 KiB needed, 81.0 GiB free                                     │ │
     │ │                                                                          │ │
-    │ │ Enter  convert      p  change path      f  overwrite      Esc  back      │ │
+    │ │ Enter  convert      p  change path      Esc  back                        │ │
     │ └──────────────────────────────────────────────────────────────────────────┘ │
     │                                                                              │
     └───────────────────────────────────────────────────────────────────────── 9/9 ┘
@@ -125,9 +125,9 @@ fn a_small_screen_has_what_matters_before_it_writes() {
         let screen = after(SMALL, size, "A c");
         expected.iter().for_each(|text| assert!(screen.contains(text), "{size:?}: no {text} in {screen}"));
     };
-    check((60, 12), &["→   ./test-sdnq", "total", "! 2 layers", "disk:", "f overwrite", "Esc"]);
-    check((40, 10), &["test   →", "total", "! 2 layers", "disk:", "Enter · p path · f force · Esc"]);
-    check((20, 5), &["! 5 more", "Enter p f Esc"]);
+    check((60, 12), &["→   ./test-sdnq", "total", "! 2 layers", "disk:", "change path", "Esc"]);
+    check((40, 10), &["test   →", "total", "! 2 layers", "disk:", "Enter convert · p path · Esc"]);
+    check((20, 5), &["(+4) ! 2", "Enter p Esc"]);
 }
 
 #[test]

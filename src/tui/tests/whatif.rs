@@ -57,6 +57,20 @@ fn the_table_stands_below_the_loss_as_the_cursor_rests() {
 }
 
 #[test]
+fn there_and_back_before_the_cursor_rests_leaves_the_table_and_an_idle_desk() {
+    let (mut driver, _) = desk(SMALL, (120, 40));
+    driver.keys("= j j j").settle();
+    let lines = driver.app.what_if.shown().count();
+    assert!(lines > 3);
+    driver.press("j k");
+    driver.pass(100);
+    driver.settle();
+    assert_eq!(driver.app.what_if.shown().count(), lines);
+    driver.pass(100);
+    assert_eq!(driver.app.rest_at, None, "nothing is waited for");
+}
+
+#[test]
 fn every_way_by_size_with_the_best_and_what_holds_now() {
     assert_eq!(
         table("G"),

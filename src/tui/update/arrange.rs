@@ -1,6 +1,6 @@
 //! The order of the rows: the tree, or a list by some figure; and the way from one bad tensor to the next.
 use crate::core::TensorId;
-use crate::tui::app::App;
+use crate::tui::app::{App, Focus};
 use crate::tui::losses::Known;
 use crate::tui::text::tensors;
 
@@ -95,11 +95,12 @@ pub fn toggle(app: &mut App) {
 pub fn next_worst(app: &mut App, down: bool) {
     let known = |id: &TensorId| figure(app, Sort::Damage, *id).is_some_and(|d| d > 0.0) && app.tree.shows(*id);
     let list: Vec<TensorId> = order(app, Sort::Damage).into_iter().filter(known).collect();
-    let to = match app.worst_at.filter(|(id, ..)| app.tensor() == Some(*id)) {
+    let to = match app.worst_at.as_ref().filter(|(id, ..)| app.tensor() == Some(*id)) {
         None => Some(0),
-        Some((id, before, damage)) => {
-            let at = list.iter().position(|i| *i == id);
-            match at.filter(|_| figure(app, Sort::Damage, id) == Some(damage)) {
+        Some((id, before, action)) => {
+            let at = list.iter().position(|i| i == id);
+            let before = (*before).min(list.len());
+            match at.filter(|_| app.board.row(*id).is_some_and(|r| r.action == *action)) {
                 Some(at) if down => Some(at + 1),
                 Some(at) => at.checked_sub(1),
                 None if down => Some(before + usize::from(at == Some(before))),
@@ -110,11 +111,14 @@ pub fn next_worst(app: &mut App, down: bool) {
     match to.and_then(|at| Some((at, *list.get(at)?))) {
         Some((at, id)) => {
             go_to(app, id);
-            app.worst_at = Some((id, at, figure(app, Sort::Damage, id).unwrap_or(0.0)));
-            let key = app.keymap.keys_of(crate::tui::action::Action::Back).unwrap_or_default();
+            app.worst_at = app.board.row(id).map(|row| (id, at, row.action.clone()));
+            let key = app.keymap.command(crate::tui::action::Action::Back);
+            // Other things are gone back from first.
+            let next = app.range.is_none() && app.filter.is_empty() && app.focus == Focus::Tree;
+            let unmarks = if next { format!(": {key} unmarks") } else { String::new() };
             let marks = match app.session.marks.len() {
                 0 => String::new(),
-                n => format!(" · keys act on the {} marked: {key} unmarks", tensors(n)),
+                n => format!(" · keys act on the {} marked{unmarks}", tensors(n)),
             };
             app.say(format!("number {} of {} by estimated damage{marks}", at + 1, list.len()));
         }

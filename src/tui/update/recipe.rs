@@ -11,7 +11,7 @@ use crate::tui::action::Action as Key;
 use crate::tui::app::App;
 use crate::tui::aside;
 use crate::tui::backend::{Form, Priority};
-use crate::tui::board::Board;
+use crate::tui::board::{self, Board};
 use crate::tui::msg::Effect;
 use crate::tui::overlay::Choice;
 use crate::tui::text::tensors;
@@ -31,19 +31,24 @@ fn edit(
     let landed = |app: &mut App, planned: Result<()>, fx: &mut Vec<Effect>| match planned {
         Ok(()) => then(app, fx),
         Err(e) => {
-            app.session.undo();
-            app.complain(e.to_string());
+            app.session.take_back();
+            app.refuse(&e);
         }
     };
     aside::replan(app, landed, fx);
 }
 
-/// What came of a change: its title, and what is to be said besides.
-type Came = (String, Option<String>);
+/// What came of a change.
+enum Came {
+    /// Something: what it is called, and what is to be said besides.
+    So(String, Option<String>),
+    /// Nothing, for this reason: it is taken back.
+    Vain(String),
+}
 
 /// What was to be done is what was done.
 fn as_meant(_: &App, title: String) -> Came {
-    (title, None)
+    Came::So(title, None)
 }
 
 /// Makes a change of some tensors, and has measured what it touched. `title` says what it is to do, and `came` what it did.
@@ -65,9 +70,17 @@ fn change(
             let here = app.tensor();
             let priority = |id| if Some(id) == here { Priority::Cursor } else { Priority::Marked };
             trials::ask_all(app, &again, priority, fx);
-            let (title, more) = came(app, title);
-            app.session.retitle(&title);
-            app.say(more.map_or(title.clone(), |more| format!("{title} · {more}")));
+            match came(app, title) {
+                Came::So(title, more) => {
+                    app.session.retitle(&title);
+                    app.say(more.map_or(title.clone(), |more| format!("{title} · {more}")));
+                }
+                Came::Vain(why) => {
+                    app.session.take_back();
+                    app.complain(why);
+                    aside::replan(app, |_, _, _| (), fx);
+                }
+            }
         }
     };
     edit(app, title, change, then, fx);
@@ -236,20 +249,33 @@ pub fn exclude(app: &mut App, fx: &mut Vec<Effect>) {
         let included = |id: &TensorId| app.override_of(*id).is_some_and(|patch| patch.keep == Some(false));
         let vain: Vec<TensorId> = all.iter().copied().filter(included).collect();
         if !vain.is_empty() {
-            return keep(app, vain, fx);
+            return unsay(app, vain, fx);
         }
-        let (_, why) = reasons(app, &all).unwrap_or_default();
-        return app.say(format!("{}: kept already: {why}", whose(app, &all)));
+        let drops = |id: &TensorId| app.board.row(*id).is_none_or(|r| board::label(r) == board::DROP);
+        let kept = if all.iter().all(drops) { "" } else { "kept already: " };
+        let why = reasons(app, &all).map_or("not part of the output".to_owned(), |(_, why)| why);
+        return app.say(format!("{}: {kept}{why}", whose(app, &all)));
     }
     let edit = set_keep(app, &said, false);
     let ids = said.clone();
-    let came = move |app: &App, _| (format!("include {}", whose(app, &took(app, &ids))), stuck(app, &ids));
+    let came = move |app: &App, _| Came::So(format!("include {}", whose(app, &took(app, &ids))), stuck(app, &ids));
     change(app, format!("include {}", whose(app, &said)), edit, said, came, fx);
 }
 
 fn keep(app: &mut App, ids: Vec<TensorId>, fx: &mut Vec<Effect>) {
     let edit = set_keep(app, &ids, true);
     change(app, format!("exclude {}", whose(app, &ids)), edit, ids, as_meant, fx);
+}
+
+/// No longer says that they are included.
+fn unsay(app: &mut App, ids: Vec<TensorId>, fx: &mut Vec<Effect>) {
+    let without = |id: &TensorId| {
+        let mut patch = app.override_of(*id).cloned().unwrap_or_default();
+        patch.keep = None;
+        (app.session.model.tensor(*id).name.clone(), (!patch.is_empty()).then_some(patch))
+    };
+    let edit = Edit::Overrides(together(app, &ids).iter().map(without).collect());
+    change(app, format!("no longer include {}", whose(app, &ids)), edit, ids, as_meant, fx);
 }
 
 /// The tensors that a recipe is set on: of several, those that are not kept; where all are, those that a person excluded,
@@ -263,7 +289,9 @@ pub fn reach(app: &App) -> (Vec<TensorId>, usize) {
     };
     let mut reached: Vec<TensorId> = all.iter().copied().filter(|id| !is_kept(app, *id)).collect();
     if reached.is_empty() {
-        reached = all.iter().copied().filter(by_person).collect();
+        let decide = app.session.settings().decider(all.len());
+        let keeps = |id: &TensorId| decide(&names(app, *id)).keeps();
+        reached = all.iter().copied().filter(|id| by_person(id) && keeps(id)).collect();
     }
     let others = all.len() - reached.len();
     if reached.is_empty() { (all, 0) } else { (reached, others) }
@@ -306,19 +334,34 @@ fn put(app: &mut App, word: &str, patch: &Patch, fx: &mut Vec<Effect>) {
 
 /// Why nothing but a dtype can be set.
 pub(super) fn kept(app: &App, ids: &[TensorId]) -> String {
+    let decide = app.session.settings().decider(ids.len());
+    if !ids.iter().any(|id| decide(&names(app, *id)).keeps()) {
+        let why = reasons(app, ids).map_or("not part of the output".to_owned(), |(_, why)| why);
+        return format!("{}: {why}", whose(app, ids));
+    }
     let (are, it) = if ids.len() == 1 { ("as it is", "it") } else { ("as they are", "them") };
     format!("{}: kept {are}; {} includes {it}", whose(app, ids), app.keymap.command(Key::Exclude))
 }
 
-/// Where the target does without what was asked for, because it cannot; its reason stands in the row.
-fn without(app: &App, ids: &[TensorId], patch: &Patch) -> Option<String> {
+/// Where what is quantized takes more room than what it was made from.
+fn larger(app: &App, ids: &[TensorId]) -> Option<String> {
+    let grows = |id: &&TensorId| app.board.row(**id).is_some_and(|r| r.bytes_after() > r.bytes_before);
+    match (ids.iter().filter(grows).count(), ids.len()) {
+        (0, _) => None,
+        (1, 1) => Some("larger than it is now".into()),
+        (n, _) => Some(format!("{n} larger than they are now")),
+    }
+}
+
+/// Where the target does without what was asked for, because it cannot; its reason stands in the row. Of how many, and why.
+fn without(app: &App, ids: &[TensorId], patch: &Patch) -> Option<(usize, String)> {
     let missing = |r: &Recipe| {
         (patch.hadamard.is_some_and(|n| n > 0) && r.hadamard == 0) || (patch.codebook == Some(true) && !r.codebook)
     };
     let without: Vec<TensorId> = ids.iter().copied().filter(|id| recipe_of(app, *id).is_some_and(missing)).collect();
     let reason = app.board.row(*without.first()?).and_then(|r| r.reason.clone());
     let why = reason.unwrap_or_else(|| "not possible there".into());
-    Some(format!("{} without: {}", tensors(without.len()), app.keymap.for_flags(&why)))
+    Some((without.len(), app.keymap.for_flags(&why)))
 }
 
 /// Whether what a patch says can only be said of a whole file.
@@ -399,10 +442,18 @@ pub fn lay(app: &mut App, word: &str, ids: Vec<TensorId>, patch: &Patch, more: O
     let (of, patch, word) = (ids.clone(), patch.clone(), word.to_owned());
     let came = move |app: &App, title: String| {
         if patch.keep == Some(true) {
-            return (title, more);
+            return Came::So(title, more);
         }
-        let title = format!("{word} on {}", whose(app, &took(app, &of)));
-        (title, without(app, &of, &patch).or_else(|| stuck(app, &of)).or(more))
+        let took = took(app, &of);
+        let without = without(app, &of, &patch);
+        if let Some((n, why)) = &without
+            && *n == of.len()
+        {
+            return Came::Vain(format!("{}: {why}", whose(app, &of)));
+        }
+        let without = without.map(|(n, why)| format!("{} without: {why}", tensors(n)));
+        let more = without.or_else(|| stuck(app, &of)).or_else(|| larger(app, &took)).or(more);
+        Came::So(format!("{word} on {}", whose(app, &took)), more)
     };
     change(app, title, edit, ids, came, fx);
 }
@@ -478,7 +529,7 @@ fn go_to_state(app: &mut App, n: usize, fx: &mut Vec<Effect>) {
         }
         Err(e) => {
             app.session.go_to(before);
-            app.complain(e.to_string());
+            app.refuse(&e);
         }
     };
     aside::replan(app, then, fx);

@@ -90,7 +90,8 @@ pub fn refresh(app: &mut App, fx: &mut Vec<Effect>) {
         // What that is about is no longer looked at; when it is done this is called again.
         return;
     }
-    if later {
+    // What stood there for the same tensors stands until then.
+    if later && ids != app.what_if.ids {
         put(app, WhatIf::new(ids.clone(), &[], Vec::new()), fx);
     }
     let settings = Arc::clone(&app.settings);
@@ -133,6 +134,8 @@ pub fn open(app: &mut App, fx: &mut Vec<Effect>) {
         super::moves::toggle_inspector(app);
     }
     app.focus = Focus::Inspector;
+    // Its keys stand there.
+    app.note = None;
     refresh(app, fx);
     app.what_if.above = false;
 }

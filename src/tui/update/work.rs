@@ -1,13 +1,15 @@
 //! Converting, saving, stopping, quitting.
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::core::Result;
 use crate::core::plan::Action as What;
 use crate::tui::action::Action;
 use crate::tui::app::{App, Conversion};
 use crate::tui::aside::{self, Landing, Meanwhile};
-use crate::tui::backend::{ConvertPage, Job, JobState, Planner};
+use crate::tui::backend::{ConvertPage, Job, JobState, Planner, Progress};
+use crate::tui::key::Named;
 use crate::tui::msg::{Effect, Msg};
 use crate::tui::overlay::{Asked, Confirm, Overlay, Page, Prompt};
 
@@ -20,6 +22,11 @@ pub fn open_page(app: &mut App, fx: &mut Vec<Effect>) {
         output.clone(),
         move |app, page| {
             app.overlays.push(Overlay::Page(Page { output, force: false, page, error: None, scroll: 0 }));
+            // A plan that nobody has seen is not agreed to.
+            if app.aside.is_next(Named::Enter) {
+                app.aside.forget();
+                app.say("what was typed ahead ends here: Enter converts");
+            }
         },
         fx,
     );
@@ -97,6 +104,7 @@ pub fn look_at_jobs(app: &mut App) {
         }
         if conversion.progress.state != JobState::Running {
             conversion.job = None;
+            conversion.ended = Some(app.now);
             ended.push(conversion.progress.clone());
         }
     }
@@ -107,18 +115,26 @@ pub fn look_at_jobs(app: &mut App) {
         if matches!(app.overlays.last(), Some(Overlay::Confirm(Confirm::StopJob | Confirm::QuitWhileConverting))) {
             app.overlays.pop();
         }
-        let output = progress.output.display();
-        match progress.state {
-            JobState::Done(summary) => {
-                let key = app.keymap.keys_of(Action::Jobs).unwrap_or_default();
-                app.say(format!("{output} is written: {summary} · {key} shows more"));
-            }
-            JobState::Failed(why) => app.complain(format!("{output} was not written: {why}")),
-            JobState::Cancelled => app.say(format!("cancelled; {output} was not written")),
-            JobState::Running => {}
-        }
+        tell(app, progress);
     }
 }
+
+/// Says what came of a conversion.
+fn tell(app: &mut App, progress: Progress) {
+    let output = progress.output.display();
+    match progress.state {
+        JobState::Done(summary) => {
+            let key = app.keymap.keys_of(Action::Jobs).unwrap_or_default();
+            app.say(format!("{output} is written: {summary} · {key} shows more"));
+        }
+        JobState::Failed(why) => app.complain(format!("{output} was not written: {why}")),
+        JobState::Cancelled => app.say(format!("cancelled; {output} was not written")),
+        JobState::Running => {}
+    }
+}
+
+/// Who cancels within this time after the end meant what has ended.
+const JUST: Duration = Duration::from_secs(3);
 
 /// Asks the running conversion to stop.
 pub fn cancel(app: &mut App) {
@@ -149,6 +165,10 @@ pub fn stop(app: &mut App, fx: &mut Vec<Effect>) {
         app.asked.clear();
         app.waiting.clear();
         app.say("the trials are stopped");
+    } else if let Some(ended) = app.jobs.last().filter(|j| j.ended.is_some_and(|at| app.now < at + JUST)) {
+        // It came too late: what came of it is not to be missed.
+        let progress = ended.progress.clone();
+        tell(app, progress);
     } else {
         let quit = app.keymap.keys_of(Action::Quit).unwrap_or_default();
         let esc = if app.overlays.is_empty() { "" } else { "Esc closes this, " };

@@ -59,6 +59,13 @@ pub fn draw(app: &App, screen: &mut Screen, pen: &mut Pen) {
     let w = inside.width();
     let Some(node) = app.node() else { return };
     let lines = match app.tree.tensor(node) {
+        // What becomes of it is not known yet.
+        _ if !app.is_planned() => {
+            let range = app.tree.range(node);
+            let bytes = app.session.model.tensors.get(range.clone()).unwrap_or_default().iter().map(|t| t.bytes).sum();
+            let text = format!("{} · {}", text::tensors(range.len()), units::size(bytes));
+            vec![Line::Text(text, theme::accent()), Line::Text("planning…".into(), theme::dim())]
+        }
         _ if focused_on_marks(app) => marked(app, w),
         Some(id) => tensor(app, id, w, h),
         None => group(app, node, w),

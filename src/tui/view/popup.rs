@@ -70,7 +70,8 @@ fn picker(picker: &Picker, screen: &mut Screen, pen: &mut Pen) -> Cursor {
     let height = picker.items.len() as u16 + 3;
     // Where not all of it fits, how far one is.
     let all = usize::from(height) <= usize::from(pen.height());
-    let place = if all { String::new() } else { format!("{}/{} · ", picker.list.at + 1, items.len()) };
+    let at = (picker.list.at + 1).min(items.len());
+    let place = if all { String::new() } else { format!("{at}/{} · ", items.len()) };
     let (mut pen, w, h) = frame(pen, width, height, &title, &format!("{place}Enter sets it"));
     let cursor = field(&mut pen, 2, 0, &picker.list.input);
     pen.put(0, 0, "›", theme::accent());
@@ -192,7 +193,7 @@ fn confirm(app: &App, what: Confirm, pen: &mut Pen) -> Cursor {
         Confirm::StopJob => (
             "Cancel the conversion?",
             format!("It is at {running} %; what it wrote is removed."),
-            "Ctrl-c y  cancel it      Esc  let it run",
+            "Ctrl-c y Enter  cancel it      Esc  let it run",
         ),
         Confirm::QuitWhileConverting if app.another => (
             "Open another model while converting?",
@@ -285,8 +286,9 @@ fn page(app: &App, page: &Page, pen: &mut Pen) -> Cursor {
         lines.retain(|(text, _)| !text.is_empty());
         foot.retain(|(text, _)| !text.is_empty());
     }
-    let keys =
-        PAGE_KEYS.iter().find(|keys| text::width(keys) <= inner).or(PAGE_KEYS.last()).copied().unwrap_or_default();
+    // To overwrite is offered where there is something.
+    let all = if occupied || page.force { OVER_KEYS } else { PAGE_KEYS };
+    let keys = all.iter().find(|keys| text::width(keys) <= inner).or(all.last()).copied().unwrap_or_default();
     // Where there is no room for all, the keys are what stays, then what stands in the way, then that there are warnings.
     let room = h.saturating_sub(1);
     let in_the_way = foot.iter().filter(|(text, _)| !text.is_empty()).count() - usize::from(page.page.is_ok());
@@ -308,7 +310,10 @@ fn page(app: &App, page: &Page, pen: &mut Pen) -> Cursor {
     if more > 0
         && let Some(last) = shown.last_mut()
     {
-        *last = (format!("! {} more lines: j and k scroll", more + 1), theme::warn());
+        last.0 = match room {
+            1 => format!("(+{more}) {}", last.0),
+            _ => format!("! {} more lines: j and k scroll", more + 1),
+        };
     }
     for (y, (text, style)) in lines.into_iter().chain(shown).chain(foot).take(h.saturating_sub(1)).enumerate() {
         pen.put(0, y as u16, &text::cut(&text, usize::from(w)), style);
@@ -319,6 +324,14 @@ fn page(app: &App, page: &Page, pen: &mut Pen) -> Cursor {
 
 /// The keys of that page, as fully as there is room.
 const PAGE_KEYS: [&str; 4] = [
+    "Enter  convert      p  change path      Esc  back",
+    "Enter convert · p path · Esc",
+    "Enter · p path · Esc",
+    "Enter p Esc",
+];
+
+/// The same where something would be overwritten.
+const OVER_KEYS: [&str; 4] = [
     "Enter  convert      p  change path      f  overwrite      Esc  back",
     "Enter convert · p path · f overwrite · Esc",
     "Enter · p path · f force · Esc",

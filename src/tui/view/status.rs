@@ -37,6 +37,11 @@ pub fn bar(pen: &mut Pen, x: u16, y: u16, width: u16, share: f64) -> u16 {
 
 /// Size before and after, bits per weight, mean loss, trials running. The first is the last to go.
 pub fn figures(app: &App, pen: &mut Pen) {
+    if !app.is_planned() {
+        let bytes = app.session.model.tensors.iter().map(|t| t.bytes).sum();
+        pen.put(1, 0, &units::size(bytes), theme::heading());
+        return;
+    }
     let t = &app.board.totals;
     let all = 0..app.session.model.tensors.len();
     let sums = app.losses.sums(&all);
