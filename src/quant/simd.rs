@@ -32,6 +32,8 @@ pub(crate) trait Simd: Copy {
     type I: Copy;
     /// Sixteen answers of a comparison.
     type M: Copy;
+    /// Whether a vector is one register, and there are enough of them for two searches beside each other.
+    const WIDE: bool = false;
 
     fn splat(self, value: f32) -> Self::F;
     fn load(self, from: &[f32; LANES]) -> Self::F;

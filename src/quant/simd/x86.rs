@@ -288,6 +288,7 @@ impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
     type M = __mmask16;
+    const WIDE: bool = true;
 
     methods! { once
         add(a: F, b: F) -> F = _mm512_add_ps(a, b);

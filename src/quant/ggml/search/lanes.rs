@@ -212,8 +212,8 @@ pub(in crate::quant::ggml) fn symmetric<S: Simd, const N: usize>(
     }
 }
 
-/// Tenths of a code beyond the half. The first stands until a better one comes.
-const STEPS: [i32; 19] = [0, -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+/// Tenths of a code beyond the half, two by two. None at all comes first, and stands until a better one comes.
+const STEPS: [[i32; 2]; 9] = [[-9, -8], [-7, -6], [-5, -4], [-3, -2], [-1, 1], [2, 3], [4, 5], [6, 7], [8, 9]];
 
 #[inline(always)]
 fn walk<S: Simd, const N: usize, const TAME: bool>(
@@ -225,55 +225,99 @@ fn walk<S: Simd, const N: usize, const TAME: bool>(
     max: S::F,
     tiny: S::M,
 ) -> Symmetric<S> {
-    let (mut chosen, mut scale, mut best) = (s.zero(), s.zero(), s.zero());
-    for step in STEPS {
-        let factor = s.div(s.splat(-(half as f32 + 0.1 * step as f32)), max);
-        // Up to which code `factor` leads decides which limits are needed at all.
-        let (sumlx, suml2) = match step {
-            _ if !TAME => products::<S, N, false, 2>(s, half, x, w, wx, factor),
-            ..=-6 => products::<S, N, true, 0>(s, half, x, w, wx, factor),
-            -5..=4 => products::<S, N, true, 1>(s, half, x, w, wx, factor),
-            _ => products::<S, N, true, 2>(s, half, x, w, wx, factor),
+    let mut best = Best { factor: s.zero(), scale: s.zero(), gain: s.zero() };
+    let factor = s.div(s.splat(-(half as f32)), max);
+    let [(sumlx, suml2)] = products::<S, N, TAME, 2, 1>(s, half, x, w, wx, [factor]);
+    best.factor = factor;
+    best.scale = s.select(s.eq(suml2, s.zero()), s.zero(), s.div(sumlx, suml2));
+    best.gain = s.mul(best.scale, sumlx);
+    for [a, b] in STEPS {
+        let factors = [factor_of(s, half, a, max), factor_of(s, half, b, max)];
+        // Up to which code a factor leads decides which limits are needed at all.
+        let sums = match b {
+            _ if !TAME => both::<S, N, false, 2>(s, half, x, w, wx, factors),
+            ..=-6 => both::<S, N, true, 0>(s, half, x, w, wx, factors),
+            -5..=4 => both::<S, N, true, 1>(s, half, x, w, wx, factors),
+            _ => both::<S, N, true, 2>(s, half, x, w, wx, factors),
         };
-        let mut this = s.div(sumlx, suml2);
-        let mut better = s.and_m(s.lt(s.zero(), suml2), s.lt(s.mul(best, suml2), s.mul(sumlx, sumlx)));
-        if step == 0 {
-            this = s.select(s.eq(suml2, s.zero()), s.zero(), this);
-            better = s.eq(s.zero(), s.zero());
-        }
-        chosen = s.select(better, factor, chosen);
-        scale = s.select(better, this, scale);
-        best = s.select(better, s.mul(scale, sumlx), best);
+        best.offer(s, factors[0], sums[0]);
+        best.offer(s, factors[1], sums[1]);
     }
-    Symmetric { scale: s.select(tiny, s.zero(), scale), factor: s.select(tiny, s.splat(f32::NAN), chosen) }
+    Symmetric { scale: s.select(tiny, s.zero(), best.scale), factor: s.select(tiny, s.splat(f32::NAN), best.factor) }
 }
 
-/// The sums of `w·x·l` and of `w·l·l`. `LIMITS`: none, for codes that are less than the half away from zero; the upper one,
-/// for codes not farther than the half; or both.
+/// What a walk has found so far.
+struct Best<S: Simd> {
+    factor: S::F,
+    scale: S::F,
+    /// `scale · Σw·x·l`.
+    gain: S::F,
+}
+
+impl<S: Simd> Best<S> {
+    /// Takes a factor by its sums where it is better.
+    #[inline(always)]
+    fn offer(&mut self, s: S, factor: S::F, (sumlx, suml2): (S::F, S::F)) {
+        let better = s.and_m(s.lt(s.zero(), suml2), s.lt(s.mul(self.gain, suml2), s.mul(sumlx, sumlx)));
+        let scale = s.div(sumlx, suml2);
+        self.factor = s.select(better, factor, self.factor);
+        self.scale = s.select(better, scale, self.scale);
+        self.gain = s.select(better, s.mul(self.scale, sumlx), self.gain);
+    }
+}
+
 #[inline(always)]
-fn products<S: Simd, const N: usize, const TAME: bool, const LIMITS: u8>(
+fn factor_of<S: Simd>(s: S, half: i32, step: i32, max: S::F) -> S::F {
+    s.div(s.splat(-(half as f32 + 0.1 * step as f32)), max)
+}
+
+/// The sums of two factors: beside each other where there are registers for that.
+#[inline(always)]
+fn both<S: Simd, const N: usize, const TAME: bool, const LIMITS: u8>(
     s: S,
     half: i32,
     x: &[Row; N],
     w: &[Row; N],
     wx: &[Row; N],
-    factor: S::F,
-) -> (S::F, S::F) {
-    let top = s.splat_i(MAGIC.to_bits() as i32 + half - 1);
-    let (mut sumlx, mut suml2) = (s.zero(), s.zero());
-    for i in 0..N {
-        let v = s.mul(factor, s.load(&x[i]));
-        let l = if LIMITS == 2 {
-            round::<S, TAME>(s, v, -half, half - 1)
-        } else {
-            let sum = s.add(v, s.splat(MAGIC));
-            let sum = if LIMITS == 1 { s.from_bits(s.min_i(s.bits(sum), top)) } else { sum };
-            s.sub(sum, s.splat(MAGIC))
-        };
-        sumlx = s.add(sumlx, s.mul(s.load(&wx[i]), l));
-        suml2 = s.add(suml2, s.mul(s.mul(s.load(&w[i]), l), l));
+    factors: [S::F; 2],
+) -> [(S::F, S::F); 2] {
+    if S::WIDE {
+        return products::<S, N, TAME, LIMITS, 2>(s, half, x, w, wx, factors);
     }
-    (sumlx, suml2)
+    let [a] = products::<S, N, TAME, LIMITS, 1>(s, half, x, w, wx, [factors[0]]);
+    let [b] = products::<S, N, TAME, LIMITS, 1>(s, half, x, w, wx, [factors[1]]);
+    [a, b]
+}
+
+/// The sums of `w·x·l` and of `w·l·l`. `LIMITS`: none, for codes that are less than the half away from zero; the upper one,
+/// for codes not farther than the half; or both.
+#[inline(always)]
+fn products<S: Simd, const N: usize, const TAME: bool, const LIMITS: u8, const K: usize>(
+    s: S,
+    half: i32,
+    x: &[Row; N],
+    w: &[Row; N],
+    wx: &[Row; N],
+    factors: [S::F; K],
+) -> [(S::F, S::F); K] {
+    let top = s.splat_i(MAGIC.to_bits() as i32 + half - 1);
+    let mut sums = [(s.zero(), s.zero()); K];
+    for i in 0..N {
+        let (x, w, wx) = (s.load(&x[i]), s.load(&w[i]), s.load(&wx[i]));
+        for (factor, (sumlx, suml2)) in factors.iter().zip(&mut sums) {
+            let v = s.mul(*factor, x);
+            let l = if LIMITS == 2 {
+                round::<S, TAME>(s, v, -half, half - 1)
+            } else {
+                let sum = s.add(v, s.splat(MAGIC));
+                let sum = if LIMITS == 1 { s.from_bits(s.min_i(s.bits(sum), top)) } else { sum };
+                s.sub(sum, s.splat(MAGIC))
+            };
+            *sumlx = s.add(*sumlx, s.mul(wx, l));
+            *suml2 = s.add(*suml2, s.mul(s.mul(w, l), l));
+        }
+    }
+    sums
 }
 
 /// Codes by the value of largest magnitude; and, per value, `w·x·l` and `w·l·l` (`TERMS`), or `w·x` and `w`. Yields the
