@@ -28,6 +28,8 @@ pub struct Board {
     after: Vec<u64>,
     quantized: Vec<u32>,
     dropped: Vec<u32>,
+    /// What stays as it is; the rest of what is not quantized is cast.
+    kept: Vec<u32>,
     /// Rows that lose something, each counted with its first tensor.
     lossy: Vec<u32>,
     elements: Vec<u64>,
@@ -87,6 +89,7 @@ impl Board {
             after: Vec::with_capacity(n + 1),
             quantized: Vec::with_capacity(n + 1),
             dropped: Vec::with_capacity(n + 1),
+            kept: Vec::with_capacity(n + 1),
             elements: Vec::with_capacity(n + 1),
             same_to: Vec::with_capacity(n),
             same_from: Vec::with_capacity(n),
@@ -117,11 +120,12 @@ impl Board {
                 lossy[id.index()] += u32::from(k == 0 && row.is_lossy());
             }
         }
-        let (mut b, mut a, mut q, mut d, mut e, mut l) = (0, 0, 0, 0, 0, 0);
+        let (mut b, mut a, mut q, mut d, mut k, mut e, mut l) = (0, 0, 0, 0, 0, 0, 0);
         board.before.push(0);
         board.after.push(0);
         board.quantized.push(0);
         board.dropped.push(0);
+        board.kept.push(0);
         board.elements.push(0);
         board.lossy.push(0);
         for (i, tensor) in model.tensors.iter().enumerate() {
@@ -129,6 +133,7 @@ impl Board {
             a += after[i];
             q += u32::from(board.row(TensorId(i as u32)).is_some_and(|r| !r.excluded));
             d += u32::from(board.row(TensorId(i as u32)).is_none_or(|r| label(r) == DROP));
+            k += u32::from(board.row(TensorId(i as u32)).is_some_and(|r| label(r) == KEEP));
             e += tensor.elements();
             l += lossy[i];
             board.lossy.push(l);
@@ -136,6 +141,7 @@ impl Board {
             board.after.push(a);
             board.quantized.push(q);
             board.dropped.push(d);
+            board.kept.push(k);
             board.elements.push(e);
             let to = match board.same_to.last() {
                 Some(first) if board.to(i) == board.to(i - 1) => *first,
@@ -237,6 +243,11 @@ impl Board {
             let (first, last) = self.same_quantized[last];
             return (first as usize <= r.start).then(|| self.to(last as usize));
         }
+        // What is left out says nothing of what is not.
+        let kept = (self.kept[r.end] - self.kept[r.start]) as usize;
+        if kept > 0 && kept + self.dropped(r) == r.len() {
+            return Some(KEEP);
+        }
         (self.same_to[last] as usize <= r.start).then(|| self.to(last))
     }
     /// What all of them are now, or `None` where they differ.
@@ -312,6 +323,8 @@ mod tests {
         let board = Board::new(&model, Arc::new(plan), Totals::default(), None);
         let dropped: Vec<usize> = (0..3).map(|i| board.dropped(&(i..i + 1))).collect();
         assert_eq!(dropped, [1, 0, 1]);
+        assert_eq!(board.becomes(&(0..2)), Some(KEEP));
+        assert_eq!(board.becomes(&(0..1)), Some(DROP));
         assert_eq!((board.quantized(&(0..3)), board.dropped(&(0..3))), (0, 2));
     }
 }

@@ -14,15 +14,16 @@ pub fn of(app: &App, node: NodeId) -> Facts {
 
 /// What the tensors of a group become: how many and how large, the largest first.
 fn kinds(app: &App, node: NodeId) -> Vec<(String, (usize, u64))> {
-    let mut by_action = hashbrown::HashMap::<&Action, (usize, u64, &str)>::new();
+    // To copy and to leave out are one action.
+    let mut by_action = hashbrown::HashMap::<(&Action, &str), (usize, u64)>::new();
     for row in app.tree.tensors(node).filter_map(|id| app.board.row(id)) {
-        let slot = by_action.entry(&row.action).or_insert((0, 0, board::label(row)));
+        let slot = by_action.entry((&row.action, board::label(row))).or_insert((0, 0));
         slot.0 += 1;
         slot.1 += row.bytes_after();
     }
     let mut kinds: Vec<_> = by_action
         .into_iter()
-        .map(|(action, (count, bytes, label))| match action {
+        .map(|((action, label), (count, bytes))| match action {
             Action::Quantize(r) => {
                 let rank = if r.svd_rank > 0 { format!(" rank {}", r.svd_rank) } else { String::new() };
                 let rotation = if r.hadamard > 0 { format!(" hadamard {}", r.hadamard) } else { String::new() };
