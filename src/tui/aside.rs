@@ -10,7 +10,6 @@ use crossbeam_channel::{Receiver, Select, TryRecvError, bounded};
 use super::app::App;
 use super::backend::Planner;
 use super::board::Board;
-use super::key::Named;
 use super::msg::{Effect, Msg};
 use crate::core::{Error, Model, Result, Settings};
 use crate::engine::panic_message;
@@ -99,10 +98,6 @@ impl Aside {
         let keys = self.waiting();
         self.held.clear();
         keys
-    }
-    /// Whether this key is what waits first.
-    pub fn is_next(&self, key: Named) -> bool {
-        matches!(self.held.front(), Some(Msg::Key(k)) if k.is(key))
     }
     /// Keeps a message until the work is done.
     pub fn hold(&mut self, msg: Msg) {

@@ -256,6 +256,8 @@ pub struct Page {
     pub error: Option<String>,
     /// First line of the warnings.
     pub scroll: usize,
+    /// Whether it was drawn: what was typed before that does not agree to it.
+    pub seen: bool,
 }
 
 /// What a line of text is asked for.

@@ -15,6 +15,7 @@ mod whatif;
 use ratatui::Frame;
 
 use super::app::{App, SMALLEST, Screen};
+use super::overlay::Overlay;
 use pen::Pen;
 
 /// Draws everything.
@@ -26,6 +27,9 @@ pub fn draw(app: &mut App, frame: &mut Frame) {
     let mut pen = Pen::new(frame.buffer_mut(), area);
     let cursor = all(app, &mut screen, &mut pen);
     app.screen = screen;
+    if let Some(Overlay::Page(page)) = app.overlays.last_mut() {
+        page.seen = true;
+    }
     app.look.apply(frame.buffer_mut());
     if let Some((x, y)) = cursor.filter(|(x, y)| *x < area.width && *y < area.height) {
         frame.set_cursor_position((x, y));

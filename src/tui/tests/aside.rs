@@ -48,12 +48,12 @@ fn keys_typed_ahead_do_what_they_do_one_by_one() {
 fn a_plan_that_nobody_has_seen_is_not_agreed_to() {
     let (mut driver, state) = desk(SMALL, (120, 30));
     driver.app.aside.apart = true;
-    driver.press("G x c Enter x");
+    driver.press("G x c j Enter Enter");
     driver.land();
     assert!(state.job.borrow().is_none());
     let screen = driver.screen();
     assert!(
-        screen.contains("┌ Convert") && screen.contains("what was typed ahead ends here: Enter converts"),
+        screen.contains("┌ Convert") && screen.contains("this is what would be done: Enter again does it"),
         "{screen}"
     );
     driver.keys("Enter");

@@ -185,6 +185,7 @@ fn page(app: &mut App, key: Key, fx: &mut Vec<Effect>) {
     let Some(Overlay::Page(page)) = app.overlays.last_mut() else { return };
     if key.is(Named::Enter) {
         match &page.page {
+            Ok(_) if !page.seen => app.say("this is what would be done: Enter again does it"),
             Ok(_) => {
                 page.error = None;
                 fx.push(Effect::Convert { output: page.output.clone(), force: page.force });

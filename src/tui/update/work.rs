@@ -9,7 +9,6 @@ use crate::tui::action::Action;
 use crate::tui::app::{App, Conversion};
 use crate::tui::aside::{self, Landing, Meanwhile};
 use crate::tui::backend::{ConvertPage, Job, JobState, Planner, Progress};
-use crate::tui::key::Named;
 use crate::tui::msg::{Effect, Msg};
 use crate::tui::overlay::{Asked, Confirm, Overlay, Page, Prompt};
 
@@ -21,12 +20,8 @@ pub fn open_page(app: &mut App, fx: &mut Vec<Effect>) {
         app,
         output.clone(),
         move |app, page| {
-            app.overlays.push(Overlay::Page(Page { output, force: false, page, error: None, scroll: 0 }));
-            // A plan that nobody has seen is not agreed to.
-            if app.aside.is_next(Named::Enter) {
-                app.aside.forget();
-                app.say("what was typed ahead ends here: Enter converts");
-            }
+            let seen = !app.aside.apart;
+            app.overlays.push(Overlay::Page(Page { output, force: false, page, error: None, scroll: 0, seen }));
         },
         fx,
     );
@@ -55,8 +50,9 @@ pub fn set_output(app: &mut App, text: &str, fx: &mut Vec<Effect>) {
         app,
         output.clone(),
         move |app, found| {
+            let seen = !app.aside.apart;
             if let Some(Overlay::Page(page)) = app.overlays.last_mut() {
-                *page = Page { output, force: false, page: found, error: None, scroll: page.scroll };
+                *page = Page { output, force: false, page: found, error: None, scroll: page.scroll, seen };
             }
         },
         fx,
