@@ -182,7 +182,6 @@ impl lowrank::Chunks for Weights<'_> {
         self.geometry.chunk_rows(lowrank::CHUNK)
     }
     fn read(&self, chunk: usize, out: &mut Vec<f32>) -> Result<()> {
-        let start = chunk * self.chunk_rows();
-        Values::read(self, start..(start + self.chunk_rows()).min(self.geometry.rows), out)
+        Values::read(self, self.rows_of(chunk), out)
     }
 }

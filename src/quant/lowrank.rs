@@ -25,6 +25,7 @@ mod tests;
 pub use apply::{add, subtract};
 
 use basis::Tall;
+use core::ops::Range;
 use product::{COLUMNS, Product};
 use rayon::prelude::*;
 use space::{Space, Watch};
@@ -40,15 +41,13 @@ const LANES: usize = 8;
 /// The most bytes that the lanes' sums take together.
 const LANE_BYTES: usize = 64 << 20;
 /// Rows multiplied at a time: what is read of `A` for the first product is still near for the second.
-const ROWS: usize = 64;
+const ROWS: usize = 32;
 /// The search starts from what one chunk in so many says of the rest: vectors that lean towards the leading directions
 /// nearly as much as after a whole sweep.
 const SAMPLED: usize = 8;
-/// Columns of `A` multiplied at a time: as many rows of `V` stay in the second-level cache.
-const DEPTH: usize = 256;
-/// Columns of `A` copied together for the second product: the rows of `A` are far apart, often by a multiple of the
-/// cache's stride.
-const PANEL: usize = 64;
+/// Columns of `A` multiplied at a time: they and as many rows of `V` stay in the first-level cache. They are copied
+/// beside each other, since the rows of `A` are far apart, often by a multiple of the cache's stride.
+const PANEL: usize = 128;
 
 /// The rows of a matrix, delivered chunk by chunk. Chunk boundaries come from the shape, never from threads or memory.
 ///
@@ -63,7 +62,12 @@ pub trait Chunks: Sync {
     fn cols(&self) -> usize;
     /// Rows of every chunk but the last, at least 1.
     fn chunk_rows(&self) -> usize;
-    /// Make `out` the rows from `chunk · chunk_rows` on, row-major.
+    /// The rows of a chunk.
+    fn rows_of(&self, chunk: usize) -> Range<usize> {
+        let start = chunk * self.chunk_rows();
+        start..(start + self.chunk_rows()).min(self.rows())
+    }
+    /// Make `out` the rows of a chunk, row-major.
     ///
     /// # Errors
     /// If the rows cannot be read.
@@ -261,6 +265,8 @@ struct Lane {
     back: Vec<f32>,
     /// The lane's part of `|A|²`.
     energy: f64,
+    /// Whether nothing was added yet; then `back` means nothing.
+    empty: bool,
     work: Work,
 }
 
@@ -315,6 +321,9 @@ fn sweep<C: Chunks>(
             }
             buffers.with(|values| one(chunk, lane, values))?;
         }
+        if lane.empty {
+            lane.back.fill(0.0);
+        }
         Ok(true)
     };
     let done: Vec<Result<bool, C::Error>> = lanes.par_iter_mut().enumerate().with_max_len(1).map(run).collect();
@@ -324,7 +333,7 @@ fn sweep<C: Chunks>(
         }
     }
     let energy = lanes.iter().map(|lane| lane.energy).sum();
-    let forth = lanes.iter().flat_map(|lane| &lane.forth).copied().collect();
+    let forth = lanes.iter().map(|lane| &lane.forth[..]).collect::<Vec<_>>().concat();
     let mut back = Tall::zeros(cols, v.cols);
     let run = 4096;
     back.values.par_chunks_mut(run).enumerate().for_each(|(i, sum)| {
@@ -346,44 +355,42 @@ struct Work {
 
 impl Lane {
     fn restart(&mut self, back: usize, stride: usize) {
-        let Self { forth, energy, work, .. } = self;
+        let Self { forth, energy, empty, work, .. } = self;
         forth.clear();
-        *energy = 0.0;
-        for (sums, len) in [(&mut self.back, back), (&mut work.forth, ROWS * stride), (&mut work.panel, ROWS * PANEL)] {
-            sums.clear();
-            sums.resize(len, 0.0);
-        }
+        (*energy, *empty) = (0.0, true);
+        self.back.resize(back, 0.0);
+        work.forth.resize(ROWS * stride, 0.0);
+        work.panel.resize(ROWS * PANEL, 0.0);
     }
 
     /// Add up to `ROWS` rows of `A`.
     fn add(&mut self, a: &[f32], cols: usize, v: &Tall) {
         let (rows, stride) = (a.len() / cols, v.stride);
-        let forth = &mut self.work.forth[..rows * stride];
-        forth.fill(0.0);
-        for first in (0..cols).step_by(DEPTH) {
-            Product {
-                a: &a[first..],
-                a_row: cols,
+        let Work { forth, panel } = &mut self.work;
+        let forth = &mut forth[..rows * stride];
+        for first in (0..cols).step_by(PANEL) {
+            let (a, depth) = fill(panel, a, cols, first);
+            let b = &v.values[first * stride..];
+            let product = Product {
+                a,
+                a_row: PANEL,
                 a_step: 1,
                 rows,
-                depth: DEPTH.min(cols - first),
-                b: &v.values[first * stride..],
+                depth,
+                b,
                 b_row: stride,
                 cols: stride,
                 out: forth,
                 out_row: stride,
-            }
-            .add_fused();
+            };
+            if first == 0 { product.set_fused() } else { product.add_fused() }
         }
         self.forth.extend_from_slice(forth);
-        let panel = &mut self.work.panel;
         for first in (0..cols).step_by(PANEL) {
-            let width = PANEL.min(cols - first);
-            for (to, from) in panel.chunks_exact_mut(PANEL).zip(a.chunks_exact(cols)) {
-                to[..width].copy_from_slice(&from[first..first + width]);
-            }
-            Product {
-                a: panel,
+            let (a, width) = fill(panel, a, cols, first);
+            let out = &mut self.back[first * stride..];
+            let product = Product {
+                a,
                 a_row: 1,
                 a_step: PANEL,
                 rows: width,
@@ -391,10 +398,20 @@ impl Lane {
                 b: forth,
                 b_row: stride,
                 cols: stride,
-                out: &mut self.back[first * stride..],
+                out,
                 out_row: stride,
-            }
-            .add_fused();
+            };
+            if self.empty { product.set_fused() } else { product.add_fused() }
         }
+        self.empty = false;
     }
+}
+
+/// Copies up to [`PANEL`] columns of `a`, from `first` on, beside each other. Gives them and their number.
+fn fill<'a>(panel: &'a mut [f32], a: &[f32], cols: usize, first: usize) -> (&'a [f32], usize) {
+    let width = PANEL.min(cols - first);
+    for (to, from) in panel.chunks_exact_mut(PANEL).zip(a.chunks_exact(cols)) {
+        to[..width].copy_from_slice(&from[first..first + width]);
+    }
+    (panel, width)
 }

@@ -54,9 +54,12 @@ impl Geometry {
         let start = index * self.slab_rows;
         start..(start + self.slab_rows).min(self.rows)
     }
-    /// Rows of as many slabs as have about so many elements together, at least one.
+    /// Rows that have at most about so many elements together: a multiple of 16, which are whole units and fill the
+    /// registers of a product, or of a slab's where rows are long.
     pub fn chunk_rows(&self, elements: usize) -> usize {
-        self.slab_rows * (elements / (self.slab_rows * self.cols.max(1)).max(1)).max(1)
+        let rows = elements / self.cols.max(1);
+        let multiple = if rows >= UNIT as usize { UNIT as usize } else { self.slab_rows };
+        (rows / multiple * multiple).max(multiple)
     }
     /// Elements of the largest slab.
     pub fn slab_elements(&self) -> usize {

@@ -38,7 +38,6 @@ fn blocks(up: &[f32], down: &[f32], rank: usize, cols: usize, values: &mut [f32]
         let width = BLOCK.min(cols - first);
         let whole = width / COLUMNS * COLUMNS;
         for (up, values) in up.chunks(ROWS * rank).zip(values.chunks_mut(ROWS * cols)) {
-            product.fill(0.0);
             Product {
                 a: up,
                 a_row: rank,
@@ -51,7 +50,7 @@ fn blocks(up: &[f32], down: &[f32], rank: usize, cols: usize, values: &mut [f32]
                 out: &mut product,
                 out_row: BLOCK,
             }
-            .add_exact();
+            .set_exact();
             for ((up, product), values) in
                 up.chunks_exact(rank).zip(product.chunks_exact_mut(BLOCK)).zip(values.chunks_exact_mut(cols))
             {

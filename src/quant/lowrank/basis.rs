@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 /// Rows that one task sums up, whatever the number of threads.
 const RUN: usize = 512;
-/// Rows that are summed in f32 where that is enough.
+/// Rows that are worked on at a time, and summed in f32 where that is enough.
 const FEW: usize = 64;
 
 /// A tall matrix `[rows, stride]`, of which `cols` columns are in use.
@@ -25,15 +25,9 @@ impl Tall {
         Self { cols, stride, values: vec![0.0; rows * stride] }
     }
 
-    /// `selfᵀ · self`, in f64: partial sums of fixed runs of rows, added in order.
+    /// `selfᵀ · self`, in f64.
     pub(super) fn gram(&self) -> DMatrix<f64> {
-        let runs = self.values.par_chunks(RUN * self.stride);
-        let partial: Vec<Vec<f64>> = runs.map(|rows| gram(rows, self.stride, self.cols)).collect();
-        let mut sum = vec![0.0; self.stride * self.stride];
-        for partial in partial {
-            add(&mut sum, &partial);
-        }
-        symmetric(&sum, self.stride, self.cols)
+        cross(self, self)
     }
 
     /// `self += other · by`.
@@ -147,24 +141,68 @@ pub(super) fn add<T: Copy + core::ops::AddAssign>(sum: &mut [T], other: &[T]) {
     sum.iter_mut().zip(other).for_each(|(sum, other)| *sum += *other);
 }
 
-/// The upper part, by rows of `stride`, made whole.
-fn symmetric(upper: &[f64], stride: usize, cols: usize) -> DMatrix<f64> {
-    DMatrix::from_fn(cols, cols, |row, col| upper[row.min(col) * stride + row.max(col)])
+/// `leftᵀ · right` of two tall matrices of as many rows, in f64.
+pub(super) fn cross(left: &Tall, right: &Tall) -> DMatrix<f64> {
+    let (mut wide, mut other) = (Vec::new(), Vec::new());
+    sum_of_runs(left, right, move |a, b, sum| {
+        widen(a, &mut wide);
+        widen(b, &mut other);
+        transposed(&wide, left.stride, &other, right.stride, sum).add_fused();
+    })
 }
 
-/// `leftᵀ · right` of two tall matrices of as many rows, in f64: partial sums of fixed runs of rows, added in order.
-pub(super) fn cross(left: &Tall, right: &Tall) -> DMatrix<f64> {
+/// [`cross`] with a few rows at a time summed in f32, at a fraction of the cost.
+pub(super) fn nearly_cross(left: &Tall, right: &Tall) -> DMatrix<f64> {
+    let mut few = vec![0.0; left.stride * right.stride];
+    sum_of_runs(left, right, move |a, b, sum| {
+        transposed(a, left.stride, b, right.stride, &mut few).set_fused();
+        sum.iter_mut().zip(&few).for_each(|(sum, few)| *sum += f64::from(*few));
+    })
+}
+
+/// The sum of the squares of each column.
+pub(super) fn squares(tall: &Tall) -> Vec<f64> {
+    let squares = |rows: &[f32]| Level::best().run(Squares { rows, stride: tall.stride });
+    let partial: Vec<Vec<f64>> = tall.values.par_chunks(RUN * tall.stride).map(squares).collect();
+    let mut sum = vec![0.0; tall.cols];
+    for partial in partial {
+        add(&mut sum, &partial);
+    }
+    sum
+}
+
+struct Squares<'a> {
+    rows: &'a [f32],
+    stride: usize,
+}
+
+impl Kernel for Squares<'_> {
+    type Output = Vec<f64>;
+    #[inline(always)]
+    fn run(self) -> Vec<f64> {
+        let mut sums = vec![0.0; self.stride];
+        for row in self.rows.chunks_exact(self.stride) {
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value) * f64::from(*value));
+        }
+        sums
+    }
+}
+
+/// What `add` makes of a few rows of both, in f64: sums of fixed runs of rows, added in order.
+fn sum_of_runs(
+    left: &Tall,
+    right: &Tall,
+    add_few: impl FnMut(&[f32], &[f32], &mut [f64]) + Clone + Sync + Send,
+) -> DMatrix<f64> {
     let runs = left.values.par_chunks(RUN * left.stride).zip(right.values.par_chunks(RUN * right.stride));
-    let partial: Vec<Vec<f64>> = runs
-        .map(|(left_rows, right_rows)| {
-            Level::best().run(Cross {
-                left: left_rows,
-                left_stride: left.stride,
-                right: right_rows,
-                stride: right.stride,
-            })
-        })
-        .collect();
+    let partial = runs.map_with(add_few, |add_few, (left_rows, right_rows)| {
+        let mut sum = vec![0.0; left.stride * right.stride];
+        for (a, b) in left_rows.chunks(FEW * left.stride).zip(right_rows.chunks(FEW * right.stride)) {
+            add_few(a, b, &mut sum);
+        }
+        sum
+    });
+    let partial: Vec<Vec<f64>> = partial.collect();
     let mut sum = vec![0.0; left.stride * right.stride];
     for partial in partial {
         add(&mut sum, &partial);
@@ -172,106 +210,14 @@ pub(super) fn cross(left: &Tall, right: &Tall) -> DMatrix<f64> {
     DMatrix::from_fn(left.cols, right.cols, |row, col| sum[row * right.stride + col])
 }
 
-/// [`cross`] with runs of a few rows summed in f32, at a fraction of the cost.
-pub(super) fn nearly_cross(left: &Tall, right: &Tall) -> DMatrix<f64> {
-    let (size, stride) = (left.stride * right.stride, right.stride);
-    let runs = left.values.par_chunks(RUN * left.stride).zip(right.values.par_chunks(RUN * stride));
-    let partial: Vec<Vec<f64>> = runs
-        .map(|(left_rows, right_rows)| {
-            let (mut sum, mut few) = (vec![0.0; size], vec![0.0; size]);
-            for (a, b) in left_rows.chunks(FEW * left.stride).zip(right_rows.chunks(FEW * stride)) {
-                few.fill(0.0);
-                Product {
-                    a,
-                    a_row: 1,
-                    a_step: left.stride,
-                    rows: left.stride,
-                    depth: a.len() / left.stride,
-                    b,
-                    b_row: stride,
-                    cols: stride,
-                    out: &mut few,
-                    out_row: stride,
-                }
-                .add_fused();
-                sum.iter_mut().zip(&few).for_each(|(sum, few)| *sum += f64::from(*few));
-            }
-            sum
-        })
-        .collect();
-    let mut sum = vec![0.0; size];
-    for partial in partial {
-        add(&mut sum, &partial);
-    }
-    DMatrix::from_fn(left.cols, right.cols, |row, col| sum[row * stride + col])
+/// `aᵀ · b` of a few rows.
+fn transposed<'a, T>(a: &'a [T], a_step: usize, b: &'a [T], b_row: usize, out: &'a mut [T]) -> Product<'a, T> {
+    Product { a, a_row: 1, a_step, rows: a_step, depth: a.len() / a_step, b, b_row, cols: b_row, out, out_row: b_row }
 }
 
-struct Cross<'a> {
-    left: &'a [f32],
-    left_stride: usize,
-    right: &'a [f32],
-    stride: usize,
-}
-
-impl Kernel for Cross<'_> {
-    type Output = Vec<f64>;
-    #[inline(always)]
-    fn run(self) -> Vec<f64> {
-        let Self { left, left_stride, right, stride } = self;
-        let mut sum = vec![0.0; left_stride * stride];
-        let mut wide = vec![0.0f64; 2 * stride];
-        // Two rows at a time halve the traffic of the sums.
-        for (left, right) in left.chunks(2 * left_stride).zip(right.chunks(2 * stride)) {
-            wide.fill(0.0);
-            wide.iter_mut().zip(right).for_each(|(wide, value)| *wide = f64::from(*value));
-            let (first, second) = wide.split_at(stride);
-            for (i, sum) in sum.chunks_exact_mut(stride).enumerate() {
-                let a = f64::from(left[i]);
-                let b = left.get(left_stride + i).map_or(0.0, |v| f64::from(*v));
-                for ((sum, x), y) in sum.iter_mut().zip(first).zip(second) {
-                    *sum += a * x + b * y;
-                }
-            }
-        }
-        sum
-    }
-}
-
-/// `rowsᵀ · rows` of a few rows, the upper part of `[stride, stride]`.
-fn gram(rows: &[f32], stride: usize, cols: usize) -> Vec<f64> {
-    Level::best().run(Gram { rows, stride, cols })
-}
-
-struct Gram<'a> {
-    rows: &'a [f32],
-    stride: usize,
-    cols: usize,
-}
-
-impl Kernel for Gram<'_> {
-    type Output = Vec<f64>;
-    #[inline(always)]
-    fn run(self) -> Vec<f64> {
-        let Self { rows, stride, cols } = self;
-        let mut sum = vec![0.0; stride * stride];
-        let mut wide = vec![0.0f64; 2 * stride];
-        // Two rows at a time halve the traffic of the sums.
-        for rows in rows.chunks(2 * stride) {
-            wide.fill(0.0);
-            wide.iter_mut().zip(rows).for_each(|(wide, value)| *wide = f64::from(*value));
-            let (first, second) = wide.split_at(stride);
-            for i in 0..cols {
-                // From the start of a vector, so that the loop is whole vectors; what lies below the diagonal is unused.
-                let from = i / 8 * 8;
-                let sum = &mut sum[i * stride + from..(i + 1) * stride];
-                let (a, b) = (first[i], second[i]);
-                for ((sum, x), y) in sum.iter_mut().zip(&first[from..]).zip(&second[from..]) {
-                    *sum += a * x + b * y;
-                }
-            }
-        }
-        sum
-    }
+fn widen(from: &[f32], to: &mut Vec<f64>) {
+    to.clear();
+    to.extend(from.iter().map(|v| f64::from(*v)));
 }
 
 /// The sum of squares, in sixteen running sums that are added in order.

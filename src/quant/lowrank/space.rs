@@ -82,7 +82,6 @@ impl Space {
     /// columns: Krylov spaces end where a few directions outshine all others by more than f32 can tell apart.
     fn beyond(&self, block: &Tall, within: &[DMatrix<f64>]) -> Tall {
         let mut next = Tall { cols: block.cols, stride: block.stride, values: block.values.clone() };
-        let fresh = super::random(block.rows(), block.cols, self.size() as u64);
         // What rounding left of a vector that was in the space already is no direction. Projecting twice is enough
         // (Giraud, Langou, Rozložník 2005); the second time, nothing much is lost of what is one.
         let (mut lengths, mut least, mut settled) = (next.lengths(), 1e-5, false);
@@ -104,7 +103,7 @@ impl Space {
             // Columns that depend on each other come out of this as noise that the next projection takes away.
             settled = !filling;
             if filling {
-                next.fill(&full, &fresh);
+                next.fill(&full, &super::random(block.rows(), block.cols, self.size() as u64));
             }
             (lengths, least) = (next.lengths(), 0.1);
         }
@@ -285,11 +284,7 @@ impl Tall {
 
     /// The length of each column.
     fn lengths(&self) -> Vec<f64> {
-        let mut sums = vec![0.0; self.cols];
-        for row in self.values.chunks_exact(self.stride) {
-            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value) * f64::from(*value));
-        }
-        sums.into_iter().map(f64::sqrt).collect()
+        basis::squares(self).into_iter().map(f64::sqrt).collect()
     }
 
     /// `selfᵀ · other`, in f64.

@@ -169,10 +169,10 @@ impl lowrank::Chunks for Smoothed<'_> {
         self.0.geometry().cols
     }
     fn chunk_rows(&self) -> usize {
-        self.0.geometry().slab_rows
+        self.0.geometry().chunk_rows(lowrank::CHUNK)
     }
     fn read(&self, chunk: usize, out: &mut Vec<f32>) -> Result<()> {
-        self.0.values.read(self.0.geometry().slab(chunk), out)?;
+        self.0.values.read(self.rows_of(chunk), out)?;
         smoothed(self.0.smooth, out);
         Ok(())
     }
@@ -182,15 +182,15 @@ impl lowrank::Chunks for Smoothed<'_> {
 struct Round<'a> {
     layer: &'a Layer<'a>,
     branch: &'a Branch,
-    /// Of each slab, the squares of what is left.
+    /// Of each chunk, the squares of what is left.
     errors: Mutex<Vec<(usize, f64)>>,
 }
 
 impl Round<'_> {
-    /// The squares of what is left, added up in the order of the slabs: the same in any order of reading.
+    /// The squares of what is left, added up in the order of the chunks: the same in any order of reading.
     fn error(self) -> f64 {
         let mut errors = self.errors.into_inner().unwrap_or_else(PoisonError::into_inner);
-        errors.sort_by_key(|(slab, _)| *slab);
+        errors.sort_by_key(|(chunk, _)| *chunk);
         errors.iter().map(|(_, error)| error).sum()
     }
 }
@@ -204,16 +204,16 @@ impl lowrank::Chunks for Round<'_> {
         self.layer.geometry().cols
     }
     fn chunk_rows(&self) -> usize {
-        self.layer.geometry().slab_rows
+        self.layer.geometry().chunk_rows(lowrank::CHUNK)
     }
     fn read(&self, chunk: usize, out: &mut Vec<f32>) -> Result<()> {
-        let (layer, slab) = (self.layer, self.layer.geometry().slab(chunk));
-        layer.values.read(slab.clone(), out)?;
+        let (layer, span) = (self.layer, self.rows_of(chunk));
+        layer.values.read(span.clone(), out)?;
         let (mut left, mut back, mut error) = (Vec::new(), Vec::new(), 0.0);
         for (i, rows) in out.chunks_mut(ROWS * self.cols().max(1)).enumerate() {
             left.clear();
             left.extend_from_slice(rows);
-            layer.residual(self.branch, slab.start + i * ROWS, &mut left);
+            layer.residual(self.branch, span.start + i * ROWS, &mut left);
             smoothed(layer.smooth, rows);
             let coded = layer.scheme.encode(self.branch.tensor_scale, &left);
             back.resize(left.len(), 0.0);

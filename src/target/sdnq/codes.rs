@@ -566,8 +566,7 @@ impl lowrank::Chunks for Slabs<'_> {
         self.values.geometry().chunk_rows(lowrank::CHUNK)
     }
     fn read(&self, chunk: usize, out: &mut Vec<f32>) -> Result<()> {
-        let start = chunk * self.chunk_rows();
-        self.values.read(start..(start + self.chunk_rows()).min(self.rows()), out)?;
+        self.values.read(self.rows_of(chunk), out)?;
         if self.hadamard > 0 {
             hadamard::rotate(self.hadamard, out);
         }
