@@ -35,6 +35,9 @@ pub(crate) trait Simd: Copy {
     /// Whether a vector is one register, and there are enough of them for two searches beside each other.
     const WIDE: bool = false;
 
+    /// Says that these values are wanted soon, and does nothing else.
+    #[inline(always)]
+    fn prefetch(self, _values: &[f32]) {}
     fn splat(self, value: f32) -> Self::F;
     fn load(self, from: &[f32; LANES]) -> Self::F;
     fn store(self, vector: Self::F, to: &mut [f32; LANES]);

@@ -278,6 +278,10 @@ impl Simd for Avx2 {
         unsafe { fold_sixteen!(two _mm256_max_ps, of) }
     }
     #[inline(always)]
+    fn prefetch(self, values: &[f32]) {
+        prefetch(values);
+    }
+    #[inline(always)]
     fn transpose(self, from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]) {
         // SAFETY: `self` proves the features.
         unsafe { transpose(from, stride, to) }
@@ -426,9 +430,54 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn prefetch(self, values: &[f32]) {
+        prefetch(values);
+    }
+    #[inline(always)]
     fn transpose(self, from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]) {
-        // SAFETY: `self` proves the features, AVX2 among them.
-        unsafe { transpose(from, stride, to) }
+        // SAFETY: `self` proves the features.
+        unsafe { transpose_wide(from, stride, to) }
+    }
+}
+
+/// Line by line to the second-level cache.
+#[inline(always)]
+fn prefetch(values: &[f32]) {
+    for line in values.chunks(64 / size_of::<f32>()) {
+        // SAFETY: a hint, of every x86-64; it takes any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+}
+
+/// Four columns at a time: quarter `q` of register `i` is of row `4 q + i`, so that all that follows stays in quarters.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose_wide(from: &[f32], stride: usize, to: &mut [[f32; LANES]; 16]) {
+    assert!(stride.checked_mul(LANES - 1).and_then(|last| last.checked_add(16)).is_some_and(|end| end <= from.len()));
+    for (part, to) in to.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let quarter = |row: usize| {
+            // SAFETY: `row < 16` and `4 part + 4 <= 16`, so this ends at or before the asserted end.
+            unsafe { _mm_loadu_ps(from.as_ptr().add(row * stride + 4 * part)) }
+        };
+        let register = |i: usize| {
+            let first = _mm512_broadcast_f32x4(quarter(i));
+            let second = _mm512_mask_broadcast_f32x4(first, 0x00f0, quarter(i + 4));
+            let third = _mm512_mask_broadcast_f32x4(second, 0x0f00, quarter(i + 8));
+            _mm512_mask_broadcast_f32x4(third, 0xf000, quarter(i + 12))
+        };
+        let (a, b, c, d) = (register(0), register(1), register(2), register(3));
+        let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+        let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+        let columns = [
+            _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd),
+            _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd),
+            _mm512_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+            _mm512_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+        ];
+        for (to, column) in to.iter_mut().zip(columns) {
+            // SAFETY: a row has sixteen floats.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), column) }
+        }
     }
 }
 

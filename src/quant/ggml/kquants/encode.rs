@@ -76,17 +76,18 @@ fn batches<S: Simd, const SEARCH: u8, const N: usize>(
     };
     let mut padded = [0.0; BATCH * SUPER_BLOCK];
     let outs = out.chunks_mut(BATCH * kind.bytes());
-    for (i, (values, out)) in values.chunks(BATCH * SUPER_BLOCK).zip(outs).enumerate() {
-        let whole = match values.try_into() {
-            Ok(whole) => whole,
-            Err(_) => {
-                padded[..values.len()].copy_from_slice(values);
-                padded[values.len()..].fill(0.0);
-                &padded
+    for (i, out) in outs.enumerate() {
+        let left = &values[i * BATCH * SUPER_BLOCK..];
+        let (whole, next) = match left.split_first_chunk() {
+            Some(split) => split,
+            None => {
+                padded[..left.len()].copy_from_slice(left);
+                padded[left.len()..].fill(0.0);
+                (&padded, &[][..])
             }
         };
         let columns = importance.map(|w| Columns { importance: w, first: i * BATCH * SUPER_BLOCK % row_len });
-        batch::<S, SEARCH, N>(s, kind, whole, columns, &mut work, out);
+        batch::<S, SEARCH, N>(s, kind, whole, next, columns, &mut work, out);
     }
 }
 
@@ -110,6 +111,7 @@ fn batch<S: Simd, const SEARCH: u8, const N: usize>(
     s: S,
     kind: Kind,
     values: &[f32; BATCH * SUPER_BLOCK],
+    next: &[f32],
     columns: Option<Columns>,
     work: &mut Work,
     out: &mut [u8],
@@ -127,9 +129,10 @@ fn batch<S: Simd, const SEARCH: u8, const N: usize>(
         spread(s, from, to);
     }
     if SEARCH == REFINED {
-        refine::<S, N>(s, groups, values, work);
+        refine::<S, N>(s, groups, values, next, work);
     } else {
         for group in 0..groups {
+            fetch_ahead::<S, N>(s, next, group);
             search::<S, SEARCH, N>(s, kind, group, columns, &sigma2, work);
         }
     }
@@ -174,13 +177,20 @@ fn batch<S: Simd, const SEARCH: u8, const N: usize>(
 /// Scales and codes of all groups. Few sub-blocks have a code that is worth moving: these are gathered, so that only they
 /// are walked through.
 #[inline(always)]
-fn refine<S: Simd, const N: usize>(s: S, groups: usize, values: &[f32; BATCH * SUPER_BLOCK], work: &mut Work) {
+fn refine<S: Simd, const N: usize>(
+    s: S,
+    groups: usize,
+    values: &[f32; BATCH * SUPER_BLOCK],
+    next: &[f32],
+    work: &mut Work,
+) {
     /// Groups of gathered sub-blocks at a time.
     const K: usize = 2;
     let x = work.x.as_chunks::<N>().0;
     let kept = work.kept.as_chunks_mut::<N>().0;
     let (mut moving, mut count) = ([0; SUPER_BLOCK], 0);
     for (group, (x, kept)) in x.iter().zip(kept.iter_mut()).enumerate().take(groups) {
+        fetch_ahead::<S, N>(s, next, group);
         let (scale, lanes) = opening(s, 4, x, kept);
         s.store(scale, &mut work.scale.as_chunks_mut().0[group]);
         let mut lanes = s.mask_bits(lanes);
@@ -212,6 +222,15 @@ fn refine<S: Simd, const N: usize>(s: S, groups: usize, values: &[f32; BATCH * S
                 }
             }
         }
+    }
+}
+
+/// The next batch's values come from memory while this one's are worked on: group by group, for memory takes only so many
+/// requests.
+#[inline(always)]
+fn fetch_ahead<S: Simd, const N: usize>(s: S, next: &[f32], group: usize) {
+    if let Some(values) = next.chunks_exact(N * LANES).nth(group) {
+        s.prefetch(values);
     }
 }
 
