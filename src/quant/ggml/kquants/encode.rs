@@ -131,9 +131,11 @@ fn batch<S: Simd, const SEARCH: u8, const N: usize>(
     if SEARCH == REFINED {
         refine::<S, N>(s, groups, values, next, work);
     } else {
-        for group in 0..groups {
-            fetch_ahead::<S, N>(s, next, group);
-            search::<S, SEARCH, N>(s, kind, group, columns, &sigma2, work);
+        // Where the last has no neighbour, it goes beside one that means nothing.
+        for first in (0..groups).step_by(ABREAST) {
+            fetch_ahead::<S, N>(s, next, first);
+            search::<S, SEARCH, N>(s, kind, first, columns, &sigma2, work);
+            fetch_ahead::<S, N>(s, next, first + 1);
         }
     }
 
@@ -260,73 +262,104 @@ fn mean_squares<S: Simd>(s: S, kind: Kind, values: &[f32; BATCH * SUPER_BLOCK]) 
     out
 }
 
-/// Scales, minima, and sums of weights of a group's sub-blocks.
+/// Groups that are searched beside each other.
+const ABREAST: usize = 2;
+
+/// Scales, minima, and sums of weights of the sub-blocks of some groups, from `first` on.
 #[inline(always)]
 fn search<S: Simd, const SEARCH: u8, const N: usize>(
     s: S,
     kind: Kind,
-    group: usize,
+    first: usize,
     columns: Option<Columns>,
     sigma2: &[f32; LANES],
     work: &mut Work,
 ) {
-    let x = &work.x.as_chunks::<N>().0[group];
-    let mut w = [[0.0; LANES]; N];
-    let mut total = s.zero();
-    match columns {
-        Some(columns) => {
-            if N == 16 {
-                spread(s, columns.of(group), &mut w);
-            } else {
-                let mut both = [0.0; 2 * SUPER_BLOCK];
-                both[..SUPER_BLOCK].copy_from_slice(columns.of(2 * group));
-                both[SUPER_BLOCK..].copy_from_slice(columns.of(2 * group + 1));
-                spread(s, &both, &mut w);
+    let x = work.x.as_chunks::<N>().0;
+    let x = [&x[first], &x[first + 1]];
+    let mut w = [[[0.0; LANES]; N]; ABREAST];
+    for (k, (x, w)) in x.into_iter().zip(&mut w).enumerate() {
+        let total = match columns {
+            Some(columns) => weights_by_importance::<S, N>(s, kind, first + k, columns, sigma2, x, w),
+            None => {
+                weights::<S, N>(s, kind, x, w);
+                s.zero()
             }
-            if kind != Kind::Q6K {
-                let sigma2: Row = core::array::from_fn(|lane| sigma2[(group * LANES + lane) / kind.sub_blocks()]);
-                let sigma2 = s.load(&sigma2);
-                for (w, x) in w.iter_mut().zip(x) {
-                    let x = s.load(x);
-                    let weight = s.mul(s.load(w), s.sqrt(s.add(sigma2, s.mul(x, x))));
-                    s.store(weight, w);
-                    total = s.add(total, weight);
-                }
-            }
-        }
-        None => {
-            let mut average = s.zero();
-            if N == 32 {
-                for x in x {
-                    let x = s.load(x);
-                    average = s.add(average, s.mul(x, x));
-                }
-                average = s.sqrt(s.div(average, s.splat(32.0)));
-            }
-            for (w, x) in w.iter_mut().zip(x) {
-                let x = s.load(x);
-                let weight = match kind {
-                    Kind::Q2K => s.abs(x),
-                    Kind::Q4K | Kind::Q5K => s.add(average, s.abs(x)),
-                    Kind::Q3K | Kind::Q6K => s.mul(x, x),
-                };
-                s.store(weight, w);
-            }
-        }
+        };
+        s.store(total, &mut work.total.as_chunks_mut().0[first + k]);
     }
-    let to = |all: &mut [f32; SUPER_BLOCK], row: S::F| s.store(row, &mut all.as_chunks_mut().0[group]);
-    to(&mut work.total, total);
+    let to = |all: &mut [f32; SUPER_BLOCK], k: usize, row: S::F| s.store(row, &mut all.as_chunks_mut().0[first + k]);
     if SEARCH == SYMMETRIC {
-        let found = symmetric::<S, N>(s, if kind == Kind::Q3K { 4 } else { 32 }, x, &w);
-        to(&mut work.scale, found.scale);
-        s.store(found.factor, &mut work.factor[group]);
+        let half = if kind == Kind::Q3K { 4 } else { 32 };
+        for (k, (x, w)) in x.into_iter().zip(&w).enumerate() {
+            let found = symmetric(s, half, x, w);
+            to(&mut work.scale, k, found.scale);
+            s.store(found.factor, &mut work.factor[first + k]);
+        }
     } else {
-        let found = affine::<S, N>(s, steps(kind, columns.is_some()), x, &w);
-        to(&mut work.scale, found.scale);
-        to(&mut work.min, found.min);
-        s.store(found.factor, &mut work.factor[group]);
-        s.store(found.base, &mut work.base[group]);
+        let found = affine(s, steps(kind, columns.is_some()), x, [&w[0], &w[1]]);
+        for (k, found) in found.into_iter().enumerate() {
+            to(&mut work.scale, k, found.scale);
+            to(&mut work.min, k, found.min);
+            s.store(found.factor, &mut work.factor[first + k]);
+            s.store(found.base, &mut work.base[first + k]);
+        }
     }
+}
+
+/// The weights of a group's values.
+#[inline(always)]
+fn weights<S: Simd, const N: usize>(s: S, kind: Kind, x: &[Row; N], w: &mut [Row; N]) {
+    let mut average = s.zero();
+    if N == 32 {
+        for x in x {
+            let x = s.load(x);
+            average = s.add(average, s.mul(x, x));
+        }
+        average = s.sqrt(s.div(average, s.splat(32.0)));
+    }
+    for (w, x) in w.iter_mut().zip(x) {
+        let x = s.load(x);
+        let weight = match kind {
+            Kind::Q2K => s.abs(x),
+            Kind::Q4K | Kind::Q5K => s.add(average, s.abs(x)),
+            Kind::Q3K | Kind::Q6K => s.mul(x, x),
+        };
+        s.store(weight, w);
+    }
+}
+
+/// The same by importance; yields their sums.
+#[inline(always)]
+fn weights_by_importance<S: Simd, const N: usize>(
+    s: S,
+    kind: Kind,
+    group: usize,
+    columns: Columns,
+    sigma2: &[f32; LANES],
+    x: &[Row; N],
+    w: &mut [Row; N],
+) -> S::F {
+    if N == 16 {
+        spread(s, columns.of(group), w);
+    } else {
+        let mut both = [0.0; 2 * SUPER_BLOCK];
+        both[..SUPER_BLOCK].copy_from_slice(columns.of(2 * group));
+        both[SUPER_BLOCK..].copy_from_slice(columns.of(2 * group + 1));
+        spread(s, &both, w);
+    }
+    let mut total = s.zero();
+    if kind != Kind::Q6K {
+        let sigma2: Row = core::array::from_fn(|lane| sigma2[(group * LANES + lane) / kind.sub_blocks()]);
+        let sigma2 = s.load(&sigma2);
+        for (w, x) in w.iter_mut().zip(x) {
+            let x = s.load(x);
+            let weight = s.mul(s.load(w), s.sqrt(s.add(sigma2, s.mul(x, x))));
+            s.store(weight, w);
+            total = s.add(total, weight);
+        }
+    }
+    total
 }
 
 /// Scales as codes, by a search of their own for each super-block.

@@ -122,7 +122,7 @@ fn search<S: Simd, const N: usize, const LIMIT: i32, const MINIMUM: bool>(
 ) {
     let (scale, min, factor, base);
     if MINIMUM {
-        let found = affine(s, steps(LIMIT), x, w);
+        let [found] = affine(s, steps(LIMIT), [x], [w]);
         (scale, min, factor, base) = (found.scale, s.neg(found.min), found.factor, found.base);
     } else {
         let found = symmetric(s, LIMIT, x, w);
