@@ -101,6 +101,18 @@ pub(crate) trait Simd: Copy {
     /// A byte for every lane, zero-extended.
     fn load_bytes(self, from: &[u8; LANES]) -> Self::I;
 
+    /// Lane `i` of each to `to[i]`.
+    #[inline(always)]
+    fn store_beside(self, of: [Self::I; 4], to: &mut [[i32; 4]; LANES]) {
+        let mut rows = [[0; LANES]; 4];
+        for (row, of) in rows.iter_mut().zip(of) {
+            self.store_i(of, row);
+        }
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = [rows[0][i], rows[1][i], rows[2][i], rows[3][i]];
+        }
+    }
+
     fn and_m(self, a: Self::M, b: Self::M) -> Self::M;
     fn or_m(self, a: Self::M, b: Self::M) -> Self::M;
     fn not_m(self, a: Self::M) -> Self::M;

@@ -150,6 +150,32 @@ fn pieces_lie_side_by_side() {
     }
 }
 
+struct Beside<'a>(&'a [[i32; LANES]; 4]);
+
+impl Kernel for Beside<'_> {
+    type Output = [[i32; 4]; LANES];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Self::Output {
+        let mut of = [s.splat_i(0); 4];
+        for (of, from) in of.iter_mut().zip(self.0) {
+            *of = s.load_i(from);
+        }
+        let mut to = [[0; 4]; LANES];
+        s.store_beside(of, &mut to);
+        to
+    }
+}
+
+#[test]
+fn lanes_lie_beside_each_other() {
+    let of: [[i32; LANES]; 4] = core::array::from_fn(|i| core::array::from_fn(|lane| (100 * lane + i) as i32));
+    let expected: [[i32; 4]; LANES] = core::array::from_fn(|lane| core::array::from_fn(|i| (100 * lane + i) as i32));
+    for level in Level::available() {
+        assert_eq!(run(level, Beside(&of)), expected, "{level:?}");
+    }
+}
+
 struct Ends<'a>(&'a [[f32; LANES]; LANES]);
 
 impl Kernel for Ends<'_> {

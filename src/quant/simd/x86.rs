@@ -430,6 +430,28 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn store_beside(self, [a, b, c, d]: [Self::I; 4], to: &mut [[i32; 4]; LANES]) {
+        // SAFETY: `self` proves the features; `to` has sixteen quarters of a register.
+        unsafe {
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            // Quarter `q` of register `i` is of lane `4 q + i`.
+            let registers = [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(ab_high, cd_high),
+                _mm512_unpackhi_epi64(ab_high, cd_high),
+            ];
+            for (i, register) in registers.into_iter().enumerate() {
+                let to = to.as_mut_ptr().add(i).cast::<__m128i>();
+                _mm_storeu_si128(to, _mm512_castsi512_si128(register));
+                _mm_storeu_si128(to.add(4), _mm512_extracti32x4_epi32::<1>(register));
+                _mm_storeu_si128(to.add(8), _mm512_extracti32x4_epi32::<2>(register));
+                _mm_storeu_si128(to.add(12), _mm512_extracti32x4_epi32::<3>(register));
+            }
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, values: &[f32]) {
         prefetch(values);
     }

@@ -154,10 +154,9 @@ fn batch<S: Simd, const SEARCH: u8, const N: usize>(
     for (i, block) in blocks.iter().enumerate().take(count) {
         let (d, dmin) = (f16_value(block.d), f16_value(block.dmin));
         let (scales, mins) = unpack_scales(kind, &block.scales);
-        for j in 0..n {
-            work.scale[i * n + j] = d * f32::from(scales[j]);
-            work.min[i * n + j] = dmin * f32::from(mins[j]);
-        }
+        let of = i * n..(i + 1) * n;
+        work.scale[of.clone()].iter_mut().zip(&scales).for_each(|(to, code)| *to = d * f32::from(*code));
+        work.min[of].iter_mut().zip(&mins).for_each(|(to, code)| *to = dmin * f32::from(*code));
     }
     for group in 0..groups {
         let mut codes = [0; 2 * SUPER_BLOCK];
@@ -420,37 +419,41 @@ fn assign<S: Simd, const SEARCH: u8, const N: usize>(
     let (factor, base) = (s.load(&work.factor[group]), s.load(&work.base[group]));
     let found = s.eq(factor, factor);
     let magic = s.splat_i(MAGIC.to_bits() as i32 + low);
-    for part in 0..N / 4 {
-        let mut four = s.splat_i(0);
-        for i in 0..4 {
-            let row = part * 4 + i;
-            let x = s.load(&x[row]);
-            let quotient = s.div(if affine { s.add(x, min) } else { x }, scale);
-            let mut code = s.sub_i(s.bits(rounded::<S, false>(s, quotient, low, high)), magic);
-            if some_stay {
-                let searched = if SEARCH == REFINED {
-                    s.nearest_int(s.sub(s.load(&kept[row]), s.splat(low as f32)))
-                } else {
-                    let v = s.mul(factor, if affine { s.sub(x, base) } else { x });
-                    let code = s.sub_i(s.bits(rounded::<S, false>(s, v, low, high)), magic);
-                    if affine { code } else { s.select_i(found, code, s.splat_i(0)) }
-                };
-                code = s.select_i(stay, searched, code);
+    for part in 0..N / 16 {
+        let mut sixteen = [s.splat_i(0); 4];
+        for (quarter, four) in sixteen.iter_mut().enumerate() {
+            for i in 0..4 {
+                let row = part * 16 + quarter * 4 + i;
+                let x = s.load(&x[row]);
+                let quotient = s.div(if affine { s.add(x, min) } else { x }, scale);
+                let mut code = s.sub_i(s.bits(rounded::<S, false>(s, quotient, low, high)), magic);
+                if some_stay {
+                    let searched = if SEARCH == REFINED {
+                        s.nearest_int(s.sub(s.load(&kept[row]), s.splat(low as f32)))
+                    } else {
+                        let v = s.mul(factor, if affine { s.sub(x, base) } else { x });
+                        let code = s.sub_i(s.bits(rounded::<S, false>(s, v, low, high)), magic);
+                        if affine { code } else { s.select_i(found, code, s.splat_i(0)) }
+                    };
+                    code = s.select_i(stay, searched, code);
+                }
+                *four = s.or_i(
+                    *four,
+                    match i {
+                        0 => code,
+                        1 => s.shl::<8>(code),
+                        2 => s.shl::<16>(code),
+                        _ => s.shl::<24>(code),
+                    },
+                );
             }
-            four = s.or_i(
-                four,
-                match i {
-                    0 => code,
-                    1 => s.shl::<8>(code),
-                    2 => s.shl::<16>(code),
-                    _ => s.shl::<24>(code),
-                },
-            );
         }
-        let mut words = [0; LANES];
-        s.store_i(four, &mut words);
-        for (codes, word) in codes.chunks_exact_mut(N).zip(words) {
-            codes[part * 4..][..4].copy_from_slice(&word.to_le_bytes());
+        let mut words = [[0; 4]; LANES];
+        s.store_beside(sixteen, &mut words);
+        for (codes, words) in codes.chunks_exact_mut(N).zip(words) {
+            for (codes, word) in codes[part * 16..][..16].as_chunks_mut().0.iter_mut().zip(words) {
+                *codes = word.to_le_bytes();
+            }
         }
     }
 }
