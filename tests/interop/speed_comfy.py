@@ -9,18 +9,14 @@ nothing for the other. mixdown has `--memory 256MiB`; the peak of resident memor
 """
 
 import argparse
-import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from speed import BINARY, measured
 
-BINARY = Path(os.environ.get("MIXDOWN_BIN", Path(__file__).resolve().parents[2] / "target" / "release" / "mixdown"))
 FORMATS = {
     "fp8": ([], ["--dtype", "float8_e4m3fn"]),
     "int8 by row": (["--int8", "--scaling_mode", "row"], ["--dtype", "int8"]),
@@ -35,30 +31,6 @@ def model(path: Path, layers: int, shape: tuple[int, int]) -> Path:
     # Signs differ from layer to layer: no cache has seen them, and no generator must make them.
     save_file({f"blocks.{i}.fc.weight": weight.roll(i, 0).clone() for i in range(layers)}, path)
     return path
-
-
-def run(command: list[object]) -> tuple[float, float]:
-    """Seconds, and the peak of resident memory in MiB."""
-    began = time.monotonic()
-    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, errors = process.communicate()
-    seconds = time.monotonic() - began
-    assert process.returncode == 0, errors.decode()
-    # Children's peak is the largest of all so far, so each run is measured in a process of its own: see `alone`.
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-
-
-def alone(command: list[object]) -> tuple[float, float]:
-    """`run` in a child, whose only child it is."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import speed_comfy as s; print(*s.run(sys.argv[2:]))"
-    out = subprocess.run(
-        [sys.executable, "-c", code, Path(__file__).parent, *map(str, command)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    seconds, peak = out.stdout.split()
-    return float(seconds), float(peak)
 
 
 def main() -> None:
@@ -84,7 +56,7 @@ def main() -> None:
             ):
                 times = []
                 for file in files:
-                    times.append(alone(writer(file)))
+                    times.append(measured(writer(file))[:2])
                     out.unlink(missing_ok=True)
                 both.append((times[0][0] - times[1][0], times[0][1]))
             (a, peak_a), (b, peak_b) = both
