@@ -89,7 +89,7 @@ pub fn decode_nvfp4(tensor_scale: f32, codes: &[u8], scales: &[u8], values: &mut
 
 fn decode_nvfp4_at(level: Level, tensor: f32, codes: &[u8], scales: &[u8], values: &mut [f32]) {
     check(values.len(), NVFP4_BLOCK, codes.len() * 2, scales.len());
-    level.run(DecodeFours { tensor, codes, scales, values });
+    simd::run(level, DecodeFours { tensor, codes, scales, values });
 }
 
 /// MXFP8 codes and exponents of whole blocks.

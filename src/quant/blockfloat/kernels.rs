@@ -1,5 +1,4 @@
 //! NVFP4 in lanes.
-use super::super::lanes::Kernel;
 use super::super::simd::{self, LANES, Simd};
 use super::NVFP4_BLOCK;
 
@@ -193,17 +192,8 @@ fn searched<S: Simd>(s: S, columns: &Columns, tensor: f32, first: S::I) -> S::I 
     best
 }
 
-/// The two values of each byte.
-const PAIRS: [[f32; 2]; 256] = {
-    const VALUES: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
-    let mut out = [[0.0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        out[byte] = [VALUES[byte >> 4], VALUES[byte & 15]];
-        byte += 1;
-    }
-    out
-};
+/// The values of E2M1 codes.
+const VALUES: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
 /// The values of NVFP4 codes.
 pub(super) struct DecodeFours<'a> {
@@ -213,18 +203,27 @@ pub(super) struct DecodeFours<'a> {
     pub values: &'a mut [f32],
 }
 
-impl Kernel for DecodeFours<'_> {
+impl simd::Kernel for DecodeFours<'_> {
     type Output = ();
     #[inline(always)]
-    fn run(self) {
-        let blocks = self.values.as_chunks_mut::<NVFP4_BLOCK>().0.iter_mut().zip(self.codes.as_chunks::<8>().0);
-        for ((values, bytes), scale) in blocks.zip(self.scales) {
-            let total = self.tensor * e4m3_value(*scale);
-            let mut block = [0.0; NVFP4_BLOCK];
-            for (pair, byte) in block.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-                *pair = PAIRS[usize::from(*byte)];
+    fn run<S: Simd>(self, s: S) {
+        /// Bytes of a block's codes.
+        const BYTES: usize = NVFP4_BLOCK / 2;
+        let (mut codes, mut totals) = ([[0; NVFP4_BLOCK]; LANES], [0.0; LANES]);
+        let blocks = self.values.as_chunks_mut::<NVFP4_BLOCK>().0.chunks_mut(LANES);
+        for ((blocks, bytes), scales) in blocks.zip(self.codes.chunks(LANES * BYTES)).zip(self.scales.chunks(LANES)) {
+            let pairs = codes.as_flattened_mut().as_chunks_mut::<2>().0;
+            for (pair, byte) in pairs.iter_mut().zip(bytes) {
+                *pair = [byte >> 4, byte & 15];
             }
-            *values = block.map(|value| value * total);
+            let mut stored = [0; LANES];
+            stored[..scales.len()].copy_from_slice(scales);
+            // A scale has no sign that would count.
+            let scale = e4m3_values(s, s.and_i(s.load_bytes(&stored), s.splat_i(0x7f)));
+            s.store(s.mul(s.splat(self.tensor), scale), &mut totals);
+            for ((values, codes), total) in blocks.iter_mut().zip(&codes).zip(&totals) {
+                s.store(s.mul(s.lookup(&VALUES, s.load_bytes(codes)), s.splat(*total)), values);
+            }
         }
     }
 }
