@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
-use mixdown::quant::ggml::Type;
+use mixdown::quant::ggml::{Type, floats};
 use serde::Deserialize;
 
 const ROWS: usize = 4096;
@@ -83,19 +83,33 @@ fn jobs() {
     let mut out = Vec::new();
     for line in std::io::stdin().lock().lines().map_while(Result::ok).filter(|line| !line.is_empty()) {
         let job: Job = serde_json::from_str(&line).expect("a job");
-        let kind = Type::named(&job.kind).expect("a type");
         let values = &values.of(&job.values)[job.from * job.cols..job.to * job.cols];
         let importance = job.importance.as_deref().map(|file| importance.of(file));
-        out.resize(values.len() / kind.block() * kind.bytes(), 0);
-        let start = Instant::now();
-        kind.encode(job.cols, black_box(values), importance, &mut out);
-        let seconds = start.elapsed().as_secs_f64();
+        let float = match &*job.kind {
+            "F16" => Some(floats::Kind::F16),
+            "BF16" => Some(floats::Kind::Bf16),
+            _ => None,
+        };
+        let seconds = if let Some(kind) = float {
+            out.resize(values.len() * 2, 0);
+            time(|| floats::encode(kind, job.cols, black_box(values), importance, &mut out))
+        } else {
+            let kind = Type::named(&job.kind).expect("a type");
+            out.resize(values.len() / kind.block() * kind.bytes(), 0);
+            time(|| kind.encode(job.cols, black_box(values), importance, &mut out))
+        };
         if let Some(file) = job.out {
             std::fs::write(file, &out).expect("written");
         }
         println!("{}", serde_json::json!({ "seconds": seconds }));
         std::io::stdout().flush().expect("a reader");
     }
+}
+
+fn time(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
 }
 
 /// A file of f32 that stays in memory until another is asked for.

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS, COLS = 4096, 4096
 # The number in GGUF, and values and bytes of a block.
 TYPES = {
+    "F16": (1, 1, 2),
+    "BF16": (30, 1, 2),
     "Q4_0": (2, 32, 18),
     "Q4_1": (3, 32, 20),
     "Q5_0": (6, 32, 22),
@@ -51,7 +53,7 @@ TYPES = {
     "Q2_0": (42, 64, 18),
 }
 # These take no importance matrix, or do not look at it.
-WITHOUT = {"Q8_0", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "Q1_0", "Q2_0"}
+WITHOUT = {"F16", "BF16", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "Q1_0", "Q2_0"}
 # And these are nothing without one.
 ONLY_WITH = {"IQ2_XXS", "IQ2_XS"}
 
