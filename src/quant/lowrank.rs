@@ -45,14 +45,14 @@ const ROWS: usize = 32;
 /// The search starts from what one chunk in so many says of the rest: vectors that lean towards the leading directions
 /// nearly as much as after a whole sweep.
 const SAMPLED: usize = 8;
-/// Columns of `A` multiplied at a time: they and as many rows of `V` stay in the first-level cache. They are copied
-/// beside each other, since the rows of `A` are far apart, often by a multiple of the cache's stride.
+/// Columns of `A` multiplied at a time: they stay in the first-level cache, and so do as many rows of `V` where the rank
+/// is small. They are copied beside each other, since the rows of `A` are far apart, often by a multiple of the cache's stride.
 const PANEL: usize = 128;
 
 /// The rows of a matrix, delivered chunk by chunk. Chunk boundaries come from the shape, never from threads or memory.
 ///
-/// Every sweep reads every chunk once, several at a time. Chunks of 64 rows and more, and as many chunks as the machine
-/// has threads and more, make the most of it.
+/// Every sweep reads every chunk once, several at a time. Chunks of whole multiples of 16 rows, and as many chunks as
+/// the machine has threads and more, make the most of it.
 pub trait Chunks: Sync {
     /// What reading can fail with.
     type Error: Send;
@@ -302,7 +302,7 @@ fn sweep<C: Chunks>(
     let (chunks, count) = (rows.div_ceil(a.chunk_rows()), lanes.len());
     let one = |chunk: usize, lane: &mut Lane, values: &mut Vec<f32>| -> Result<(), C::Error> {
         a.read(chunk, values)?;
-        let chunk_rows = a.chunk_rows().min(rows - chunk * a.chunk_rows());
+        let chunk_rows = a.rows_of(chunk).len();
         assert_eq!(values.len(), chunk_rows * cols, "chunk {chunk} is [{chunk_rows}, {cols}]");
         for rows in values.chunks(ROWS * cols) {
             if scope == Scope::AllAndEnergy {

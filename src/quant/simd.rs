@@ -32,7 +32,7 @@ pub(crate) trait Simd: Copy {
     type I: Copy;
     /// Sixteen answers of a comparison.
     type M: Copy;
-    /// Whether a vector is one register, and there are enough of them for two searches beside each other.
+    /// Whether a vector is one register, and there are enough of them for the sums of two factors in one loop.
     const WIDE: bool = false;
 
     /// Says that these values are wanted soon, and does nothing else.

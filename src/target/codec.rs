@@ -13,6 +13,9 @@ use crate::core::{Cancel, Result};
 const SLAB: u64 = 1 << 16;
 /// A slab has a multiple of this many elements, so that packed codes of any width fill whole units.
 const UNIT: u64 = 16;
+/// Rows that fill the registers of a product of matrices. So many are whole units, whatever their length.
+const TILE_ROWS: usize = 16;
+const _: () = assert!(TILE_ROWS.is_multiple_of(UNIT as usize));
 /// The longest row that is worked on as a row; a shape with longer ones, or with fewer than two dimensions, is flat.
 pub const LONGEST_ROW: u64 = 1 << 21;
 
@@ -54,11 +57,11 @@ impl Geometry {
         let start = index * self.slab_rows;
         start..(start + self.slab_rows).min(self.rows)
     }
-    /// Rows that have at most about so many elements together: a multiple of 16, which are whole units and fill the
-    /// registers of a product, or of a slab's where rows are long.
+    /// Rows that have at most so many elements together, a multiple of 16; where fewer rows have that many,
+    /// whole slabs, and at least one, whatever it has.
     pub fn chunk_rows(&self, elements: usize) -> usize {
         let rows = elements / self.cols.max(1);
-        let multiple = if rows >= UNIT as usize { UNIT as usize } else { self.slab_rows };
+        let multiple = if rows >= TILE_ROWS { TILE_ROWS } else { self.slab_rows };
         (rows / multiple * multiple).max(multiple)
     }
     /// Elements of the largest slab.

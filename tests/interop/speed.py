@@ -270,7 +270,8 @@ def measured(command: list[object]) -> tuple[float, float, str]:
         run = subprocess.run([*launcher, *map(str, command)], stdout=subprocess.PIPE, text=True)
         seconds, held = map(float, figures.read_text().split())
     if run.returncode:
-        print(f"failed with {run.returncode}: {' '.join(str(part) for part in command)}")
+        # The time of what failed is no result.
+        raise subprocess.CalledProcessError(run.returncode, command, run.stdout)
     # Kilobytes on Linux, bytes on macOS.
     return seconds, held / (MIB if sys.platform == "darwin" else 1024), run.stdout
 

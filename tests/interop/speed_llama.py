@@ -102,13 +102,15 @@ def write_model(path: Path) -> int:
 
 def by_llama(model: Path, out: Path, mode: str) -> tuple[float, float]:
     """Seconds of the call, and the most memory that the process held, in MiB."""
+    out.unlink(missing_ok=True)
     number = int(gguf.LlamaFileType[f"MOSTLY_{mode}"])
     _, held, printed = measured([sys.executable, "-c", CALL, library(), model, out, number, THREADS])
     return float(printed.split()[-1]), held
 
 
 def by_mixdown(model: Path, out: Path, mode: str) -> tuple[float, float]:
-    flags = ["--dtype", mode, "--memory", "256MiB", "--threads", THREADS, "--quiet", "--force"]
+    out.unlink(missing_ok=True)
+    flags = ["--dtype", mode, "--memory", "256MiB", "--threads", THREADS, "--quiet"]
     seconds, held, _ = measured([BINARY, "convert", model, *flags, "-o", out])
     return seconds, held
 

@@ -53,6 +53,8 @@ impl<T: Element> Product<'_, T> {
 
     #[allow(unsafe_code, reason = "each call follows the detection of its features")]
     fn run<const FUSED: bool>(self, start: Start) {
+        // A sum of nothing would have to be written as zeros.
+        assert!(start == Start::Out || self.depth > 0);
         if self.rows == 0 || self.depth == 0 || self.cols == 0 {
             return;
         }

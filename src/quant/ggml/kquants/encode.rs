@@ -131,8 +131,9 @@ fn batch<S: Simd, const SEARCH: u8, const N: usize>(
     if SEARCH == REFINED {
         refine::<S, N>(s, groups, values, next, work);
     } else {
-        // Where the last has no neighbour, it goes beside one that means nothing.
-        for first in (0..groups).step_by(ABREAST) {
+        // Two by two: a batch has room for an even number, and where the last has no neighbour, what is found of the place
+        // beside it is not used.
+        for first in (0..groups).step_by(2) {
             fetch_ahead::<S, N>(s, next, first);
             search::<S, SEARCH, N>(s, kind, first, columns, &sigma2, work);
             fetch_ahead::<S, N>(s, next, first + 1);
@@ -261,10 +262,7 @@ fn mean_squares<S: Simd>(s: S, kind: Kind, values: &[f32; BATCH * SUPER_BLOCK]) 
     out
 }
 
-/// Groups that are searched beside each other.
-const ABREAST: usize = 2;
-
-/// Scales, minima, and sums of weights of the sub-blocks of some groups, from `first` on.
+/// Scales, minima, and sums of weights of the sub-blocks of two groups, `first` and the one after it.
 #[inline(always)]
 fn search<S: Simd, const SEARCH: u8, const N: usize>(
     s: S,
@@ -276,7 +274,7 @@ fn search<S: Simd, const SEARCH: u8, const N: usize>(
 ) {
     let x = work.x.as_chunks::<N>().0;
     let x = [&x[first], &x[first + 1]];
-    let mut w = [[[0.0; LANES]; N]; ABREAST];
+    let mut w = [[[0.0; LANES]; N]; 2];
     for (k, (x, w)) in x.into_iter().zip(&mut w).enumerate() {
         let total = match columns {
             Some(columns) => weights_by_importance::<S, N>(s, kind, first + k, columns, sigma2, x, w),

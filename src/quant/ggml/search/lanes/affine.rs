@@ -14,7 +14,8 @@ pub(in crate::quant::ggml) struct Affine<S: Simd> {
     pub base: S::F,
 }
 
-/// As [`affine`](super::super::affine), for `K` times sixteen sub-blocks: while one waits for a quotient, the others go on.
+/// As [`affine`](super::super::affine), for `K` times sixteen sub-blocks, loop after loop: while one waits for a quotient, the
+/// others go on, however few the registers.
 #[inline(always)]
 pub(in crate::quant::ggml) fn affine<S: Simd, const N: usize, const K: usize>(
     s: S,
@@ -34,9 +35,9 @@ pub(in crate::quant::ggml) fn affine<S: Simd, const N: usize, const K: usize>(
         }
         for k in 0..K {
             sums[k] = if walks[k].is_tame(s, factors[k]) {
-                self::sums::<S, N, true>(s, steps.top, x[k], w[k], factors[k], walks[k].min, &mut codes[k])
+                codes_and_sums::<S, N, true>(s, steps.top, x[k], w[k], factors[k], walks[k].min, &mut codes[k])
             } else {
-                self::sums::<S, N, false>(s, steps.top, x[k], w[k], factors[k], walks[k].min, &mut codes[k])
+                codes_and_sums::<S, N, false>(s, steps.top, x[k], w[k], factors[k], walks[k].min, &mut codes[k])
             };
         }
         for k in 0..K {
@@ -136,7 +137,7 @@ impl<S: Simd> Walk<S> {
         s.div(s.splat(beyond + steps.top as f32), range)
     }
 
-    /// Whether all of `factor * (x - min)` are numbers that [`MAGIC`] rounds.
+    /// Whether all of `factor * (x - min)` are numbers that [`MAGIC`](crate::quant::ggml::MAGIC) rounds.
     #[inline(always)]
     fn is_tame(&self, s: S, factor: S::F) -> bool {
         let most = s.mul(s.abs(factor), s.add(self.reach, s.abs(self.min)));
@@ -185,7 +186,7 @@ impl<S: Simd> Walk<S> {
 
 /// Codes, and the sums of `w·l`, `w·l·l` and `w·l·x`.
 #[inline(always)]
-fn sums<S: Simd, const N: usize, const TAME: bool>(
+fn codes_and_sums<S: Simd, const N: usize, const TAME: bool>(
     s: S,
     top: i32,
     x: &[Row; N],
